@@ -1,0 +1,70 @@
+"""All that a model can say in one turn. Backends produce these; the machine turns them into events.
+
+Rules
+1. A turn is any number of deltas and then exactly one `Finish`; `UsageReport` may come at any
+   place before or after it.
+2. `ToolCallDelta.index` names the call within the turn. The first delta of an index carries the
+   whole `name`; `call_id` may be missing (the machine mints one). `arguments` is a fragment:
+   the fragments joined are the JSON arguments (function) or the free text (custom).
+3. A failure is not a delta: the backend raises an `antiphon.errors.APIError`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from antiphon.protocol.response import Usage
+
+#: One token's log probability as the API shows it: {token, bytes, logprob, top_logprobs} (App. B).
+Logprob: TypeAlias = dict[str, Any]
+
+FinishReason: TypeAlias = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(slots=True)
+class TextDelta:
+    """Visible text of the assistant message."""
+
+    text: str
+    logprobs: list[Logprob] | None = None
+
+
+@dataclass(slots=True)
+class RefusalDelta:
+    """Text of a refusal."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class ReasoningDelta:
+    """Raw chain of thought, shown as ``reasoning_text`` (spec §4.1)."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """A fragment of one tool call."""
+
+    index: int
+    arguments: str = ""
+    name: str | None = None
+    call_id: str | None = None
+    kind: Literal["function", "custom"] = "function"
+
+
+@dataclass(slots=True)
+class UsageReport:
+    """Tokens that this turn cost."""
+
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Finish:
+    """The model has ended its turn. Tool calls also end with ``stop``."""
+
+    reason: FinishReason = "stop"
+
+
+Delta: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | UsageReport | Finish

@@ -1,0 +1,189 @@
+"""What an event does to a Response: a dozen effects, and the Fold that they work on (design §1).
+
+Rules
+1. An effect is a function of (fold, event). A missing key is an error: KeyError or IndexError.
+2. An effect never keeps a reference to anything inside the event: it copies.
+3. Growing strings are lists of fragments until somebody reads them: ``text += delta`` on a dict
+   field is quadratic.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+Event: TypeAlias = dict[str, Any]
+#: Where a growing string lives below ``response["output"]``: (0, "content", 1, "text").
+Path: TypeAlias = tuple[int | str, ...]
+
+
+def clone(value: Any) -> Any:
+    """A deep copy of a JSON value."""
+    if isinstance(value, dict):
+        return {key: clone(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [clone(entry) for entry in value]
+    return value
+
+
+class Fold:
+    """A Response in the making: the events applied so far."""
+
+    __slots__ = ("_growing", "response")
+
+    def __init__(self) -> None:
+        self.response: Json = {}
+        self._growing: dict[Path, list[str]] = {}
+
+    def replace(self, response: Json) -> None:
+        """The event carries the whole Response."""
+        self.response = clone(response)
+        self._growing.clear()
+
+    def locate(self, path: Path) -> Any:
+        """The object that holds the last step of `path`."""
+        holder: Any = self.response["output"]
+        for step in path[:-1]:
+            holder = holder[step]
+        return holder
+
+    def append(self, path: Path, fragment: str) -> None:
+        """The string at `path` grows by `fragment`."""
+        fragments = self._growing.get(path)
+        if fragments is None:
+            fragments = self._growing[path] = [self.locate(path)[path[-1]]]
+        fragments.append(fragment)
+
+    def assign(self, path: Path, value: Any) -> None:
+        """The field at `path` gets its final value."""
+        self._growing.pop(path, None)
+        self.locate(path)[path[-1]] = clone(value)
+
+    def read(self, path: Path) -> str:
+        """The string at `path` as it is now."""
+        fragments = self._growing.get(path)
+        if fragments is None:
+            value: str = self.locate(path)[path[-1]]
+            return value
+        if len(fragments) > 1:
+            fragments[:] = ["".join(fragments)]
+        return fragments[0]
+
+    def settle(self, prefix: Path = ()) -> None:
+        """Write the growing strings below `prefix` into the Response."""
+        size = len(prefix)
+        for path in [path for path in self._growing if path[:size] == prefix]:
+            self.locate(path)[path[-1]] = "".join(self._growing.pop(path))
+
+    def snapshot(self) -> Json:
+        """A copy of the Response as it is now."""
+        self.settle()
+        copy: Json = clone(self.response)
+        return copy
+
+
+Effect: TypeAlias = Callable[[Fold, Event], None]
+
+
+def nothing(fold: Fold, event: Event) -> None:
+    """Progress only: the Response does not change."""
+
+
+def replace_response(fold: Fold, event: Event) -> None:
+    """``response.created`` … ``response.failed``."""
+    fold.replace(event["response"])
+
+
+def add_item(fold: Fold, event: Event) -> None:
+    """``output_item.added``: indexes are contiguous (spec §4.3)."""
+    output = fold.response["output"]
+    if event["output_index"] != len(output):
+        raise IndexError(f"output_index {event['output_index']} after {len(output)} items")
+    output.append(clone(event["item"]))
+
+
+def set_item(fold: Fold, event: Event) -> None:
+    """``output_item.done``: the item as it stays."""
+    index = event["output_index"]
+    fold.settle((index,))
+    fold.response["output"][index] = clone(event["item"])
+
+
+def add_part(list_name: str, index_name: str) -> Effect:
+    """``content_part.added``, ``reasoning_summary_part.added``."""
+
+    def effect(fold: Fold, event: Event) -> None:
+        parts = fold.response["output"][event["output_index"]].setdefault(list_name, [])
+        if event[index_name] != len(parts):
+            raise IndexError(f"{index_name} {event[index_name]} after {len(parts)} parts")
+        parts.append(clone(event["part"]))
+
+    return effect
+
+
+def set_part(list_name: str, index_name: str) -> Effect:
+    """``content_part.done``, ``reasoning_summary_part.done``."""
+
+    def effect(fold: Fold, event: Event) -> None:
+        output_index, index = event["output_index"], event[index_name]
+        fold.settle((output_index, list_name, index))
+        fold.response["output"][output_index][list_name][index] = clone(event["part"])
+
+    return effect
+
+
+def append_to_part(list_name: str, index_name: str, field: str) -> Effect:
+    """A delta of a string inside a part; `logprobs` beside it are collected."""
+
+    def effect(fold: Fold, event: Event) -> None:
+        output_index, index = event["output_index"], event[index_name]
+        fold.append((output_index, list_name, index, field), event["delta"])
+        if logprobs := event.get("logprobs"):
+            part = fold.response["output"][output_index][list_name][index]
+            part["logprobs"].extend(clone(logprobs))
+
+    return effect
+
+
+def assign_in_part(list_name: str, index_name: str, field: str) -> Effect:
+    """The ``.done`` of a string inside a part."""
+
+    def effect(fold: Fold, event: Event) -> None:
+        fold.assign((event["output_index"], list_name, event[index_name], field), event[field])
+
+    return effect
+
+
+def append_to_item(field: str) -> Effect:
+    """A delta of a string field of the item (`arguments`, `input`, `code`)."""
+
+    def effect(fold: Fold, event: Event) -> None:
+        fold.append((event["output_index"], field), event["delta"])
+
+    return effect
+
+
+def assign_in_item(field: str) -> Effect:
+    """The ``.done`` of a string field of the item."""
+
+    def effect(fold: Fold, event: Event) -> None:
+        fold.assign((event["output_index"], field), event[field])
+
+    return effect
+
+
+def set_status(status: str) -> Effect:
+    """Progress of a hosted tool: ``web_search_call.searching`` …"""
+
+    def effect(fold: Fold, event: Event) -> None:
+        fold.response["output"][event["output_index"]]["status"] = status
+
+    return effect
+
+
+def annotate(fold: Fold, event: Event) -> None:
+    """``output_text.annotation.added``: indexes are contiguous."""
+    part = fold.response["output"][event["output_index"]]["content"][event["content_index"]]
+    annotations = part["annotations"]
+    if event["annotation_index"] != len(annotations):
+        raise IndexError(f"annotation_index {event['annotation_index']} after {len(annotations)}")
+    annotations.append(clone(event["annotation"]))
