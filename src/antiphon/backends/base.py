@@ -1,0 +1,76 @@
+"""The port to models: a prompt goes in, deltas come out.
+
+Rules
+1. `check` runs before anything is stored or sent: what the backend cannot honour is a 400 that
+   names it; what is dropped harmlessly is returned by name (design §5, never silent).
+2. `generate` yields lists of deltas: all that one read of the upstream held. The first list may be
+   empty and then only says that the upstream has accepted the prompt.
+3. A failure is an `antiphon.errors.APIError`, raised from `generate`. An error raised before the
+   first list has cost no tokens. Retries happen inside, and only before the first list.
+4. Closing the iterator (`aclose`, or cancelling the task that runs it) closes the upstream call.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from antiphon.protocol.deltas import Delta
+from antiphon.protocol.items.base import Item
+from antiphon.protocol.request import CreateResponse
+
+Deltas: TypeAlias = AsyncGenerator[list[Delta], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one model turn sees."""
+
+    #: Parameters: instructions, tools, sampling, text format …
+    request: CreateResponse
+    #: The model's name at the upstream.
+    model: str
+    #: History, then this request's input, oldest first; items as in spec App. B and C.
+    items: list[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A row of ``GET /v1/models``: `created` in Unix seconds."""
+
+    id: str
+    owned_by: str
+    created: int = 0
+
+    def body(self) -> dict[str, Any]:
+        """The API's model object (spec §2.5)."""
+        return {
+            "id": self.id,
+            "object": "model",
+            "created": self.created,
+            "owned_by": self.owned_by,
+        }
+
+
+class Backend(Protocol):
+    """One place where models run."""
+
+    name: str
+
+    def check(self, request: CreateResponse) -> list[str]:
+        """Raise `InvalidRequestError` for what this backend cannot honour.
+
+        Returns the paths of parameters that it drops: ``["reasoning.effort"]``.
+        """
+        ...
+
+    def generate(self, prompt: Prompt) -> Deltas:
+        """One model turn."""
+        ...
+
+    async def models(self) -> list[Model]:
+        """The models that this backend lists now; empty when it cannot say."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,46 @@
+"""The ItemType record: everything that the server knows about one type of item.
+
+Rules
+1. One file per item family in this folder; each ends with its `ITEM_TYPES` tuple.
+2. `shape` is the item as a client may send it (spec App. C): pydantic validates it at the door.
+   It is lenient (spec §3.4): ids and status are optional, null is the same as absent, unknown
+   keys stay.
+3. `effects` is what the item's own events do to a Response (spec App. E).
+4. A chat model knows only messages, calls and results. `as_call` and `as_result` say how it reads
+   the item back from history; an item with neither is not shown to it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from antiphon.protocol.effects import Effect
+
+Item: TypeAlias = dict[str, Any]
+
+
+class Call(NamedTuple):
+    """A tool call as a chat model made it; `arguments` is a JSON string."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+class Result(NamedTuple):
+    """What the tool answered: text or a list of ``input_*`` content parts."""
+
+    call_id: str
+    output: str | list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemType:
+    """One type of item. `prefix` is that of its id, without the underscore (spec §3.1)."""
+
+    type: str
+    prefix: str
+    shape: type
+    effects: Mapping[str, Effect] = field(default_factory=dict)
+    as_call: Callable[[Item], Call] | None = None
+    as_result: Callable[[Item], Result] | None = None

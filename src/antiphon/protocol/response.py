@@ -1,0 +1,162 @@
+"""The Response object: every key always present, null where OpenAI has null (spec §3.2).
+
+Rules
+1. `new_response` is the only constructor; from then on events change it (`effects.py`).
+2. Keys come in the order of OpenAI's wire. `output_text` is ours in the body, as SDKs compute it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from antiphon.protocol.effects import Json
+from antiphon.protocol.request import CreateResponse
+
+Status: TypeAlias = Literal[
+    "queued", "in_progress", "completed", "incomplete", "failed", "cancelled"
+]
+
+#: A Response on the wire: a JSON object with the keys of spec §3.2.
+Response: TypeAlias = Json
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens, summed over all model turns of a response (spec §7)."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def body(self) -> Json:
+        """The `usage` object."""
+        return {
+            "input_tokens": self.input_tokens,
+            "input_tokens_details": {"cached_tokens": self.cached_tokens, "cache_write_tokens": 0},
+            "output_tokens": self.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+            "total_tokens": self.input_tokens + self.output_tokens,
+        }
+
+
+def new_response(request: CreateResponse, *, id: str, created_at: int, status: Status) -> Response:  # noqa: A002
+    """The Response before its first event; `created_at` in Unix seconds."""
+    return {
+        "id": id,
+        "object": "response",
+        "created_at": created_at,
+        "status": status,
+        "background": bool(request.background),
+        "completed_at": None,
+        "error": None,
+        "frequency_penalty": 0.0,
+        "incomplete_details": None,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "max_tool_calls": request.max_tool_calls,
+        "model": request.model,
+        "moderation": None,
+        "output": [],
+        "output_text": "",
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "presence_penalty": 0.0,
+        "previous_response_id": request.previous_response_id,
+        "prompt_cache_key": request.prompt_cache_key,
+        "prompt_cache_retention": request.prompt_cache_retention,
+        "reasoning": _reasoning(request),
+        "safety_identifier": request.safety_identifier,
+        "service_tier": request.service_tier or "auto",
+        "store": request.store is not False,
+        "temperature": 1.0 if request.temperature is None else request.temperature,
+        "text": _text(request),
+        "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
+        "tool_usage": _tool_usage(),
+        "tools": [_tool(tool) for tool in request.tools or ()],
+        "top_logprobs": request.top_logprobs or 0,
+        "top_p": 1.0 if request.top_p is None else request.top_p,
+        "truncation": request.truncation or "disabled",
+        "usage": None,
+        "user": request.user,
+        "metadata": request.metadata or {},
+        **_optional(request),
+    }
+
+
+def _optional(request: CreateResponse) -> Json:
+    """Keys that OpenAI shows only when the request had them."""
+    optional: Json = {}
+    if request.prompt_cache_options is not None:
+        options = request.prompt_cache_options
+        optional["prompt_cache_options"] = {
+            **options,
+            "mode": options.get("mode") or "implicit",
+            "ttl": options.get("ttl") or "30m",
+        }
+    if request.access_programs is not None:
+        optional["access_programs"] = {"cyber": "standard", **request.access_programs}
+    return optional
+
+
+def _reasoning(request: CreateResponse) -> Json:
+    sent = request.reasoning or {}
+    reasoning: Json = {
+        "effort": sent.get("effort"),
+        "summary": sent.get("summary") or sent.get("generate_summary"),
+    }
+    for key in ("context", "mode"):
+        if sent.get(key) is not None:
+            reasoning[key] = sent[key]
+    return reasoning
+
+
+def _text(request: CreateResponse) -> Json:
+    sent = request.text or {}
+    return {
+        "format": sent.get("format") or {"type": "text"},
+        "verbosity": sent.get("verbosity") or "medium",
+    }
+
+
+def _tool(tool: Json) -> Json:
+    """Echo a tool with its defaults filled in (spec §3.2)."""
+    echo = dict(tool)
+    if tool["type"] == "function":
+        for key in ("description", "parameters"):
+            echo.setdefault(key, None)
+        echo["strict"] = bool(tool.get("strict"))
+    elif tool["type"] == "custom":
+        echo.setdefault("description", None)
+        echo["format"] = tool.get("format") or {"type": "text"}
+    return echo
+
+
+def _tool_usage() -> Json:
+    return {
+        "image_gen": {
+            "input_tokens": 0,
+            "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+            "output_tokens": 0,
+            "output_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+            "total_tokens": 0,
+        },
+        "web_search": {"num_requests": 0},
+    }
+
+
+def output_text(output: list[Any]) -> str:
+    """All ``output_text`` parts joined, as the SDKs' `output_text` property does."""
+    return "".join(
+        part["text"]
+        for item in output
+        if item["type"] == "message"
+        for part in item["content"]
+        if part["type"] == "output_text"
+    )

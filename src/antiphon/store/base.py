@@ -1,0 +1,113 @@
+"""The port to what is remembered.
+
+Rules
+1. Every row belongs to a project, every question names the project: another project's id answers
+   like an unknown one (reliability R-29).
+2. When an awaited write returns, it is committed; a write that a client was told of is on the disk
+   (R-67). Writes of one response are applied in the order in which they were asked for.
+3. A response row holds its own input and output only; history is followed through
+   `previous_response_id` (issue: chains stay linear in size).
+4. Trouble of the database is `antiphon.errors.Overloaded` (503), never a driver's exception.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from antiphon.protocol.items.base import Item
+
+
+@dataclass(slots=True)
+class ResponseRow:
+    """A stored response. `body` is the encoded Response, `input` the encoded list of its own input
+    items (all with ids); times in Unix seconds."""
+
+    id: str
+    project: str
+    status: str
+    created_at: int
+    #: None: kept for ever.
+    expires_at: int | None
+    previous_response_id: str | None
+    body: bytes
+    input: bytes
+
+
+@dataclass(slots=True)
+class Turn:
+    """One ancestor of a chain."""
+
+    id: str
+    input: list[Item]
+    output: list[Item]
+
+
+@dataclass(slots=True)
+class KeyRow:
+    """An API key as it is stored: `hash` is the SHA-256 of the key, `hint` its last four."""
+
+    id: str
+    project: str
+    name: str
+    hash: str
+    hint: str
+    created_at: int
+    revoked_at: int | None = None
+
+
+class Store(Protocol):
+    """Responses and keys."""
+
+    async def open(self) -> None:
+        """Connect and, if the store has a schema, bring it up to date."""
+        ...
+
+    async def close(self) -> None:
+        """Finish the writes that were asked for, then disconnect."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether a write would work now."""
+        ...
+
+    async def save(self, row: ResponseRow) -> None:
+        """Insert or replace a response; but a row whose status is terminal, or that was deleted
+        while it ran, stays as it is (R-57, R-59)."""
+        ...
+
+    async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
+        """A response that is neither deleted nor expired."""
+        ...
+
+    async def delete(self, project: str, id: str) -> bool:  # noqa: A002
+        """Forget a response; whether there was one."""
+        ...
+
+    async def chain(self, project: str, id: str) -> list[Turn] | None:  # noqa: A002
+        """The response and all its ancestors, oldest first; None when one of them is gone."""
+        ...
+
+    async def item(self, project: str, id: str) -> Item | None:  # noqa: A002
+        """An input or output item of any stored response, by its id (`item_reference`)."""
+        ...
+
+    async def expire(self, now: int, limit: int) -> int:
+        """Delete at most `limit` responses that expired before `now`; how many there were."""
+        ...
+
+    async def add_key(self, key: KeyRow) -> None:
+        """Store a new key."""
+        ...
+
+    async def key(self, hash: str) -> KeyRow | None:  # noqa: A002
+        """The key with this SHA-256 (hex), revoked or not."""
+        ...
+
+    async def keys(self, project: str | None = None) -> list[KeyRow]:
+        """All keys, newest first."""
+        ...
+
+    async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
+        """Mark a key as revoked; whether it exists and was not revoked before."""
+        ...
+
+
