@@ -74,3 +74,15 @@ class Backend(Protocol):
     async def aclose(self) -> None:
         """Release connections."""
         ...
+
+
+class Router(Protocol):
+    """From the name that a client uses to the backend that has the model."""
+
+    def route(self, model: str) -> tuple[Backend, str]:
+        """The backend and the model's name there; `ModelNotFound` when nobody has it."""
+        ...
+
+    async def models(self) -> list[Model]:
+        """All models that clients may name."""
+        ...

@@ -2,7 +2,8 @@
 
 Rules
 1. An effect is a function of (fold, event). A missing key is an error: KeyError or IndexError.
-2. An effect never keeps a reference to anything inside the event: it copies.
+2. An effect owns what its event carries: it keeps the objects and changes them later. Who wants to
+   keep the event as well applies a clone (`events.apply` does); the machine keeps bytes only.
 3. Growing strings are lists of fragments until somebody reads them: ``text += delta`` on a dict
    field is quadratic.
 """
@@ -36,7 +37,7 @@ class Fold:
 
     def replace(self, response: Json) -> None:
         """The event carries the whole Response."""
-        self.response = clone(response)
+        self.response = response
         self._growing.clear()
 
     def locate(self, path: Path) -> Any:
@@ -56,7 +57,7 @@ class Fold:
     def assign(self, path: Path, value: Any) -> None:
         """The field at `path` gets its final value."""
         self._growing.pop(path, None)
-        self.locate(path)[path[-1]] = clone(value)
+        self.locate(path)[path[-1]] = value
 
     def read(self, path: Path) -> str:
         """The string at `path` as it is now."""
@@ -98,14 +99,14 @@ def add_item(fold: Fold, event: Event) -> None:
     output = fold.response["output"]
     if event["output_index"] != len(output):
         raise IndexError(f"output_index {event['output_index']} after {len(output)} items")
-    output.append(clone(event["item"]))
+    output.append(event["item"])
 
 
 def set_item(fold: Fold, event: Event) -> None:
     """``output_item.done``: the item as it stays."""
     index = event["output_index"]
     fold.settle((index,))
-    fold.response["output"][index] = clone(event["item"])
+    fold.response["output"][index] = event["item"]
 
 
 def add_part(list_name: str, index_name: str) -> Effect:
@@ -115,7 +116,7 @@ def add_part(list_name: str, index_name: str) -> Effect:
         parts = fold.response["output"][event["output_index"]].setdefault(list_name, [])
         if event[index_name] != len(parts):
             raise IndexError(f"{index_name} {event[index_name]} after {len(parts)} parts")
-        parts.append(clone(event["part"]))
+        parts.append(event["part"])
 
     return effect
 
@@ -126,7 +127,7 @@ def set_part(list_name: str, index_name: str) -> Effect:
     def effect(fold: Fold, event: Event) -> None:
         output_index, index = event["output_index"], event[index_name]
         fold.settle((output_index, list_name, index))
-        fold.response["output"][output_index][list_name][index] = clone(event["part"])
+        fold.response["output"][output_index][list_name][index] = event["part"]
 
     return effect
 
@@ -139,7 +140,7 @@ def append_to_part(list_name: str, index_name: str, field: str) -> Effect:
         fold.append((output_index, list_name, index, field), event["delta"])
         if logprobs := event.get("logprobs"):
             part = fold.response["output"][output_index][list_name][index]
-            part["logprobs"].extend(clone(logprobs))
+            part["logprobs"].extend(logprobs)
 
     return effect
 
@@ -186,4 +187,4 @@ def annotate(fold: Fold, event: Event) -> None:
     annotations = part["annotations"]
     if event["annotation_index"] != len(annotations):
         raise IndexError(f"annotation_index {event['annotation_index']} after {len(annotations)}")
-    annotations.append(clone(event["annotation"]))
+    annotations.append(event["annotation"])

@@ -36,6 +36,10 @@ class Usage:
             self.reasoning_tokens + other.reasoning_tokens,
         )
 
+    def total(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
     def body(self) -> Json:
         """The `usage` object."""
         return {
@@ -43,7 +47,7 @@ class Usage:
             "input_tokens_details": {"cached_tokens": self.cached_tokens, "cache_write_tokens": 0},
             "output_tokens": self.output_tokens,
             "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
-            "total_tokens": self.input_tokens + self.output_tokens,
+            "total_tokens": self.total(),
         }
 
 

@@ -1,0 +1,89 @@
+"""antiphon.toml: which backend has which model (design §6).
+
+Rules
+1. An unknown key is an error with its place (reliability R-132).
+2. A backend's key stands in the environment; the file names the variable (`api_key_env`).
+3. `models` are names, wildcards (``*``) or ``{alias = "name at the upstream"}``; default ``*``.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class ConfigError(Exception):
+    """The configuration file cannot be used; the message says where and why."""
+
+
+class BackendConfig(BaseModel):
+    """One ``[[backends]]`` entry. Times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    kind: Literal["chat_completions", "simulator"]
+    base_url: str | None = None
+    api_key_env: str | None = None
+    #: Model name for clients → name at the upstream.
+    models: dict[str, str] = Field(default_factory=lambda: {"*": "*"})
+    profile: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    connect_timeout: float = Field(5.0, gt=0)
+    first_byte_timeout: float = Field(60.0, gt=0)
+    idle_timeout: float = Field(60.0, gt=0)
+    total_timeout: float = Field(3600.0, gt=0)
+    max_retries: int = Field(2, ge=0, le=10)
+
+    @field_validator("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout",
+                     mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """``["a", "b-*", {alias = "x"}]`` → ``{"a": "a", "b-*": "b-*", "alias": "x"}``."""
+        if not isinstance(value, list):
+            return value
+        names: dict[object, object] = {}
+        for entry in value:
+            names.update(entry if isinstance(entry, dict) else {entry: entry})
+        return names
+
+
+class Config(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    backends: list[BackendConfig] = Field(default_factory=list)
+
+    @field_validator("backends")
+    @classmethod
+    def _complete(cls, backends: list[BackendConfig]) -> list[BackendConfig]:
+        names = [backend.name for backend in backends]
+        if len(set(names)) < len(names):
+            raise ValueError("two backends have the same name")
+        for backend in backends:
+            if backend.kind == "chat_completions" and not backend.base_url:
+                raise ValueError(f"backend '{backend.name}' needs a base_url")
+        return backends
+
+
+def load_config(path: Path) -> Config | None:
+    """Read the file; None when there is none. Raises `ConfigError`."""
+    if not path.exists():
+        return None
+    try:
+        return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            ".".join(str(step) for step in problem["loc"]) + ": " + problem["msg"]
+            for problem in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error

@@ -1,0 +1,110 @@
+"""EventLog: append once, read in order, from any sequence number (design §1).
+
+Rules
+1. Frames are appended in the order of their sequence numbers; a reader gets all that are ready in
+   one list, so that one write carries them.
+2. A foreground log has one reader. What it has read is forgotten, and the run waits (`room`) when
+   the reader falls `limit` bytes behind: a slow client slows its own upstream, not our memory
+   (reliability R-117).
+3. A log that nobody will read (`keep=False`: a JSON answer) keeps nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from antiphon.protocol.machine import Frame
+
+#: Bytes that a reader may lie behind before the run waits (R-117).
+BACKLOG_LIMIT = 4 * 1024 * 1024
+
+
+class EventLog:
+    """The frames of one response."""
+
+    def __init__(self, *, keep: bool = True, limit: int = BACKLOG_LIMIT) -> None:
+        self._keep = keep
+        self._limit = limit
+        self._frames: list[Frame] = []
+        #: Sequence number of `_frames[0]`.
+        self._first = 0
+        self._backlog = 0
+        self._closed = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    def append(self, frames: list[Frame]) -> None:
+        """Add frames and wake the reader."""
+        if not self._keep or not frames:
+            return
+        self._frames.extend(frames)
+        for _, body in frames:
+            self._backlog += len(body)
+        self._wake_reader()
+
+    def close(self) -> None:
+        """No frame will follow."""
+        self._closed = True
+        self._wake_reader()
+
+    async def room(self) -> None:
+        """Wait until the reader has caught up with the limit."""
+        while self._backlog > self._limit and not self._closed:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+
+    async def read(
+        self, *, after: int = -1, idle: float | None = None
+    ) -> AsyncGenerator[list[Frame], None]:
+        """Frames with a sequence number above `after`; an empty list after `idle` quiet seconds."""
+        position = after + 1
+        while True:
+            frames = self._take(position)
+            if frames:
+                position += len(frames)
+                yield frames
+            elif self._closed:
+                return
+            elif not await self._wait(idle):
+                yield []
+
+    def _take(self, position: int) -> list[Frame]:
+        skipped = position - self._first
+        if skipped < 0:
+            raise LookupError(f"frame {position} was forgotten; the log begins at {self._first}")
+        frames = self._frames[skipped:]
+        if not frames:
+            return frames
+        self._frames = []
+        self._first = position + len(frames)
+        self._backlog = 0
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+        return frames
+
+    async def _wait(self, idle: float | None) -> bool:
+        """Whether something came before the idle time was over."""
+        loop = asyncio.get_running_loop()
+        waiter = self._reader = loop.create_future()
+        timer = loop.call_later(idle, _expire, waiter) if idle is not None else None
+        try:
+            await waiter
+        except _Idle:
+            return False
+        finally:
+            self._reader = None
+            if timer is not None:
+                timer.cancel()
+        return True
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class _Idle(Exception):  # noqa: N818
+    """The idle time is over."""
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(_Idle())

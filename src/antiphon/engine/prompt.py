@@ -1,0 +1,130 @@
+"""From a request to the items that the model sees (spec §9).
+
+Rules
+1. Order: every ancestor's input and output, oldest first, then this request's input.
+2. Only items are carried over: no instructions, tools, sampling or formats.
+3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
+   stand for, anywhere in the same project.
+4. An item that is already there word for word under the same id is not repeated.
+5. A tool output needs its call, and a call its output (spec §3.4). A call that was cut off is
+   neither shown nor asked for.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.protocol.ids import Mint
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Item, ItemType
+from antiphon.protocol.request import CreateResponse
+from antiphon.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`input` is this request's own items, `items` all that the model sees."""
+
+    input: list[Item]
+    items: list[Item]
+
+
+async def build_context(
+    request: CreateResponse, project: str, store: Store, mint: Mint
+) -> Context:
+    """Resolve history and references. Raises `InvalidRequestError` or `NotFoundError`."""
+    history: list[Item] = []
+    if request.previous_response_id:
+        history = await read_history(store, project, request.previous_response_id)
+    own = await _own_items(request, project, store, mint, history)
+    items = history + own if history else own
+    _check_pairs(items)
+    return Context(own, [item for item in items if not _is_cut_off(item)])
+
+
+async def read_history(store: Store, project: str, response_id: str) -> list[Item]:
+    """Input and output of a stored response and all its ancestors, oldest first."""
+    turns = await store.chain(project, response_id)
+    if turns is None:
+        raise PreviousResponseNotFound(response_id)
+    return [item for turn in turns for item in (*turn.input, *turn.output)]
+
+
+async def _own_items(
+    request: CreateResponse, project: str, store: Store, mint: Mint, history: list[Item]
+) -> list[Item]:
+    known = {item["id"]: item for item in history if "id" in item}
+    own: list[Item] = []
+    for sent in request.input:
+        item = sent
+        item_type = ITEM_TYPES[item["type"]]
+        if _needs_lookup(item):
+            item = await _look_up(item, project, store, known)
+        elif "id" not in item:
+            item = {"id": mint.item_id(item_type.prefix), **item}
+        if known.get(item["id"]) == item:
+            continue
+        known[item["id"]] = item
+        own.append(item)
+    return own
+
+
+def _needs_lookup(item: Item) -> bool:
+    """A reference, or an item of which only the id was sent (spec §9)."""
+    match item["type"]:
+        case "item_reference":
+            return True
+        case "reasoning":
+            return "id" in item and not (
+                item.get("summary") or item.get("content") or item.get("encrypted_content")
+            )
+        case "image_generation_call":
+            return "id" in item and item.get("result") is None
+        case _:
+            return False
+
+
+async def _look_up(item: Item, project: str, store: Store, known: dict[str, Item]) -> Item:
+    item_id = item["id"]
+    found = known.get(item_id) or await store.item(project, item_id)
+    if found is None:
+        raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
+    return found
+
+
+def _is_open_call(item_type: ItemType) -> bool:
+    """A call whose output is an item of its own."""
+    return item_type.as_call is not None and item_type.as_result is None
+
+
+def _is_cut_off(item: Item) -> bool:
+    return item.get("status") == "incomplete" and _is_open_call(ITEM_TYPES[item["type"]])
+
+
+def _check_pairs(items: Iterable[Item]) -> None:
+    """Calls and outputs belong together by `call_id`, the call first."""
+    waiting: dict[str, str] = {}
+    answered: set[str] = set()
+    for item in items:
+        call_id = item.get("call_id")
+        if call_id is None:
+            continue
+        item_type = ITEM_TYPES[item["type"]]
+        if _is_open_call(item_type):
+            if not _is_cut_off(item):
+                waiting[call_id] = item["type"]
+        elif item_type.as_result is not None and item_type.as_call is None:
+            if waiting.pop(call_id, None) is None and call_id not in answered:
+                kind = _words(item["type"].removesuffix("_output"))
+                raise InvalidRequestError(
+                    f"No tool call found for {kind} output with call_id {call_id}.", param="input"
+                )
+            answered.add(call_id)
+    for call_id, type_ in waiting.items():
+        raise InvalidRequestError(
+            f"No tool output found for {_words(type_)} {call_id}.", param="input"
+        )
+
+
+def _words(type_: str) -> str:
+    return type_.replace("_", " ")

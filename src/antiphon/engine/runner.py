@@ -1,0 +1,108 @@
+"""Who runs what: requests become runs, runs become tasks (design §5).
+
+Rules
+1. Everything that can be checked is checked in `start`, before anything is stored or sent.
+2. A task is kept until it ends; a run that nobody waits for any more is cancelled by `cancel`.
+3. `close` ends what still runs: the upstream calls are closed and the rows say ``cancelled``.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from antiphon.backends.base import Prompt, Router
+from antiphon.engine.log import EventLog
+from antiphon.engine.mint import SystemMint
+from antiphon.engine.prompt import build_context
+from antiphon.engine.run import Run
+from antiphon.engine.support import check_support
+from antiphon.protocol.machine import MachineOptions, ResponseMachine
+from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.response import new_response
+from antiphon.protocol.schemas import check_schemas
+from antiphon.store.base import Store
+
+_DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Settings of the engine."""
+
+    #: Days that a stored response is kept; None: for ever.
+    retention_days: int | None = 30
+    #: Seconds that one run may take in all (R-44).
+    run_timeout: float = 3600.0
+
+
+class Engine:
+    """Makes responses."""
+
+    def __init__(self, store: Store, router: Router, options: EngineOptions) -> None:
+        self.store = store
+        self.router = router
+        self._options = options
+        self._tasks: dict[asyncio.Task[None], Run] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Runs that have not ended."""
+        return len(self._tasks)
+
+    async def start(self, request: CreateResponse, project: str) -> tuple[Run, asyncio.Task[None]]:
+        """Check the request and set it going. Raises `APIError`; then nothing was stored or sent."""
+        ignored = check_support(request)
+        model = request.model or ""
+        backend, upstream_model = self.router.route(model)
+        ignored += backend.check(request)
+        answer_schema = check_schemas(request)
+        mint = SystemMint()
+        context = await build_context(request, project, self.store, mint)
+        stored = request.store is not False
+        now = mint.now()
+        response = new_response(
+            request, id=mint.item_id("resp"), created_at=now, status="in_progress"
+        )
+        days = self._options.retention_days
+        run = Run(
+            id=response["id"],
+            project=project,
+            request=request,
+            backend=backend,
+            prompt=Prompt(request, upstream_model, context.items),
+            input=context.input,
+            machine=ResponseMachine(response, mint, _machine_options(request)),
+            log=EventLog(keep=bool(request.stream)),
+            store=self.store if stored else None,
+            expires_at=None if days is None else now + days * _DAY,
+            answer_schema=answer_schema,
+            ignored=ignored,
+            timeout=self._options.run_timeout,
+        )
+        task = asyncio.create_task(run.run(), name=run.id)
+        self._tasks[task] = run
+        task.add_done_callback(self._tasks.pop)
+        return run, task
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _machine_options(request: CreateResponse) -> MachineOptions:
+    choice = request.tool_choice
+    allowed: frozenset[str] | None = None
+    if choice == "none":
+        allowed = frozenset()
+    elif isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        allowed = frozenset(tool["name"] for tool in choice["tools"] if "name" in tool)
+    stream_options = request.stream_options or {}
+    return MachineOptions(
+        obfuscation=bool(request.stream) and stream_options.get("include_obfuscation") is not False,
+        logprobs="message.output_text.logprobs" in (request.include or ()),
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        allowed_tools=allowed,
+    )

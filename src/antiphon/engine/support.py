@@ -1,0 +1,70 @@
+"""What this release does not do yet, said before anything runs (design §5, never silent).
+
+Rules
+1. A parameter that changes the answer and cannot be honoured is a 400 that names it.
+2. A parameter that is a hint, or that clients send by default, is dropped and reported in the
+   header ``x-antiphon-ignored`` and in docs/compatibility.md.
+3. One table each; a later release takes its row out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from antiphon.errors import InvalidRequestError, NotFoundError, UnsupportedParameter
+from antiphon.protocol.request import CreateResponse
+
+#: Tools whose calls the client runs itself; every other type needs a runner on this server.
+CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+
+#: parameter → does this request use it?
+_REFUSED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
+    "background": lambda request: bool(request.background),
+    "context_management": lambda request: bool(request.context_management),
+    "moderation": lambda request: request.moderation is not None,
+}
+
+_IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
+    "truncation": lambda request: request.truncation == "auto",
+    "image": lambda request: request.image is not None,
+    "access_programs": lambda request: request.access_programs is not None,
+    "prompt_cache_options": lambda request: request.prompt_cache_options is not None,
+    "include[reasoning.encrypted_content]": lambda request: (
+        "reasoning.encrypted_content" in (request.include or ())
+    ),
+}
+
+
+def check_support(request: CreateResponse) -> list[str]:
+    """The parameters that are ignored; `InvalidRequestError` for those that cannot be honoured."""
+    for name, used in _REFUSED.items():
+        if used(request):
+            raise UnsupportedParameter(
+                f"Unsupported parameter: '{name}' is not supported by this server yet.", param=name
+            )
+    if request.prompt is not None:
+        prompt_id = request.prompt["id"]
+        raise NotFoundError(f"Prompt with id '{prompt_id}' not found.", param="prompt")
+    if request.conversation is not None:
+        conversation = request.conversation
+        conversation_id = conversation if isinstance(conversation, str) else conversation["id"]
+        raise NotFoundError(
+            f"Conversation with id '{conversation_id}' not found.", param="conversation"
+        )
+    _check_tools(request)
+    return [name for name, used in _IGNORED.items() if used(request)]
+
+
+def _check_tools(request: CreateResponse) -> None:
+    for index, tool in enumerate(request.tools or ()):
+        if tool["type"] not in CLIENT_TOOLS:
+            raise InvalidRequestError(
+                f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
+                param="tools",
+            )
+        format_ = tool.get("format") or {}
+        if format_.get("type") == "grammar":
+            raise UnsupportedParameter(
+                f"Unsupported parameter: 'tools[{index}].format' of type 'grammar' is not "
+                "supported by this server yet.",
+                param=f"tools[{index}].format",
+            )

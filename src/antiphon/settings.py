@@ -1,0 +1,126 @@
+"""Every setting: name, type, default, one-line meaning (docs/settings.md is made from this file).
+
+Rules
+1. Environment variables with the prefix ``ANTIPHON_``, or the same names in a file ``.env``.
+2. An unknown ``ANTIPHON_`` name is an error, not a typo that goes unseen (reliability R-132).
+3. Secrets come from the environment only; backends name the variable that holds their key.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "ANTIPHON_"
+
+
+class Settings(BaseSettings):
+    """The server's settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0: any free one.")
+    workers: Literal[1] = Field(
+        1, description="Server processes. Only 1 in this release: more are refused."
+    )
+    database_url: str = Field(
+        "sqlite+aiosqlite:///./antiphon.db",
+        description="Where responses and keys are kept: `sqlite+aiosqlite:///PATH`, or "
+        "`memory://` to keep nothing.",
+    )
+    data_dir: Path = Field(
+        Path("./data"), description="Folder for files of tools; unused in this release."
+    )
+    config: Path = Field(
+        Path("./antiphon.toml"), description="The file that maps model names to backends."
+    )
+    api_keys: str = Field(
+        "",
+        description="Comma-separated API keys, each `key` or `key:project`. Keys made by "
+        "`antiphon keys create` are valid as well.",
+    )
+    retention_days: int = Field(
+        30, ge=0, description="Days that a stored response is kept; 0: for ever."
+    )
+    discover: bool = Field(
+        True,
+        description="Without a configuration file: look for Ollama, LM Studio, llama.cpp and vLLM "
+        "on their usual loopback ports at start.",
+    )
+    allow_private_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts or networks on private addresses that tools may fetch from, "
+        "comma-separated. Nothing is fetched in this release.",
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Origins whose pages may call the API, comma-separated. Empty: CORS is off.",
+    )
+    docs: bool = Field(True, description="Serve the interactive API description at `/docs`.")
+    public_metrics: bool = Field(
+        False, description="Serve `/metrics` without an API key (for a private network)."
+    )
+    max_body_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Largest JSON body that is accepted, in bytes."
+    )
+    header_timeout: float = Field(
+        10.0, gt=0, description="Seconds within which a request's headers must have arrived."
+    )
+    body_timeout: float = Field(
+        60.0, gt=0, description="Seconds that a request's body may stand still."
+    )
+    send_timeout: float = Field(
+        60.0, gt=0, description="Seconds without progress after which a reader is dropped."
+    )
+    keep_alive: float = Field(
+        75.0, gt=0, description="Seconds that an idle connection is kept open between requests."
+    )
+    accept_timeout: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds that a stream waits for the backend to accept the prompt, so that its "
+        "refusal can be an HTTP status; then the stream begins and errors become events.",
+    )
+    heartbeat: float = Field(
+        15.0, gt=0, description="Idle seconds after which a stream gets an SSE comment."
+    )
+    event_heartbeat: float = Field(
+        120.0,
+        gt=0,
+        description="Idle seconds after which a stream gets a `response.in_progress` event, for "
+        "clients that ignore comments.",
+    )
+    run_timeout: float = Field(3600.0, gt=0, description="Seconds that one response may take.")
+    shutdown_grace: float = Field(
+        30.0, ge=0, description="Seconds that running responses have to end at shutdown."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+    access_log: bool = Field(False, description="Write one log line for each request.")
+
+    @field_validator("allow_private_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        known = {PREFIX + name.upper() for name in type(self).model_fields}
+        names = set(os.environ)
+        env_file = Path(".env")
+        if env_file.is_file():
+            lines = env_file.read_text(encoding="utf-8").splitlines()
+            names |= {line.split("=")[0].removeprefix("export ").strip() for line in lines}
+        unknown = sorted(n for n in names if n.startswith(PREFIX) and n.upper() not in known)
+        if unknown:
+            raise ValueError(f"unknown setting: {', '.join(unknown)}")
+        return self
