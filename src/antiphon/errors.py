@@ -7,7 +7,8 @@
     │   ├── PreviousResponseNotFound  previous_response_not_found
     │   ├── ModelNotFound             model_not_found
     │   └── ContextLengthExceeded     context_length_exceeded
-    ├── AuthenticationError      401  invalid_request_error
+    ├── AuthenticationError      401  invalid_request_error   invalid_api_key
+    │   └── MissingAPIKey                                     null
     ├── NotFoundError            404  invalid_request_error
     ├── MethodNotAllowed         405  invalid_request_error   method_not_supported
     ├── RequestTimeout           408  invalid_request_error   request_timeout
@@ -135,10 +136,16 @@ class AuthenticationError(APIError):
 
     status = 401
     type = "invalid_request_error"
-    default_code = "invalid_api_key"
+    default_code: ClassVar[str | None] = "invalid_api_key"
 
     def headers(self) -> dict[str, str]:
         return {**super().headers(), "www-authenticate": "Bearer", "connection": "close"}
+
+
+class MissingAPIKey(AuthenticationError):
+    """You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing the API from your browser and are prompted for a username and password. You can obtain an API key from https://platform.openai.com/account/api-keys."""  # noqa: E501
+
+    default_code = None
 
 
 class NotFoundError(APIError):

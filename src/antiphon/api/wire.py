@@ -1,0 +1,404 @@
+"""HTTP/1.1 on the socket: uvicorn's protocol with limits (reliability R-17 to R-24, R-117).
+
+uvicorn's own has no time limit for heads and bodies, keeps reading bodies nobody wants, mixes its
+400 into an answer that is under way, and waits for ever for a reader that died.
+
+Rules
+1. A request that two HTTP parsers could read differently is refused: 400 in OpenAI's envelope, and
+   the connection is closed (RFC 9112 §6.1 and §11.2).
+2. A refusal is never written into an answer that is under way: then the connection is closed after
+   that answer.
+3. An answer that begins before its request has ended closes the connection.
+4. Such a close lingers: a little more is read and dropped, or the client would see a reset instead
+   of the answer (R-20, RFC 9112 §9.6).
+5. Each phase has a clock. It is started only when the packet at hand did not end the phase: a
+   request in one packet pays nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from antiphon.api.closing import LingeringTransport, WriteWatch
+from antiphon.api.errors import error_response
+from antiphon.api.head import SINGULAR, check_head, split_target
+from antiphon.api.headers import FIXED_HEADERS, request_id
+from antiphon.api.limits import WireLimits
+from antiphon.errors import APIError, InvalidRequestError, RequestTimeout
+
+#: Chunked coding costs at most 6 bytes for a byte of body, unless someone plays with extensions.
+_CHUNK_COST = 8
+_NOT_HTTP = "We could not parse your HTTP request."
+
+
+class _Phase(Enum):
+    """Where in a request the parser is."""
+
+    IDLE = "between requests"
+    HEAD = "in the request line or the header fields"
+    BODY = "after the head, before the end of the body"
+
+
+class _Cycle(RequestResponseCycle):
+    """A request and its answer; knows how to close when the answer came first (rule 3)."""
+
+    closing_transport: LingeringTransport
+
+    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
+        """ASGI `send`."""
+        if self.more_body and not self.response_started:
+            self.close_after()
+        return super().send(message)
+
+    def close_after(self) -> None:
+        """Close the connection, lingering, once this answer is out."""
+        self.keep_alive = False
+        self.transport = self.closing_transport
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    limits = WireLimits()
+    cycle: _Cycle | None  # type: ignore[assignment]  # None until the first request
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._phase = _Phase.IDLE
+        self._running: _Cycle | None = None
+        self._clock: asyncio.TimerHandle | None = None
+        #: Bytes of the phase at hand: as fed to the parser, and as told by it.
+        self._fed = 0
+        self._told = 0
+        self._body_start = 0.0
+        self._body_moved = 0.0
+        self._body_told = 0
+        self._singular: dict[bytes, bytes] = {}
+        self._plain_upgrade = False
+        self._replaying = False
+        self._deaf = False
+        self._lingering = False
+        self._dropped = 0
+
+    # ------------------------------------------------------------ the socket
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
+        super().connection_made(transport)
+        self._closing = LingeringTransport(transport, self._linger)
+        self._writes = WriteWatch(self.loop, transport, self.limits.send_timeout)
+        self._start_clock(self.limits.header_timeout, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left, or the connection was dropped."""
+        self._stop_clock()
+        self._writes.stop()
+        self._unset_keepalive_if_required()
+        self._deaf = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A packet."""
+        if self._deaf:
+            self._drop(len(data))
+            return
+        self._unset_keepalive_if_required()
+        before = self._phase
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            self._after_upgrade(data[exc.args[0] :])
+        except httptools.HttpParserCallbackError as exc:
+            # Raised by a callback below; anything but a refusal is a bug and may be seen.
+            if not isinstance(exc.__context__, InvalidRequestError):
+                raise
+            self._refuse(exc.__context__)
+        except httptools.HttpParserError:
+            self._refuse(InvalidRequestError(_NOT_HTTP))
+        else:
+            self._measure(before, len(data))
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        super().pause_writing()
+        self._writes.start()
+
+    # ------------------------------------------------------------ the parser
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        if self._replaying:
+            return
+        super().on_message_begin()
+        self._phase = _Phase.HEAD
+        self._fed = self._told = 0
+        self._singular = {}
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        if self._replaying:
+            return
+        self.url += url
+        if len(self.url) > self.limits.max_target_bytes:
+            raise InvalidRequestError("The request target is too long.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field; trailer fields are dropped, they must not pass for header fields."""
+        if self._phase is not _Phase.HEAD:
+            return
+        name = name.lower()
+        if name in SINGULAR:
+            if name in self._singular:
+                raise InvalidRequestError(f"Duplicate '{name.decode().title()}' header.")
+            self._singular[name] = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        self._told += len(name) + len(value)
+        if len(self.headers) > self.limits.max_headers or self._told > self.limits.max_header_bytes:
+            raise InvalidRequestError("The request header is too large.")
+
+    def on_headers_complete(self) -> None:
+        """The end of the head: run the app, or queue the request behind the one that runs."""
+        if self._replaying:
+            return
+        self._stop_clock()
+        self._phase = _Phase.BODY
+        self._fed = self._told = 0
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        check_head(version, method, self._singular)
+        raw_path, query = split_target(self.url)
+        path = raw_path.decode("ascii")
+        self.scope["method"] = method.decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        self.scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        self.scope["query_string"] = query
+        if self.parser.should_upgrade():
+            if self._should_upgrade():
+                return
+            self._plain_upgrade = True
+        self._begin(self._new_cycle(version))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._told += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of the request."""
+        if self._plain_upgrade and not self._replaying:
+            return
+        self._phase = _Phase.IDLE
+        self._stop_clock()
+        super().on_message_complete()
+
+    def _new_cycle(self, version: str) -> _Cycle:
+        cycle = _Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        cycle.closing_transport = self._closing
+        return cycle
+
+    def _begin(self, cycle: _Cycle) -> None:
+        ahead = self.cycle
+        if ahead is None or ahead.response_complete:
+            self.cycle = cycle
+            self._start_asgi_task(cycle, self.app)
+            return
+        if len(self.pipeline) >= self.limits.max_pipelined:
+            raise InvalidRequestError("Too many pipelined requests.")
+        self.cycle = cycle
+        self.flow.pause_reading()
+        self.pipeline.appendleft((cycle, self.app))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if isinstance(cycle, _Cycle):
+            self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        """httptools takes an upgrade for the end of HTTP. WebSockets are handed over; any other
+        offer is declined by going on in HTTP/1.1 (Java's client offers h2c with each POST), which
+        takes a second parser that is told how the body is framed."""
+        if not self._plain_upgrade:
+            self._stop_clock()
+            self.handle_websocket_upgrade()
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing = [
+            name + b": " + self._singular[name] + b"\r\n"
+            for name in (b"content-length", b"transfer-encoding")
+            if name in self._singular
+        ]
+        self._replaying = True
+        self._phase = _Phase.BODY
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+        self._replaying = self._plain_upgrade = False
+        if rest:
+            self.data_received(rest)
+        else:
+            self._measure(self._phase, 0)
+
+    # ------------------------------------------------------------ clocks and measures
+
+    def _start_clock(self, seconds: float, expired: Callable[[], None]) -> None:
+        if self._clock is None:
+            self._clock = self.loop.call_later(seconds, expired)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _measure(self, before: _Phase, size: int) -> None:
+        """After a packet of `size` bytes that was well-formed: is the phase still in bounds?"""
+        phase = self._phase
+        if phase is before:
+            self._fed += size
+        if phase is _Phase.BODY:
+            self._measure_body()
+        elif phase is _Phase.HEAD or self._at_rest():
+            # Line ends between requests would otherwise keep a connection for ever.
+            self._start_clock(self.limits.header_timeout, self._head_is_late)
+            if phase is before and self._fed > self.limits.max_header_bytes:
+                self._refuse(InvalidRequestError("The request header is too large."))
+
+    def _measure_body(self) -> None:
+        now = self.loop.time()
+        if self._clock is None:
+            self._body_start = now
+            self._body_told = 0
+            self._start_clock(self.limits.min_rate_after, self._check_body)
+        if self._told != self._body_told:
+            self._body_told = self._told
+            self._body_moved = now
+        if self._fed - _CHUNK_COST * self._told > self.limits.max_header_bytes:
+            self._refuse(InvalidRequestError("The chunks of the request body are too wasteful."))
+
+    def _at_rest(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _head_is_late(self) -> None:
+        self._clock = None
+        if self._phase is _Phase.HEAD:
+            self._refuse(RequestTimeout("The request header did not arrive in time."))
+        else:
+            self.transport.close()
+
+    def _check_body(self) -> None:
+        """R-18: the body may not stand still, and not crawl once `min_rate_after` is over."""
+        self._clock = None
+        if self.cycle is None or self.cycle.response_started:
+            return
+        limits, now = self.limits, self.loop.time()
+        if self.flow.read_paused:
+            # The app does not read: not the client's fault, the time starts anew.
+            self._body_start = self._body_moved = now
+            self._told = self._body_told = 0
+        by_rate = self._body_start + max(limits.min_rate_after, self._told / limits.min_body_rate)
+        due = min(by_rate, self._body_moved + limits.body_idle_timeout)
+        if due <= now:
+            self._refuse(RequestTimeout())
+        else:
+            self._start_clock(due - now, self._check_body)
+
+    # ------------------------------------------------------------ the end
+
+    def on_response_complete(self) -> None:
+        """An answer is out: the next request, or the keep-alive clock, or the end."""
+        super().on_response_complete()
+        if self._lingering:
+            self._unset_keepalive_if_required()
+        self._writes.start()
+
+    def _refuse(self, error: APIError) -> None:
+        """Serve nothing more on this connection; say why if no answer is under way (rule 2)."""
+        self._deaf = True
+        self._stop_clock()
+        last = self.cycle
+        if last is not None and last.more_body:
+            if last.response_started:
+                self.transport.abort()
+                return
+            last = self._forget(last)
+        if last is not None and not last.response_complete:
+            last.close_after()
+            return
+        reply = error_response(error)
+        lines = [
+            b"HTTP/1.1 %d %s" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
+            *(name + b": " + value for name, value in reply.headers if name != b"connection"),
+            *(name + b": " + value for name, value in FIXED_HEADERS),
+            b"x-request-id: " + request_id().encode(),
+            b"connection: close",
+        ]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + reply.body)
+        self._linger()
+
+    def _forget(self, broken: _Cycle) -> _Cycle | None:
+        """The app shall see that `broken` has no end (R-22); the request before it, if one is still
+        to be answered."""
+        broken.disconnected = True
+        broken.message_event.set()
+        if self._running is broken:
+            return None
+        self.pipeline.popleft()
+        ahead = self.pipeline[0][0] if self.pipeline else self._running
+        return ahead if isinstance(ahead, _Cycle) else None
+
+    def _linger(self) -> None:
+        if self._lingering or self.transport.is_closing():
+            return
+        self._deaf = self._lingering = True
+        self._stop_clock()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._start_clock(self.limits.linger_timeout, self._close)
+
+    def _close(self) -> None:
+        self._clock = None
+        self.transport.close()
+        self._writes.start()
+
+    def _drop(self, size: int) -> None:
+        """Something arrived that nobody will read."""
+        self._dropped += size
+        if self._dropped > self.limits.linger_bytes:
+            if self._lingering:
+                self.flow.pause_reading()
+            else:
+                self.transport.abort()
+
+
+def guarded_protocol(limits: WireLimits) -> type[HttpToolsProtocol]:
+    """The protocol with these limits, for uvicorn's ``http=``."""
+    return type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})
