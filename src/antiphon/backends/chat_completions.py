@@ -1,0 +1,281 @@
+"""The backend for servers that speak chat-completions: vLLM, Ollama, llama.cpp, OpenAI and others.
+
+Rules
+1. This file does the I/O and nothing else: what is sent is made in `chat_request`, what comes back
+   is read in `chat_stream`, both pure.
+2. Whole reads are passed on as they come; a slow reader slows the upstream down (R-117).
+3. Retries happen before the first byte only, within one deadline (R-40). Every failure is an
+   `APIError`; what the upstream said about it goes to the log and nowhere else (R-42).
+4. Leaving `generate` in any way closes the upstream call, unless its last byte was read (R-53).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+import aiohttp
+import orjson
+import structlog
+
+from antiphon import __version__
+from antiphon.backends.base import Deltas, Model, Prompt
+from antiphon.backends.chat_faults import UpstreamFaultError, error_for_status, printable
+from antiphon.backends.chat_request import chat_body, check_request, custom_tool_names
+from antiphon.backends.chat_stream import ChatStream
+from antiphon.backends.profiles import (
+    GENERIC,
+    PROFILES,
+    ThinkTags,
+    profile_for,
+    profile_of_owner,
+)
+from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
+from antiphon.errors import APIError, RateLimitError, UpstreamError, UpstreamTimeout
+from antiphon.protocol.request import CreateResponse
+
+_log = structlog.get_logger(__name__)
+
+#: A longer `Retry-After` is the client's to wait for, in seconds.
+_LONGEST_OWN_WAIT: Final = 2.0
+#: Bytes of an error body that are read.
+_ERROR_BODY: Final = 64 * 1024
+#: Seconds to wait for usage and ``[DONE]`` after the finish_reason.
+_GRACE: Final = 5.0
+#: Seconds to wait for the end of the body after ``[DONE]``, so that the connection can be kept.
+_DRAIN: Final = 0.05
+#: Seconds in which a model list must be there.
+_LIST_TIMEOUT: Final = 10.0
+#: Connections to one upstream at a time; more requests wait within their first-byte deadline.
+_CONNECTIONS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletionsConfig:
+    """One upstream. Times in seconds."""
+
+    name: str
+    #: With the version in it: ``http://127.0.0.1:8001/v1``.
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    #: A key of `PROFILES`; None guesses from the address and the model list.
+    profile: str | None = None
+    #: Overrides the profile: chain of thought in tags in the text.
+    think: ThinkTags | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    connect_timeout: float = 5.0
+    first_byte_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    total_timeout: float = 3600.0
+    max_retries: int = 2
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+
+
+class ChatCompletions:
+    """A `Backend`; see `antiphon.backends.base`."""
+
+    def __init__(self, config: ChatCompletionsConfig) -> None:
+        self.name = config.name
+        self._config = config
+        self._base_url = config.base_url.rstrip("/")
+        profile = PROFILES[config.profile] if config.profile else profile_for(config.base_url)
+        self._profile = replace(profile, think=config.think) if config.think else profile
+        self._breaker = CircuitBreaker(config.breaker)
+        self._session: aiohttp.ClientSession | None = None
+
+    def check(self, request: CreateResponse) -> list[str]:
+        """See `Backend.check`."""
+        return check_request(request, self._profile)
+
+    async def generate(self, prompt: Prompt) -> Deltas:
+        """See `Backend.generate`."""
+        stream = ChatStream(self._profile, custom_tool_names(prompt.request))
+        body = orjson.dumps(chat_body(prompt, self._profile))
+        response = await self._open(body, prompt.request.model or prompt.model)
+        try:
+            if response.content_type == "text/event-stream":
+                yield []
+            limit = self._config.first_byte_timeout
+            while not stream.done:
+                data = await self._read(response, stream, limit)
+                deltas = stream.feed(data) if data else stream.close()
+                if deltas:
+                    yield deltas
+                limit = _GRACE if stream.finished else self._config.idle_timeout
+            self._breaker.succeeded()
+            await _drain(response)
+        except UpstreamFaultError as fault:
+            self._tell("upstream_fault", fault.detail)
+            raise fault.error from None
+        finally:
+            # Closes the connection unless the whole body was read.
+            response.close()
+
+    async def models(self) -> list[Model]:
+        """See `Backend.models`."""
+        timeout = aiohttp.ClientTimeout(
+            total=_LIST_TIMEOUT, sock_connect=self._config.connect_timeout
+        )
+        try:
+            async with self._client().get(
+                f"{self._base_url}/models", allow_redirects=False, timeout=timeout
+            ) as response:
+                response.raise_for_status()
+                listed = orjson.loads(await response.read())
+            models = [_model(row, self.name) for row in listed["data"]]
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
+            self._tell("upstream_models_unknown", repr(exc))
+            return []
+        if models and self._profile.name == GENERIC.name and not self._config.profile:
+            found = profile_of_owner(models[0].owned_by)
+            self._profile = replace(found, think=self._config.think or found.think)
+        return models
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`."""
+        if self._session:
+            await self._session.close()
+
+    async def _open(self, body: bytes, model: str) -> aiohttp.ClientResponse:
+        """An answer with status 200, after retries; all of it within one deadline."""
+        self._breaker.admit()
+        try:
+            async with asyncio.timeout(self._config.first_byte_timeout):
+                response = await self._post_until_accepted(body, model)
+            self._breaker.accepted()
+            return response
+        except TimeoutError:
+            self._breaker.failed()
+            self._tell("upstream_timeout", "no answer in time")
+            raise UpstreamTimeout from None
+        except _RefusedError as refused:
+            if refused.broken:
+                self._breaker.failed()
+            else:
+                self._breaker.accepted()
+            raise refused.error from None
+        finally:
+            self._breaker.release()
+
+    async def _post_until_accepted(self, body: bytes, model: str) -> aiohttp.ClientResponse:
+        attempt = 0
+        while True:
+            try:
+                return await self._post(body, model)
+            except _RefusedError as refused:
+                attempt += 1
+                asked = refused.error.retry_after or 0.0
+                if (
+                    attempt > self._config.max_retries
+                    or not refused.may_pass
+                    or asked > _LONGEST_OWN_WAIT
+                ):
+                    raise
+            await asyncio.sleep(max(backoff(attempt), asked))
+
+    async def _post(self, body: bytes, model: str) -> aiohttp.ClientResponse:
+        """One attempt. Raises `_RefusedError` unless the status is 200."""
+        timeout = aiohttp.ClientTimeout(
+            total=self._config.total_timeout, sock_connect=self._config.connect_timeout
+        )
+        url = f"{self._base_url}/chat/completions"
+        try:
+            response = await self._client().post(
+                url, data=body, allow_redirects=False, timeout=timeout
+            )
+        except (aiohttp.ClientError, OSError) as exc:
+            self._tell("upstream_unreachable", repr(exc))
+            late = isinstance(exc, TimeoutError)
+            raise _RefusedError(
+                UpstreamTimeout() if late else UpstreamError(), broken=True
+            ) from None
+        if response.status == 200:
+            return response
+        try:
+            said = await response.content.read(_ERROR_BODY)
+        except (aiohttp.ClientError, OSError) as exc:
+            said = repr(exc).encode()
+        finally:
+            response.close()
+        error = error_for_status(response.status, said, model)
+        if isinstance(error, RateLimitError):
+            error.retry_after = retry_after(response.headers, time.time())
+        self._tell("upstream_refused", said.decode(errors="replace"), response.status)
+        raise _RefusedError(error, broken=response.status >= 500)
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, stream: ChatStream, limit: float
+    ) -> bytes:
+        """The next bytes, empty at the end. Raises `UpstreamFaultError`."""
+        try:
+            async with asyncio.timeout(limit):
+                return await response.content.readany()
+        except (aiohttp.ClientError, OSError) as exc:
+            if stream.finished:
+                return b""  # all that counts was said
+            self._breaker.failed()
+            late = isinstance(exc, TimeoutError)
+            error = UpstreamTimeout if late else UpstreamError
+            raise UpstreamFaultError(error(should_retry=False), f"cut off: {exc!r}") from None
+
+    def _client(self) -> aiohttp.ClientSession:
+        """The session; made here because it belongs to the running loop."""
+        if self._session is None:
+            headers = {
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",  # decompressing every chunk costs more than it saves
+                "User-Agent": f"antiphon/{__version__}",
+            }
+            if self._config.api_key:
+                headers["Authorization"] = f"Bearer {self._config.api_key}"
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={**headers, **self._config.headers},
+            )
+        return self._session
+
+    def _tell(self, event: str, detail: str, status: int | None = None) -> None:
+        """A line for the operator; 401 and 403 are theirs to mend (R-41)."""
+        if self._config.api_key:
+            detail = detail.replace(self._config.api_key, "…")
+        level = logging.ERROR if status in (401, 402, 403) else logging.WARNING
+        _log.log(level, event, backend=self.name, status=status, detail=printable(detail))
+
+
+class _RefusedError(Exception):
+    """One attempt failed. `broken`: the upstream's own failure, not its answer to the request."""
+
+    def __init__(self, error: APIError, *, broken: bool) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.broken = broken
+
+    @property
+    def may_pass(self) -> bool:
+        """The same request may succeed a moment later."""
+        rate = isinstance(self.error, RateLimitError) and self.error.should_retry is not False
+        return self.broken or rate
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the end of the body, which follows ``[DONE]``: the connection can be used again."""
+    try:
+        async with asyncio.timeout(_DRAIN):
+            while not response.content.at_eof():
+                await response.content.readany()
+    except (aiohttp.ClientError, OSError):
+        return
+
+
+def _model(row: dict[str, Any], backend: str) -> Model:
+    created = row.get("created")
+    owner = row.get("owned_by")
+    return Model(
+        str(row["id"]),
+        owner if isinstance(owner, str) and owner else backend,
+        created if isinstance(created, int) else 0,
+    )

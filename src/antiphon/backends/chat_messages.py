@@ -1,0 +1,212 @@
+"""Items (spec App. B, C) → chat-completions messages. Pure.
+
+Rules
+1. Everything that the model said before anybody else spoke is one assistant message: text,
+   reasoning and all parallel calls.
+2. Results stand directly after the message with their calls, wherever they stood in the items.
+3. Images in results follow in a user message of their own, after all results, unless the profile
+   takes them in place.
+4. Items that are neither message, reasoning, call nor result are not shown to a chat model.
+"""
+
+import base64
+import binascii
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from antiphon.backends.profiles import Profile
+from antiphon.errors import InvalidRequestError
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Item, Result
+
+Message: TypeAlias = dict[str, Any]
+Part: TypeAlias = dict[str, Any]
+
+#: What chat-completions calls another name.
+_DETAIL = {"original": "high"}
+
+
+def chat_messages(
+    instructions: str | None, items: Sequence[Item], profile: Profile
+) -> list[Message]:
+    """The `messages` of a chat request. Raises `InvalidRequestError` for parts it cannot carry."""
+    writer = _Writer(profile, items)
+    if instructions:
+        writer.messages.append({"role": profile.developer_role, "content": instructions})
+    for position, item in enumerate(items):
+        writer.take(position, item)
+    writer.end_turn()
+    return _merge_system(writer.messages) if profile.merge_system else writer.messages
+
+
+def check_part(part: Part, path: str, profile: Profile) -> None:
+    """Raise `InvalidRequestError` for a content part that no chat message can carry."""
+    match part["type"]:
+        case "input_image" if not part.get("image_url"):
+            raise _unsupported(f"{path}.file_id", "File ids are not supported here; send a URL")
+        case "input_file" if not part.get("file_data"):
+            key = "file_id" if part.get("file_id") else "file_url"
+            raise _unsupported(f"{path}.{key}", "Send the file's content as 'file_data'")
+        case "input_file" if not profile.files and _text_of_file(part) is None:
+            raise _unsupported(f"{path}.file_data", "This model backend takes text files only")
+
+
+class _Writer:
+    """Collects the assistant's turn until somebody else speaks."""
+
+    def __init__(self, profile: Profile, items: Sequence[Item]) -> None:
+        self.messages: list[Message] = []
+        self._profile = profile
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[dict[str, Any]] = []
+        self._answered = False  # a call of this turn carries its own result
+        self._results: dict[str, deque[tuple[int, Result]]] = defaultdict(deque)
+        self._used: set[int] = set()  # positions of results that are written already
+        for position, item in enumerate(items):
+            as_result = ITEM_TYPES[item["type"]].as_result
+            if as_result:
+                result = as_result(item)
+                self._results[result.call_id].append((position, result))
+
+    def take(self, position: int, item: Item) -> None:
+        """One item, in order."""
+        match item["type"]:
+            case "message" if item["role"] == "assistant":
+                self._end_answered_turn()
+                self._texts.append(_plain_text(item["content"]))
+            case "message":
+                self.end_turn()
+                self.messages.append(self._said(item))
+            case "reasoning":
+                self._end_answered_turn()
+                self._reasoning += [part["text"] for part in item.get("content") or ()]
+            case _:
+                self._take_call(position, item)
+
+    def _take_call(self, position: int, item: Item) -> None:
+        item_type = ITEM_TYPES[item["type"]]
+        if item_type.as_call:
+            call = item_type.as_call(item)
+            # Servers parse the arguments of the history; a call without any is {} (chat_calls).
+            function = {"name": call.name, "arguments": call.arguments or "{}"}
+            self._calls.append({"id": call.call_id, "type": "function", "function": function})
+            self._answered = self._answered or item_type.as_result is not None
+        elif item_type.as_result:
+            self.end_turn()
+            if position not in self._used:
+                self._write_results([(position, item_type.as_result(item))])
+
+    def end_turn(self) -> None:
+        """Write the assistant's message and the results of its calls."""
+        if not (self._texts or self._calls or self._reasoning):
+            return
+        message: Message = {"role": "assistant", "content": "\n\n".join(self._texts) or None}
+        if self._reasoning and self._profile.reasoning_back:
+            message[self._profile.reasoning_back] = "".join(self._reasoning)
+        if self._calls:
+            message["tool_calls"] = self._calls
+        if self._texts or self._calls:
+            self.messages.append(message)
+        calls = self._calls
+        self._texts, self._reasoning, self._calls, self._answered = [], [], [], False
+        waiting = [self._results[call["id"]] for call in calls]
+        self._write_results([results.popleft() for results in waiting if results])
+
+    def _end_answered_turn(self) -> None:
+        """What the model says after a result that came with the call is a new turn."""
+        if self._answered:
+            self.end_turn()
+
+    def _write_results(self, results: list[tuple[int, Result]]) -> None:
+        others: list[Part] = []
+        for position, result in results:
+            self._used.add(position)
+            content: Any = result.output
+            if not isinstance(content, str):
+                parts = [_part(part, self._profile) for part in content]
+                beside = [part for part in parts if part["type"] != "text"]
+                if not (self._profile.tool_images and beside):
+                    others += beside
+                    content = "\n".join(part["text"] for part in parts if part["type"] == "text")
+                    content = content or "(see the attached content that follows)"
+                else:
+                    content = parts
+            self.messages.append(
+                {"role": "tool", "tool_call_id": result.call_id, "content": content}
+            )
+        if others:
+            self.messages.append({"role": "user", "content": others})
+
+    def _said(self, item: Item) -> Message:
+        """A message of the user, the system or the developer."""
+        role = item["role"]
+        if role == "user":
+            return {"role": "user", "content": self._content(item["content"])}
+        role = self._profile.developer_role if role == "developer" else role
+        return {"role": role, "content": _plain_text(item["content"])}
+
+    def _content(self, parts: Sequence[Part]) -> str | list[Part]:
+        """A string when all is text: some chat templates know nothing else."""
+        chat_parts = [_part(part, self._profile) for part in parts]
+        if all(part["type"] == "text" for part in chat_parts):
+            return "\n".join(part["text"] for part in chat_parts)
+        return chat_parts
+
+
+def _part(part: Part, profile: Profile) -> Part:
+    """One content part as chat-completions knows it."""
+    check_part(part, "input", profile)
+    match part["type"]:
+        case "input_image":
+            image = {"url": part["image_url"]}
+            if part.get("detail"):
+                image["detail"] = _DETAIL.get(part["detail"], part["detail"])
+            return {"type": "image_url", "image_url": image}
+        case "input_video":
+            return {"type": "video_url", "video_url": {"url": part["video_url"]}}
+        case "input_file" if profile.files:
+            file = {"filename": part.get("filename") or "file", "file_data": part["file_data"]}
+            return {"type": "file", "file": file}
+        case "input_file":
+            name = part.get("filename") or "file"
+            return {"type": "text", "text": f"File {name}:\n{_text_of_file(part)}"}
+        case "input_audio":
+            return {"type": "input_audio", "input_audio": part["input_audio"]}
+        case "refusal":
+            return {"type": "text", "text": part["refusal"]}
+        case _:
+            return {"type": "text", "text": part.get("text") or ""}
+
+
+def _plain_text(parts: Sequence[Part]) -> str:
+    return "\n".join(part.get("text") or part.get("refusal") or "" for part in parts)
+
+
+def _text_of_file(part: Part) -> str | None:
+    """The text in the data URL of a file; None when it is no text."""
+    head, comma, data = part["file_data"].partition(",")
+    if not comma or not head.startswith(("data:text/", "data:application/json")):
+        return None
+    try:
+        raw = base64.b64decode(data, validate=True) if head.endswith(";base64") else data.encode()
+        return raw.decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _unsupported(param: str, hint: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Unsupported value at '{param}'. {hint}.", param=param, code="unsupported_value"
+    )
+
+
+def _merge_system(messages: list[Message]) -> list[Message]:
+    count = 0
+    while count < len(messages) and messages[count]["role"] in ("system", "developer"):
+        count += 1
+    if count < 2:
+        return messages
+    content = "\n\n".join(message["content"] for message in messages[:count])
+    return [{"role": messages[0]["role"], "content": content}, *messages[count:]]

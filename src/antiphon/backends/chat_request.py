@@ -1,0 +1,216 @@
+"""A prompt → the body of ``POST /chat/completions``, and what of a request gets lost on the way.
+
+Rules
+1. Pure. The prompt is read, never changed.
+2. Always streamed, always with usage.
+3. What cannot be honoured raises in `check_request`; what is dropped is named there (never silent).
+4. A custom tool is sent as a function with the one string parameter `input`.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from antiphon.backends.base import Prompt
+from antiphon.backends.chat_messages import chat_messages, check_part
+from antiphon.backends.profiles import Profile
+from antiphon.errors import InvalidRequestError
+from antiphon.protocol.request import CreateResponse
+
+_LOGPROBS = "message.output_text.logprobs"
+
+#: Parameters that only some backends know.
+_HINTS: dict[str, Callable[[CreateResponse], Any]] = {
+    "prompt_cache_key": attrgetter("prompt_cache_key"),
+    "prompt_cache_options": attrgetter("prompt_cache_options"),
+    "prompt_cache_retention": attrgetter("prompt_cache_retention"),
+    "safety_identifier": attrgetter("safety_identifier"),
+    "service_tier": attrgetter("service_tier"),
+    "user": attrgetter("user"),
+}
+#: Values that are no loss when they are dropped.
+_NO_LOSS = {"service_tier": ("auto", "default")}
+_REASONING_HINTS = ("summary", "generate_summary", "context", "mode")
+#: Keys of a tool that chat-completions has no place for.
+_TOOL_HINTS = ("allowed_callers", "async", "defer_loading", "output_schema")
+
+
+def custom_tool_names(request: CreateResponse) -> frozenset[str]:
+    """The tools whose calls carry free text."""
+    return frozenset(tool["name"] for tool in request.tools or () if tool["type"] == "custom")
+
+
+def check_request(request: CreateResponse, profile: Profile) -> list[str]:
+    """Raise `InvalidRequestError` for what cannot be honoured; give back the paths of the rest."""
+    for i, item in enumerate(request.input):
+        content = item.get("content") if item["type"] == "message" else item.get("output")
+        if isinstance(content, list):
+            for j, part in enumerate(content):
+                key = "content" if item["type"] == "message" else "output"
+                if part.get("type") in ("input_image", "input_file"):
+                    check_part(part, f"input[{i}].{key}[{j}]", profile)
+    for tool in request.tools or ():
+        if tool["type"] not in ("function", "custom"):
+            raise InvalidRequestError(
+                f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
+                param="tools",
+            )
+    _check_choice(request)
+    return _dropped(request, profile)
+
+
+def chat_body(prompt: Prompt, profile: Profile) -> dict[str, Any]:
+    """The JSON body; `prompt.items` are the whole history."""
+    request = prompt.request
+    body: dict[str, Any] = {
+        "model": prompt.model,
+        "messages": chat_messages(request.instructions, prompt.items, profile),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        profile.max_tokens: request.max_output_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        **_tools(request, profile),
+        **_output(request, profile),
+    }
+    if request.top_logprobs or _LOGPROBS in (request.include or ()):
+        body["logprobs"] = True
+        body["top_logprobs"] = request.top_logprobs or None
+    effort = (request.reasoning or {}).get("effort")
+    if effort and profile.effort:
+        body[profile.effort] = {"effort": effort} if profile.effort == "reasoning" else effort
+    for key in profile.forwards:
+        body[key] = _HINTS[key](request)
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _output(request: CreateResponse, profile: Profile) -> dict[str, Any]:
+    """`response_format` and `verbosity`."""
+    text = request.text or {}
+    output: dict[str, Any] = {}
+    if profile.verbosity:
+        output["verbosity"] = text.get("verbosity")
+    asked = text.get("format") or {}
+    match asked.get("type"):
+        case "json_schema":
+            keys = ("name", "description", "schema", "strict")
+            schema = {key: asked[key] for key in keys if asked.get(key) is not None}
+            output["response_format"] = {"type": "json_schema", "json_schema": schema}
+        case "json_object" if profile.json_object:
+            output["response_format"] = {"type": "json_object"}
+        case "json_object":
+            schema = {"name": "object", "schema": {"type": "object"}}
+            output["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return output
+
+
+def _tools(request: CreateResponse, profile: Profile) -> dict[str, Any]:
+    """`tools`, `tool_choice` and `parallel_tool_calls`."""
+    choice = request.tool_choice or "auto"
+    tools = _chosen(request, profile)
+    if not tools:
+        return {}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
+    if profile.parallel_tool_calls:
+        fields["parallel_tool_calls"] = request.parallel_tool_calls
+    if profile.tool_choice and request.tool_choice is not None:
+        fields["tool_choice"] = _choice(choice, profile)
+    return fields
+
+
+def _chosen(request: CreateResponse, profile: Profile) -> list[dict[str, Any]]:
+    """The tools to send: fewer where the choice is made by leaving others out."""
+    tools, choice = request.tools or [], request.tool_choice
+    if isinstance(choice, str):
+        return [] if choice == "none" and not profile.tool_choice else tools
+    if not choice:
+        return tools
+    allowed = choice["tools"] if choice["type"] == "allowed_tools" else [choice]
+    if profile.allowed_tools if choice["type"] == "allowed_tools" else profile.tool_choice:
+        return tools
+    names = {(each["type"], each.get("name")) for each in allowed}
+    return [tool for tool in tools if (tool["type"], tool["name"]) in names]
+
+
+def _choice(choice: Any, profile: Profile) -> Any:
+    if isinstance(choice, str):
+        return choice
+    if choice["type"] != "allowed_tools":
+        return _function_choice(choice)
+    if not profile.allowed_tools:
+        return choice["mode"]
+    allowed = {"mode": choice["mode"], "tools": [_function_choice(t) for t in choice["tools"]]}
+    return {"type": "allowed_tools", "allowed_tools": allowed}
+
+
+def _function_choice(tool: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": tool["name"]}}
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": tool["name"]}
+    if tool.get("description"):
+        function["description"] = tool["description"]
+    if tool["type"] == "custom":
+        function["parameters"] = _free_text(tool.get("format") or {})
+    else:
+        function["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
+        if tool.get("strict") is not None:
+            function["strict"] = tool["strict"]
+    return {"type": "function", "function": function}
+
+
+def _free_text(text_format: dict[str, Any]) -> dict[str, Any]:
+    described = "The whole input of the tool, as plain text."
+    if text_format.get("type") == "grammar":
+        syntax = {"lark": "Lark grammar", "regex": "regular expression"}[text_format["syntax"]]
+        described += f" It must match this {syntax}:\n{text_format['definition']}"
+    return {
+        "type": "object",
+        "properties": {"input": {"type": "string", "description": described}},
+        "required": ["input"],
+        "additionalProperties": False,
+    }
+
+
+def _check_choice(request: CreateResponse) -> None:
+    choice = request.tool_choice
+    if choice is None or choice in ("none", "auto"):
+        return
+    tools = {(tool["type"], tool.get("name")) for tool in request.tools or ()}
+    if choice == "required":
+        if not tools:
+            raise InvalidRequestError(
+                "Tool choice 'required' must be specified with 'tools' parameter.",
+                param="tool_choice",
+            )
+        return
+    wanted = choice["tools"] if choice["type"] == "allowed_tools" else [choice]
+    for tool in wanted:
+        if (tool.get("type"), tool.get("name")) not in tools:
+            name = tool.get("name") or tool.get("type")
+            raise InvalidRequestError(
+                f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice"
+            )
+
+
+def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
+    dropped = [
+        key
+        for key, read in _HINTS.items()
+        if key not in profile.forwards and read(request) not in (None, *_NO_LOSS.get(key, ()))
+    ]
+    reasoning = request.reasoning or {}
+    hints = _REASONING_HINTS if profile.effort else ("effort", *_REASONING_HINTS)
+    dropped += [f"reasoning.{key}" for key in hints if reasoning.get(key)]
+    if (request.text or {}).get("verbosity") and not profile.verbosity:
+        dropped.append("text.verbosity")
+    for i, tool in enumerate(request.tools or ()):
+        dropped += [f"tools[{i}].{key}" for key in _TOOL_HINTS if tool.get(key)]
+        if (tool.get("format") or {}).get("type") == "grammar":
+            dropped.append(f"tools[{i}].format")  # told to the model, but not enforced
+    if request.tools and request.parallel_tool_calls is False and not profile.parallel_tool_calls:
+        dropped.append("parallel_tool_calls")
+    if request.tool_choice not in (None, "none", "auto") and not profile.tool_choice:
+        dropped.append("tool_choice")
+    return dropped

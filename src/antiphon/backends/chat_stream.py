@@ -1,0 +1,284 @@
+"""The bytes of a chat-completions answer → deltas. Pure: bytes in, deltas out.
+
+Rules
+1. The first byte that is no blank decides what the body is: ``{`` one JSON object (some servers
+   ignore `stream`), ``<`` a web page, anything else server-sent events.
+2. Success means that a `finish_reason` was seen; ``[DONE]`` alone is not success (R-45).
+3. `Finish`, and the latest usage before it, come last: at ``[DONE]`` or at the end of the bytes.
+4. Anything that is not a chat-completions answer raises `UpstreamFaultError`.
+"""
+
+from typing import Any, NoReturn
+
+import orjson
+
+from antiphon.backends.chat_calls import CallAssembler
+from antiphon.backends.chat_faults import UpstreamFaultError, error_in_stream, printable
+from antiphon.backends.chat_values import last_tokens, logprob_of, string_of, usage_of
+from antiphon.backends.profiles import GENERIC, Profile
+from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
+from antiphon.backends.think import Piece, ThinkSplitter
+from antiphon.errors import UpstreamError
+from antiphon.protocol.deltas import (
+    Delta,
+    Finish,
+    FinishReason,
+    Logprob,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    UsageReport,
+)
+
+#: What servers say in `finish_reason`, in lower case. Others count as ``stop``.
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "stop",
+    "tool_use": "stop",
+    "function_call": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+}
+#: Reasons that say that the server gave up (vLLM, OpenRouter).
+_FAILED = {"error", "abort"}
+
+#: Blanks and the bytes of a byte order mark, before the body.
+_BLANK = b"\xef\xbb\xbf \r\n\t"
+
+#: Where servers put the chain of thought; one of them at a time.
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+class ChatStream:
+    """One answer. `custom` names the tools whose arguments are free text."""
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_calls",
+        "_custom",
+        "_decoder",
+        "_finish",
+        "_logprobs",
+        "_splitter",
+        "_usage",
+        "done",
+        "told",
+    )
+
+    def __init__(self, profile: Profile = GENERIC, custom: frozenset[str] = frozenset()) -> None:
+        self._decoder: EventDecoder | None = None
+        self._body: list[bytes] = []  # a body that is one JSON object
+        self._body_size = 0
+        self._custom = custom
+        self._calls: CallAssembler | None = None
+        self._splitter = (
+            None if profile.think == "never" else ThinkSplitter(opened=profile.think == "opened")
+        )
+        self._logprobs: list[Logprob] = []  # of text that is held back
+        self._finish: FinishReason | None = None
+        self._usage: dict[str, Any] | None = None
+        #: All is said: no more bytes are needed.
+        self.done = False
+        #: Some delta was given out: tokens were spent.
+        self.told = False
+
+    @property
+    def finished(self) -> bool:
+        """A `finish_reason` was seen; only usage and ``[DONE]`` may follow."""
+        return self._finish is not None
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete."""
+        out: list[Delta] = []
+        if self._decoder is None:
+            data = self._sniff(data)
+            if self._decoder is None:
+                return out
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLargeError as exc:
+            self._fail(f"event too large: {exc}")
+        self._take(events, out)
+        return out
+
+    def close(self) -> list[Delta]:
+        """The last deltas, at the end of the bytes; empty when ``[DONE]`` has come before."""
+        out: list[Delta] = []
+        if self.done:
+            return out
+        if self._decoder is not None:
+            self._take(self._decoder.close(), out)
+        elif self._body:
+            self._chunk(b"".join(self._body), out)
+        if not self.done:
+            self._end(out)
+        return out
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Decide what the body is; gives back the bytes so far if it is events."""
+        if not self._body:
+            data = data.lstrip(_BLANK)
+            if not data:
+                return b""
+        self._body.append(data)
+        self._body_size += len(data)
+        if self._body_size > EVENT_LIMIT:
+            self._fail(f"body larger than {EVENT_LIMIT} bytes")
+        first = self._body[0][:1]
+        if first == b"{":
+            return b""
+        if first == b"<":
+            self._fail(f"a web page: {_shown(data)}")
+        self._decoder = EventDecoder()
+        return data
+
+    def _take(self, events: list[Event], out: list[Delta]) -> None:
+        for data, name in events:
+            if data == b"[DONE]":
+                self._end(out)
+                return
+            if name == b"error":
+                self._fail_in_band(data)
+            self._chunk(data, out)
+
+    def _chunk(self, data: bytes, out: list[Delta]) -> None:
+        try:
+            chunk = orjson.loads(data)
+            if chunk.get("usage"):
+                self._usage = chunk["usage"]
+            choices = chunk.get("choices")
+            if not choices:
+                self._without_choices(chunk, data)
+                return
+            if chunk.get("error"):
+                self._fail_in_band(data)
+            for choice in choices:
+                self._choice(choice, out)
+        except (ValueError, TypeError, AttributeError, KeyError) as exc:
+            # Not JSON, or JSON of another shape: told apart for the operator only.
+            self._fail(f"not a chat completion chunk ({type(exc).__name__}): {_shown(data)}")
+        if out:
+            self.told = True
+
+    def _choice(self, choice: dict[str, Any], out: list[Delta]) -> None:
+        delta = choice.get("delta") or choice.get("message")
+        if delta:
+            logprobs = choice.get("logprobs")
+            if logprobs:
+                self._logprobs += map(logprob_of, logprobs.get("content") or ())
+            self._delta(delta, out)
+        reason = choice.get("finish_reason")
+        if reason:
+            reason = str(reason).lower()
+            if reason in _FAILED or choice.get("error"):
+                self._fail(f"finish_reason {printable(reason, 64)}")
+            self._finish = _FINISH.get(reason, "stop")
+
+    def _delta(self, delta: dict[str, Any], out: list[Delta]) -> None:
+        for key in _REASONING:
+            thought = delta.get(key)
+            if thought:
+                out.append(ReasoningDelta(string_of(thought)))
+                if self._logprobs and not delta.get("content"):
+                    self._logprobs = []  # ours are of visible text only
+                break
+        else:
+            if "reasoning_details" in delta:
+                _reasoning_details(delta["reasoning_details"], out)
+        content = delta.get("content")
+        if content:
+            if isinstance(content, str):
+                self._text(content, out)
+            else:
+                self._parts(content, out)
+        refusal = delta.get("refusal")
+        if refusal:
+            out.append(RefusalDelta(string_of(refusal)))
+        calls = delta.get("tool_calls")
+        if calls or delta.get("function_call"):
+            if self._calls is None:
+                self._calls = CallAssembler(self._custom)
+            for call in calls or [{"index": "legacy", "function": delta["function_call"]}]:
+                self._calls.feed(call, out)
+
+    def _text(self, text: str, out: list[Delta]) -> None:
+        splitter = self._splitter
+        if splitter is None:
+            logprobs = None
+            if self._logprobs:
+                logprobs, self._logprobs = self._logprobs, []
+            out.append(TextDelta(text, logprobs))
+            return
+        self._pieces(splitter.feed(text), out)
+        if splitter.finished:
+            self._splitter = None
+
+    def _pieces(self, pieces: list[Piece], out: list[Delta]) -> None:
+        for reasoning, text in pieces:
+            if reasoning:
+                out.append(ReasoningDelta(text))
+            else:
+                out.append(TextDelta(text, last_tokens(self._logprobs, text) or None))
+                self._logprobs = []
+
+    def _parts(self, parts: list[dict[str, Any]], out: list[Delta]) -> None:
+        """Content as a list of parts (Mistral): text, and thinking with text parts in it."""
+        for part in parts:
+            if part["type"] == "thinking":
+                thinking = part["thinking"]
+                inner = thinking if isinstance(thinking, list) else [{"text": thinking}]
+                out += [ReasoningDelta(string_of(each["text"])) for each in inner if each["text"]]
+            elif part["type"] == "text" and part["text"]:
+                self._text(string_of(part["text"]), out)
+
+    def _without_choices(self, chunk: dict[str, Any], data: bytes) -> None:
+        """Usage alone, an empty chunk, or an error in one of its shapes."""
+        if chunk.get("error") or chunk.get("object") == "error" or "detail" in chunk:
+            self._fail_in_band(data)
+
+    def _end(self, out: list[Delta]) -> None:
+        if self._finish is None:
+            self._fail("the stream ended without a finish_reason")
+        if self._splitter:
+            self._pieces(self._splitter.close(), out)
+        if self._calls and not self._calls.close(out):
+            self._fail("a tool call without a name")
+        if self._usage:
+            out.append(UsageReport(usage_of(self._usage)))
+        out.append(Finish(self._finish))
+        self.done = self.told = True
+
+    def _fail(self, detail: str) -> NoReturn:
+        # Before the first event nothing was spent: the client may try again (R-52).
+        spent = self._decoder is not None and (self.told or self.finished)
+        raise UpstreamFaultError(UpstreamError(should_retry=False if spent else None), detail)
+
+    def _fail_in_band(self, data: bytes) -> NoReturn:
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            chunk = data.decode(errors="replace")
+        error = (chunk.get("error") or chunk) if isinstance(chunk, dict) else chunk
+        raise UpstreamFaultError(error_in_stream(error), f"error in the stream: {_shown(data)}")
+
+
+def _shown(data: bytes) -> str:
+    return printable(data[:4096].decode(errors="replace"))
+
+
+def _reasoning_details(details: Any, out: list[Delta]) -> None:
+    """OpenRouter's list; encrypted entries have no text."""
+    for detail in details or ():
+        text = detail.get("text") or detail.get("summary")
+        if text:
+            out.append(ReasoningDelta(string_of(text)))

@@ -1,0 +1,63 @@
+"""Values of chat-completions chunks → ours: log probabilities and usage. Pure.
+
+Rules
+1. A value of another type raises `TypeError` or `KeyError`: the chunk is not a chat chunk.
+2. Counts that are missing or senseless are 0.
+"""
+
+from typing import Any
+
+from antiphon.protocol.deltas import Logprob
+from antiphon.protocol.response import Usage
+
+
+def string_of(value: Any) -> str:
+    """The value, if it is a string."""
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def logprob_of(entry: dict[str, Any]) -> Logprob:
+    """One token with its alternatives; `bytes` are added where the server left them out."""
+    return {**_token(entry), "top_logprobs": [_token(top) for top in entry.get("top_logprobs", ())]}
+
+
+def _token(entry: dict[str, Any]) -> Logprob:
+    token = string_of(entry["token"])
+    spelled = entry.get("bytes")
+    return {
+        "token": token,
+        "bytes": list(token.encode()) if spelled is None else spelled,
+        "logprob": entry["logprob"],
+    }
+
+
+def last_tokens(logprobs: list[Logprob], text: str) -> list[Logprob]:
+    """The tokens at the end that make up `text`: those of tags and reasoning are before it."""
+    start, length = len(logprobs), 0
+    while start and length < len(text):
+        start -= 1
+        length += len(logprobs[start]["token"])
+    return logprobs[start:]
+
+
+def usage_of(usage: dict[str, Any]) -> Usage:
+    """Tokens of the call, from any dialect of `usage`."""
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    incoming, outgoing = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    reasoning = _count(completion, "reasoning_tokens")
+    if reasoning and _count(usage, "total_tokens") == incoming + outgoing + reasoning:
+        outgoing += reasoning  # xAI counts reasoning beside the completion, OpenAI inside it
+    return Usage(
+        input_tokens=incoming,
+        cached_tokens=_count(prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"),
+        output_tokens=outgoing,
+        reasoning_tokens=reasoning,
+    )
+
+
+def _count(counts: Any, key: str) -> int:
+    value = counts.get(key) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0

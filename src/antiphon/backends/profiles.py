@@ -1,0 +1,115 @@
+"""Quirks of chat-completions servers, as data.
+
+Rules
+1. A quirk is a field of `Profile`; code asks the field, never the name of a server or a model.
+2. `GENERIC` is what any server can be trusted with; a server that can do more says so here.
+3. The profile comes from the configuration, else from the host or port, else from the `owned_by`
+   of its model list.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
+
+#: Chain of thought in the text: never, between tags at its start, or from its start (the template
+#: has opened the tag) up to the closing tag.
+ThinkTags: TypeAlias = Literal["never", "tags", "opened"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one kind of server understands beyond the common core."""
+
+    name: str
+    #: The role that `developer` messages and instructions get.
+    developer_role: Literal["developer", "system"] = "system"
+    #: Several system messages at the start become one: many chat templates allow only one.
+    merge_system: bool = True
+    #: The field that limits the tokens of the answer.
+    max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    #: Where `reasoning.effort` goes: a field, an object with `effort` in it, or nowhere.
+    effort: Literal["reasoning_effort", "reasoning"] | None = None
+    #: `text.verbosity` is known as `verbosity`.
+    verbosity: bool = False
+    #: Request parameters (of `chat_request._HINTS`) that are passed on under their own name.
+    forwards: frozenset[str] = frozenset()
+    #: `tool_choice` is obeyed; else only what the choice of sent tools can do.
+    tool_choice: bool = True
+    #: The native `allowed_tools` form of `tool_choice` is known.
+    allowed_tools: bool = False
+    #: `parallel_tool_calls` is obeyed.
+    parallel_tool_calls: bool = True
+    #: ``response_format: {"type": "json_object"}`` is known; else a schema of any object is sent.
+    json_object: bool = True
+    #: `file` parts are known; else text files become text and others are refused.
+    files: bool = True
+    #: Tool results may be a list of parts with images in it.
+    tool_images: bool = False
+    #: The field of assistant messages in which the server wants its old reasoning back.
+    reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
+    think: ThinkTags = "tags"
+
+
+GENERIC = Profile("generic")
+
+_OPENAI = Profile(
+    "openai",
+    developer_role="developer",
+    merge_system=False,
+    max_tokens="max_completion_tokens",
+    effort="reasoning_effort",
+    verbosity=True,
+    forwards=frozenset(
+        {"user", "safety_identifier", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
+    ),
+    allowed_tools=True,
+    think="never",
+)
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        GENERIC,
+        _OPENAI,
+        Profile("vllm", effort="reasoning_effort", files=False, reasoning_back="reasoning"),
+        Profile(
+            "ollama",
+            effort="reasoning_effort",
+            tool_choice=False,
+            parallel_tool_calls=False,
+            files=False,
+            reasoning_back="reasoning",
+        ),
+        Profile("llama.cpp", files=False, reasoning_back="reasoning_content"),
+        Profile("lmstudio", json_object=False, parallel_tool_calls=False, files=False),
+        Profile(
+            "openrouter",
+            effort="reasoning",
+            verbosity=True,
+            forwards=frozenset({"user"}),
+            reasoning_back="reasoning",
+        ),
+    )
+}
+
+_BY_HOST = {"api.openai.com": "openai", "openrouter.ai": "openrouter"}
+#: The ports on which local servers listen unless told otherwise.
+_BY_PORT = {11434: "ollama", 1234: "lmstudio", 8080: "llama.cpp"}
+_BY_OWNER = {
+    "vllm": "vllm",
+    "library": "ollama",
+    "llamacpp": "llama.cpp",
+    "organization_owner": "lmstudio",
+}
+
+
+def profile_for(base_url: str) -> Profile:
+    """The profile that the address of a server suggests."""
+    parts = urlsplit(base_url)
+    name = _BY_HOST.get(parts.hostname or "") or _BY_PORT.get(parts.port or 0)
+    return PROFILES[name] if name else GENERIC
+
+
+def profile_of_owner(owned_by: str) -> Profile:
+    """The profile that `owned_by` in the model list of a server suggests."""
+    return PROFILES[_BY_OWNER.get(owned_by, "generic")]

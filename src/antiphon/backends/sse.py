@@ -1,0 +1,105 @@
+"""Bytes to server-sent events, without I/O (WHATWG HTML §9.2.6).
+
+Rules
+1. Cuts may fall anywhere, also inside a CRLF or a UTF-8 sequence: `feed` keeps what is open.
+2. LF, CRLF and CR end a line. Comments, `id` and `retry` are skipped; `data` lines are joined.
+3. An event larger than `limit` bytes raises `EventTooLargeError`; no more is ever held (R-47).
+4. `close` gives the last event although its empty line never came: many servers end that way.
+"""
+
+from typing import NamedTuple
+
+#: Bytes of one event; a whole tool call with a file in it fits (R-47).
+EVENT_LIMIT = 16 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLargeError(ValueError):
+    """One event of the stream is larger than the limit."""
+
+
+class Event(NamedTuple):
+    """One event: its `data` lines joined by LF; `name` is empty for the default type."""
+
+    data: bytes
+    name: bytes = b""
+
+
+class EventDecoder:
+    """Feed it the reads of a stream; it gives back the events that are whole."""
+
+    __slots__ = ("_after_cr", "_data", "_first", "_held", "_limit", "_name", "_open")
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._limit = limit
+        self._open: list[bytes] = []  # pieces of the line whose end has not come
+        self._data: list[bytes] = []  # data lines of the event whose end has not come
+        self._name = b""
+        self._held = 0
+        self._after_cr = False
+        self._first = True
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Events that are complete with these bytes."""
+        if self._after_cr or b"\r" in data:
+            data = self._unify_ends(data)
+        self._held += len(data)
+        if b"\n" not in data:
+            self._open.append(data)
+            self._check_size()
+            return []
+        lines = data.split(b"\n")
+        if self._open:
+            self._open.append(lines[0])
+            lines[0] = b"".join(self._open)
+        rest = lines.pop()
+        self._open = [rest] if rest else []
+        if self._first:
+            self._first = False
+            lines[0] = lines[0].removeprefix(_BOM)
+        events = self._take(lines)
+        self._held = len(rest) + sum(map(len, self._data))
+        self._check_size()
+        return events
+
+    def close(self) -> list[Event]:
+        """The event that was still open at the end of the stream, if any."""
+        return self.feed(b"\n\n")
+
+    def _take(self, lines: list[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for line in lines:
+            if line[:6] == b"data: ":
+                self._data.append(line[6:])
+            elif not line:
+                if self._data:
+                    data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                    if len(data) > self._limit:
+                        raise EventTooLargeError(f"more than {self._limit} bytes")
+                    events.append(Event(data, self._name))
+                    self._data = []
+                self._name = b""
+            else:
+                self._take_field(line)
+        return events
+
+    def _take_field(self, line: bytes) -> None:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value
+
+    def _unify_ends(self, data: bytes) -> bytes:
+        if self._after_cr and data[:1] == b"\n":
+            data = data[1:]
+            self._after_cr = False
+        if data:
+            self._after_cr = data[-1:] == b"\r"
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _check_size(self) -> None:
+        if self._held > self._limit:
+            raise EventTooLargeError(f"more than {self._limit} bytes")
