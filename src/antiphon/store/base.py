@@ -7,13 +7,30 @@ Rules
    (R-67). Writes of one response are applied in the order in which they were asked for.
 3. A response row holds its own input and output only; history is followed through
    `previous_response_id` (issue: chains stay linear in size).
-4. Trouble of the database is `antiphon.errors.Overloaded` (503), never a driver's exception.
+4. Trouble of the database is `antiphon.errors.Overloaded` (503), never a driver's exception; it
+   ends by itself when its cause does (R-70, R-71). Only `open` may say `StoreError`: that is for
+   the operator, no client sees it.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from antiphon.protocol.items.base import Item
+
+#: A response with one of these still changes; every other status is for ever (R-57).
+RUNNING: Final = ("queued", "in_progress")
+
+
+class StoreError(Exception):
+    """The store cannot be opened; the message says why and what to do."""
+
+
+class CorruptStoreError(StoreError):
+    """The database file is damaged; it is never recreated silently (R-78)."""
+
+
+class NewerStoreError(StoreError):
+    """The database was migrated by a newer version of antiphon."""
 
 
 @dataclass(slots=True)
@@ -58,7 +75,7 @@ class Store(Protocol):
     """Responses and keys."""
 
     async def open(self) -> None:
-        """Connect and, if the store has a schema, bring it up to date."""
+        """Connect and, if the store has a schema, bring it up to date; or raise `StoreError`."""
         ...
 
     async def close(self) -> None:
@@ -91,11 +108,12 @@ class Store(Protocol):
         ...
 
     async def expire(self, now: int, limit: int) -> int:
-        """Delete at most `limit` responses that expired before `now`; how many there were."""
+        """Remove at most `limit` rows (and tombstones) whose time was over at `now`; how many there
+        were. Call again while it answers `limit` (R-137)."""
         ...
 
     async def add_key(self, key: KeyRow) -> None:
-        """Store a new key."""
+        """Store a new key; ValueError when its id or its hash is taken."""
         ...
 
     async def key(self, hash: str) -> KeyRow | None:  # noqa: A002
@@ -109,5 +127,3 @@ class Store(Protocol):
     async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
         """Mark a key as revoked; whether it exists and was not revoked before."""
         ...
-
-

@@ -1,0 +1,155 @@
+"""The schema: bring a database file up to date, safely and only forward at start (R-74, R-75).
+
+Rules
+1. One migration run is one transaction that begins with the write lock: of several processes that
+   start at once one migrates and the others find the work done; a kill leaves the old schema.
+2. The scripts are in the package (`store/migrations`), so an installed server can migrate itself;
+   `alembic.ini` at the root of the repository points there for developers.
+3. A database from a newer version is refused, a damaged one too (R-78); neither is touched.
+"""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from antiphon.store import sqlite
+from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
+
+#: Files larger than this are not checked at start: it would take minutes (R-78).
+LARGEST_CHECKED: Final = 1024**3
+#: Older libraries can damage a file when two processes write to it at the same instant.
+SAFE_SQLITE: Final = (3, 51, 3)
+_SCRIPTS: Final = Path(__file__).with_name("migrations")
+
+_log = structlog.get_logger(__name__)
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Create the database or upgrade it to `revision`."""
+    _migrate(sqlite.path_of(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Go back to `revision` (``base``: no tables). Stop the servers first."""
+    with engine(sqlite.path_of(url)).begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def current_revision(url: str) -> str | None:
+    """The revision of the database; None: it has no schema yet, or there is no file."""
+    return _current(sqlite.path_of(url))
+
+
+def prepare(path: Path) -> None:
+    """Make the file at `path` fit to be served: it exists, is sound, in WAL mode and migrated."""
+    if sqlite3.sqlite_version_info < SAFE_SQLITE:
+        _log.warning("sqlite_is_old", found=sqlite3.sqlite_version, advice="one process a database")
+    sqlite.create(path)
+    try:
+        connection = sqlite.connect(path, "rw")
+        try:
+            _check(connection, path)
+            _use_wal(connection)
+        finally:
+            connection.close()
+        _migrate(path, "head")
+    except sqlite3.Error as error:
+        raise _refusal(path, error) from error
+    except DBAPIError as error:
+        raise _refusal(path, error.orig or error) from error
+
+
+def engine(path: Path) -> Engine:
+    """For migrations only: every transaction takes the write lock at its beginning."""
+    made = create_engine(
+        "sqlite://", creator=lambda: sqlite.connect(path, "rw"), poolclass=NullPool
+    )
+
+    @event.listens_for(made, "begin")
+    def lock(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return made
+
+
+def _migrate(path: Path, revision: str) -> None:
+    sqlite.create(path)
+    scripts = ScriptDirectory(str(_SCRIPTS))
+    current = _current(path)
+    if current is not None and current == scripts.as_revision_number(revision):
+        return
+    if current is not None and current not in {
+        script.revision for script in scripts.walk_revisions()
+    }:
+        raise NewerStoreError(
+            f"The database {path} has schema {current}, which this version of antiphon does not "
+            "know. Start the version that made it, or a newer one."
+        )
+    with engine(path).begin() as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _current(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    connection = sqlite.connect(path, "rw")
+    try:
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
+        if known.fetchone() is None:
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(row[0]) if row else None
+    finally:
+        connection.close()
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size > LARGEST_CHECKED:
+        _log.info("quick_check_skipped", path=str(path), bytes=path.stat().st_size)
+        return
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise CorruptStoreError(_damaged(path, str(found)))
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Waits itself: SQLite's busy handler is not asked when the mode changes."""
+    end = time.monotonic() + sqlite.BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (
+        f"The database {path} is damaged ({why}). It was left as it is: restore a backup, or move "
+        "it away to start with an empty one."
+    )
+
+
+def _refusal(path: Path, error: BaseException) -> StoreError:
+    code = error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) else 0
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptStoreError(_damaged(path, sqlite.reason(error)))
+    return StoreError(f"The database {path} cannot be opened ({sqlite.reason(error)}: {error}).")

@@ -1,0 +1,48 @@
+"""Responses and API keys."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "responses",
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("partition", sa.String),
+        sa.Column("status", sa.String, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("expires_at", sa.Integer),
+        sa.Column("previous_response_id", sa.String),
+        sa.Column("deleted", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("input", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("responses_by_partition", "responses", ["project", "partition"])
+    op.create_index(
+        "responses_by_expiry",
+        "responses",
+        ["expires_at"],
+        sqlite_where=sa.text("expires_at IS NOT NULL"),
+        postgresql_where=sa.text("expires_at IS NOT NULL"),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("hash", sa.String, nullable=False, unique=True),
+        sa.Column("hint", sa.String, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("revoked_at", sa.Integer),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("api_keys")
+    op.drop_table("responses")

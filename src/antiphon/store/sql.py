@@ -1,0 +1,166 @@
+"""The SQLite store: responses and keys in one file (design §7, decision 0003).
+
+Rules
+1. Writes go through the one `Writer`, questions through `Readers`; nothing blocks the event loop.
+2. What a client is told of is durable: everything but a row that is `in_progress`.
+3. An expired row is unknown from the second of its expiry, swept or not.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+from antiphon.errors import Overloaded
+from antiphon.protocol.ids import partition_of
+from antiphon.protocol.items.base import Item
+from antiphon.store import items, sqlite, statements
+from antiphon.store.base import KeyRow, ResponseRow, Turn
+from antiphon.store.migrate import prepare
+from antiphon.store.readers import Readers
+from antiphon.store.writer import Values, Writer
+
+#: How long a tombstone stays: longer than any run that could still write to it, in seconds.
+TOMBSTONE: Final = 7 * 86_400
+#: With less room on the disk than this the store is not ready, in bytes (R-71).
+LEAST_FREE: Final = 1024 * 1024
+
+
+class SqliteStore:
+    """`url` is ``sqlite+aiosqlite:///path``; `clock` gives Unix seconds."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = sqlite.path_of(url)
+        self._clock = clock
+        self._writer = Writer(self.path)
+        self._readers = Readers(self.path)
+
+    async def open(self) -> None:
+        """Check the file, bring the schema up to date, start the threads."""
+        await asyncio.to_thread(prepare, self.path)
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Readers go first: the last connection folds the log into the file, and must be able to
+        write."""
+        await self._readers.close()
+        await self._writer.close()
+
+    async def ready(self) -> bool:
+        """Write one page and see."""
+        try:
+            if await self._readers.ask(lambda _: sqlite.free_space(self.path)) < LEAST_FREE:
+                return False
+            await self._writer.write(statements.PROBE, {}, durable=False)
+        except Overloaded:
+            return False
+        return True
+
+    async def save(self, row: ResponseRow) -> None:
+        """See `Store.save`."""
+        await self._writer.write(
+            statements.SAVE,
+            {
+                "id": row.id,
+                "project": row.project,
+                "partition": partition_of(row.id),
+                "status": row.status,
+                "created_at": row.created_at,
+                "expires_at": row.expires_at,
+                "previous_response_id": row.previous_response_id,
+                "body": row.body,
+                "input": row.input,
+            },
+            durable=row.status != "in_progress",
+            counted=False,
+            weight=len(row.body) + len(row.input),
+        )
+
+    async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
+        """See `Store.get`."""
+        found = await self._one(statements.GET, {"project": project, "id": id, "now": self._now()})
+        return ResponseRow(*found) if found else None
+
+    async def delete(self, project: str, id: str) -> bool:  # noqa: A002
+        """See `Store.delete`; a tombstone stays."""
+        now = self._now()
+        changed = await self._writer.write(
+            statements.DELETE,
+            {"project": project, "id": id, "now": now, "forget_at": now + TOMBSTONE},
+            durable=True,
+        )
+        return changed > 0
+
+    async def chain(self, project: str, id: str) -> list[Turn] | None:  # noqa: A002
+        """See `Store.chain`: one query, decoded in the reader's thread."""
+        values: Values = {"project": project, "id": id, "now": self._now()}
+        return await self._readers.ask(lambda connection: _chain(connection, values))
+
+    async def item(self, project: str, id: str) -> Item | None:  # noqa: A002
+        """See `Store.item`. The partition leads to the response: only ids that we minted are
+        found."""
+        partition = partition_of(id)
+        if partition is None:
+            return None
+        values = {"project": project, "partition": partition, "now": self._now()}
+        return await self._readers.ask(
+            lambda connection: items.find(id, connection.execute(statements.PARTITION, values))
+        )
+
+    async def expire(self, now: int, limit: int) -> int:
+        """See `Store.expire`."""
+        return await self._writer.write(
+            statements.EXPIRE, {"now": now, "limit": limit}, durable=False
+        )
+
+    async def add_key(self, key: KeyRow) -> None:
+        """See `Store.add_key`."""
+        try:
+            await self._writer.write(statements.ADD_KEY, asdict(key), durable=True)
+        except sqlite3.IntegrityError as error:
+            raise ValueError("A key with this id or hash exists.") from error
+
+    async def key(self, hash: str) -> KeyRow | None:  # noqa: A002
+        """See `Store.key`."""
+        found = await self._one(statements.KEY, {"hash": hash})
+        return KeyRow(*found) if found else None
+
+    async def keys(self, project: str | None = None) -> list[KeyRow]:
+        """See `Store.keys`."""
+        return await self._readers.ask(
+            lambda connection: [
+                KeyRow(*row) for row in connection.execute(statements.KEYS, {"project": project})
+            ]
+        )
+
+    async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
+        """See `Store.revoke_key`."""
+        changed = await self._writer.write(
+            statements.REVOKE_KEY, {"id_": id, "now": now}, durable=True
+        )
+        return changed > 0
+
+    async def _one(self, sql: str, values: Values) -> Any:
+        return await self._readers.ask(
+            lambda connection: connection.execute(sql, values).fetchone()
+        )
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+def _chain(connection: sqlite3.Connection, values: Values) -> list[Turn] | None:
+    """Walk from the child to the root; a step into nothing means that an ancestor is gone."""
+    rows = {row[0]: row for row in connection.execute(statements.CHAIN, values)}
+    turns: list[Turn] = []
+    step: Any = values["id"]
+    while step is not None:
+        row = rows.pop(step, None)
+        if row is None:
+            return None
+        _, step, encoded_input, body = row
+        turns.append(items.turn(row[0], encoded_input, body))
+    turns.reverse()
+    return turns

@@ -1,0 +1,129 @@
+"""Every statement of the SQL store, compiled once from the tables (design §5, R-28, R-29).
+
+Rules
+1. Parameters are bound by name (`:project`), never put into the text.
+2. A terminal or deleted row is never changed: the condition is part of the upsert (R-57, R-59).
+3. A row that is deleted or expired at `:now` is not `_LIVE`, whether it was swept or not.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, literal_column, or_, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql.elements import ClauseElement, ColumnClause
+
+from antiphon.store.base import RUNNING
+from antiphon.store.tables import api_keys, responses
+
+_DIALECT: Final = sqlite.dialect(paramstyle="named")
+_ROW: Final = responses.c
+_LIVE: Final = (
+    (_ROW.deleted == literal_column("0"))
+    & (_ROW.project == bindparam("project"))
+    & or_(_ROW.expires_at.is_(None), _ROW.expires_at > bindparam("now"))
+)
+_EMPTY: Final[ColumnClause[bytes]] = literal_column("x''")
+
+
+def _compile(statement: ClauseElement) -> str:
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def _save() -> ClauseElement:
+    new = insert(responses).values(
+        {c.name: bindparam(c.name) for c in responses.columns if c.name != "deleted"}
+    )
+    running = _ROW.status.in_([literal_column(f"'{status}'") for status in RUNNING])
+    changed: dict[str, Any] = {
+        name: new.excluded[name] for name in ("status", "expires_at", "body", "input")
+    }
+    return new.on_conflict_do_update(
+        index_elements=[_ROW.id],
+        set_=changed,
+        where=running
+        & (_ROW.deleted == literal_column("0"))
+        & (_ROW.project == new.excluded.project),
+    )
+
+
+def _chain() -> ClauseElement:
+    """All ancestors in one query, in no order; `union` (not all) ends a cycle."""
+    child = (
+        select(_ROW.id, _ROW.previous_response_id)
+        .where(_ROW.id == bindparam("id"), _LIVE)
+        .cte("ancestors", recursive=True)
+    )
+    ancestors = child.union(
+        select(_ROW.id, _ROW.previous_response_id)
+        .join(child, _ROW.id == child.c.previous_response_id)
+        .where(_LIVE)
+    )
+    return select(_ROW.id, _ROW.previous_response_id, _ROW.input, _ROW.body).join(
+        ancestors, _ROW.id == ancestors.c.id
+    )
+
+
+SAVE: Final = _compile(_save())
+
+GET: Final = _compile(
+    select(
+        _ROW.id,
+        _ROW.project,
+        _ROW.status,
+        _ROW.created_at,
+        _ROW.expires_at,
+        _ROW.previous_response_id,
+        _ROW.body,
+        _ROW.input,
+    ).where(_ROW.id == bindparam("id"), _LIVE)
+)
+
+#: Leaves a tombstone that expires at `:forget_at`.
+DELETE: Final = _compile(
+    update(responses)
+    .where(_ROW.id == bindparam("id"), _LIVE)
+    .values(
+        deleted=literal_column("1"), body=_EMPTY, input=_EMPTY, expires_at=bindparam("forget_at")
+    )
+)
+
+CHAIN: Final = _compile(_chain())
+
+#: The responses whose items have ids with this partition: one, if any.
+PARTITION: Final = _compile(
+    select(_ROW.input, _ROW.body).where(_ROW.partition == bindparam("partition"), _LIVE)
+)
+
+EXPIRE: Final = _compile(
+    delete(responses).where(
+        _ROW.id.in_(
+            select(_ROW.id)
+            .where(_ROW.expires_at <= bindparam("now"))
+            .order_by(_ROW.expires_at)
+            .limit(bindparam("limit"))
+            .offset(literal_column("0"))
+        )
+    )
+)
+
+ADD_KEY: Final = _compile(
+    insert(api_keys).values({c.name: bindparam(c.name) for c in api_keys.columns})
+)
+
+KEY: Final = _compile(select(api_keys).where(api_keys.c.hash == bindparam("hash")))
+
+KEYS: Final = _compile(
+    select(api_keys)
+    .where(or_(bindparam("project").is_(None), api_keys.c.project == bindparam("project")))
+    .order_by(api_keys.c.created_at.desc(), api_keys.c.id)
+)
+
+REVOKE_KEY: Final = _compile(
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("id_"), api_keys.c.revoked_at.is_(None))
+    .values(revoked_at=bindparam("now"))
+)
+
+#: Writes one page and changes nothing: whether a write works.
+PROBE: Final = "PRAGMA user_version = 0"

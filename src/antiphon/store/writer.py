@@ -1,0 +1,205 @@
+"""The one writer of a SQLite file: a thread that commits in groups (design §7, decision 0003).
+
+Rules
+1. Everything that is queued when the thread wakes goes into one transaction, in the order in which
+   it was asked for. A future is resolved after its commit, all of a group in one call to the loop.
+2. A group that holds a durable write is flushed to the disk (synchronous=FULL); others are not.
+3. A mistaken write fails alone. Trouble fails the group with 503, and the next group finds a new
+   connection: the writer heals by itself.
+4. Only this connection writes; so only this one checkpoints.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, TypeAlias
+
+import structlog
+
+from antiphon.store import sqlite
+
+#: Parameters by name.
+Values: TypeAlias = Mapping[str, str | int | bytes | None]
+#: The number of rows that changed, or why there is none.
+Outcome: TypeAlias = int | Exception
+
+#: More than this waiting (bytes of rows) and new writes are turned away: a lock of 10 s at full
+#: load must not fill the memory (lessons §1 rule 5).
+MOST_QUEUED: Final = 64 * 1024 * 1024
+#: What a queued write weighs beside its row, in bytes.
+_OVERHEAD: Final = 1024
+
+#: FULL is what `_full` starts from; deleted text is overwritten (R-59); a log that grew under load
+#: is cut back to this many bytes.
+_SETTINGS: Final = """
+    PRAGMA synchronous = FULL;
+    PRAGMA secure_delete = ON;
+    PRAGMA journal_size_limit = 67108864;
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Write:
+    """One statement to run; `weight` in bytes; `counted`: the number of rows is of interest."""
+
+    sql: str
+    values: Values
+    durable: bool
+    counted: bool
+    weight: int
+    future: "asyncio.Future[int]"
+
+
+class Writer:
+    """Writes to the file at `path` in a thread of its own, from `start` to `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._identity: sqlite.Identity | None = None
+        self._full = False
+        self._queued = 0
+        self._in_trouble = False
+        #: Transactions committed so far.
+        self.commits = 0
+
+    def start(self) -> None:
+        """Start the thread; futures belong to the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._loop,), name="store-writer", daemon=True
+        )
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Write what is queued, then stop."""
+        thread, self._thread, self._loop = self._thread, None, None
+        if thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(thread.join)
+
+    def write(
+        self, sql: str, values: Values, *, durable: bool, counted: bool = True, weight: int = 0
+    ) -> "asyncio.Future[int]":
+        """Ask for a write. The future gives the number of rows that it changed (if `counted`)."""
+        loop = self._loop
+        if loop is None or self._queued > MOST_QUEUED:
+            raise sqlite.overloaded()
+        future: asyncio.Future[int] = loop.create_future()
+        weight += _OVERHEAD
+        self._queued += weight
+        self._queue.put(Write(sql, values, durable, counted, weight, future))
+        return future
+
+    # The loop's side ends here; below is the thread's.
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while group := self._next_group():
+            loop.call_soon_threadsafe(self._resolve, group, self._commit(group))
+        self._disconnect()
+
+    def _next_group(self) -> list[Write]:
+        """All that is queued, waiting for the first; empty at the end."""
+        group: list[Write] = []
+        write = self._queue.get()
+        while write is not None:
+            group.append(write)
+            if self._queue.empty():
+                break
+            write = self._queue.get()
+        else:
+            self._queue.put(None)
+            if not group:
+                return []
+        return group
+
+    def _commit(self, group: list[Write]) -> list[Outcome]:
+        try:
+            connection = self._connect()
+            self._begin(connection, durable=any(write.durable for write in group))
+            outcomes = _apply(connection, group)
+            connection.execute("COMMIT")
+        except sqlite.TROUBLE as error:
+            self._report(error)
+            self._disconnect()
+            return [sqlite.overloaded() for _ in group]
+        self.commits += 1
+        if self._in_trouble:
+            self._in_trouble = False
+            _log.info("store_healed", path=str(self._path))
+        return outcomes
+
+    def _connect(self) -> sqlite3.Connection:
+        found = sqlite.identity(self._path)
+        if self._connection is not None and found == self._identity:
+            return self._connection
+        self._disconnect()
+        self._connection = sqlite.connect(self._path, "rw")
+        self._identity = found
+        self._full = True
+        self._connection.executescript(_SETTINGS)
+        return self._connection
+
+    def _begin(self, connection: sqlite3.Connection, *, durable: bool) -> None:
+        if durable != self._full:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._full = durable
+        connection.execute("BEGIN IMMEDIATE")
+
+    def _disconnect(self) -> None:
+        """Close; what was not committed is rolled back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _report(self, error: BaseException) -> None:
+        if not self._in_trouble:
+            self._in_trouble = True
+            _log.error("store_trouble", path=str(self._path), reason=sqlite.reason(error))
+
+    def _resolve(self, group: list[Write], outcomes: list[Outcome]) -> None:
+        """On the loop: answer everyone who still waits."""
+        for write, outcome in zip(group, outcomes, strict=True):
+            self._queued -= write.weight
+            if write.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                write.future.set_exception(outcome)
+            else:
+                write.future.set_result(outcome)
+
+
+def _apply(connection: sqlite3.Connection, group: list[Write]) -> list[Outcome]:
+    """Run all in the open transaction: together, or one by one when one of them is mistaken."""
+    outcomes: list[Outcome] = []
+    try:
+        for (sql, counted), run in groupby(group, key=lambda write: (write.sql, write.counted)):
+            if counted:
+                outcomes += [connection.execute(sql, write.values).rowcount for write in run]
+            else:
+                rows = [write.values for write in run]
+                connection.executemany(sql, rows)
+                outcomes += [1] * len(rows)
+    except sqlite.MISTAKES:
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        return [_apply_alone(connection, write) for write in group]
+    return outcomes
+
+
+def _apply_alone(connection: sqlite3.Connection, write: Write) -> Outcome:
+    """A mistaken statement changes nothing and leaves the transaction open."""
+    try:
+        return connection.execute(write.sql, write.values).rowcount
+    except sqlite.MISTAKES as error:
+        return error
