@@ -49,6 +49,8 @@ class Run:
     ignored: list[str] = field(default_factory=list)
     #: Set when the upstream has accepted the prompt, or the run is over.
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Whether the upstream has accepted the prompt: from then on tokens may have been spent.
+    spoken: bool = False
     #: Why it failed, if it did.
     error: APIError | None = None
     #: The final Response, encoded.
@@ -79,12 +81,19 @@ class Run:
             self.accepted.set()
         await self._publish()
 
+    def beat(self) -> None:
+        """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""
+        if self.machine.status == "in_progress":
+            self.machine.beat()
+            self.log.append(self.machine.take())
+
     async def _turn(self) -> None:
         """One model turn: deltas into the machine, events into the log."""
         machine = self.machine
         async with contextlib.aclosing(self.backend.generate(self.prompt)) as turn:
             async for deltas in turn:
-                if not self.accepted.is_set():
+                if not self.spoken:
+                    self.spoken = True
                     self.accepted.set()
                 machine.feed(deltas)
                 self.log.append(machine.take())

@@ -55,7 +55,7 @@ class Engine:
         model = request.model or ""
         backend, upstream_model = self.router.route(model)
         ignored += backend.check(request)
-        answer_schema = check_schemas(request)
+        answer_schema = check_schemas(request, project)
         mint = SystemMint()
         context = await build_context(request, project, self.store, mint)
         stored = request.store is not False
@@ -83,6 +83,14 @@ class Engine:
         self._tasks[task] = run
         task.add_done_callback(self._tasks.pop)
         return run, task
+
+    async def delete(self, project: str, id: str) -> bool:  # noqa: A002
+        """Forget a response; if it runs here, stop it. Whether there was one (R-59)."""
+        deleted = await self.store.delete(project, id)
+        for task, run in self._tasks.items():
+            if run.id == id and run.project == project:
+                task.cancel()
+        return deleted
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""

@@ -155,9 +155,13 @@ class ResponseMachine:
         )
 
     def fail(self, error: APIError) -> None:
-        """The nested ``error`` event, then ``response.failed`` (spec §4.2)."""
+        """The ``error`` event, then ``response.failed`` (spec §4.2).
+
+        The event is nested as on OpenAI's wire, and flat as in its published schema.
+        """
         body: Json = error.body()["error"]
-        self._emit("error", {"error": body})
+        flat = {name: body[name] for name in ("code", "message", "param")}
+        self._emit("error", {**flat, "error": body})
         self._abandon_items()
         self._emit_terminal(
             "failed",

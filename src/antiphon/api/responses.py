@@ -1,0 +1,233 @@
+"""``/v1/responses``: create, retrieve, delete, cancel, input items (spec §1, §2.1).
+
+Rules
+1. The key is checked before the body is read, the body before anything runs.
+2. Streamed or not, the answer is read from the same run (design §1).
+3. A client that leaves stops its run (reliability R-53, R-54).
+4. Stored bodies are answered as stored: nothing is built a second time.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from antiphon.api.auth import Authenticator
+from antiphon.api.body import ClientDisconnected, read_body
+from antiphon.api.streams import Heartbeat, send_stream
+from antiphon.engine.prompt import read_history
+from antiphon.engine.run import Run
+from antiphon.engine.runner import Engine
+from antiphon.errors import InvalidRequestError, NotFoundError
+from antiphon.protocol.ids import ID_PATTERN
+from antiphon.protocol.items.base import Item
+from antiphon.protocol.parameters import Includable
+from antiphon.protocol.request import parse_request
+from antiphon.store.base import ResponseRow
+
+JSON: Final = "application/json"
+#: Bodies above this are parsed in a thread, so that the loop is not blocked (R-118).
+_PARSE_IN_THREAD: Final = 128 * 1024
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """Settings of ``POST /v1/responses``; times in seconds, sizes in bytes."""
+
+    max_body_bytes: int
+    accept_timeout: float
+    heartbeat: Heartbeat
+
+
+class CreateEndpoint:
+    """``POST /v1/responses`` as a plain ASGI application: this is the hot path."""
+
+    def __init__(self, engine: Engine, auth: Authenticator, options: CreateOptions) -> None:
+        self._engine = engine
+        self._auth = auth
+        self._options = options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises `APIError` before the first byte."""
+        options = self._options
+        project = await self._auth.project(scope)
+        try:
+            raw = await read_body(scope, receive, limit=options.max_body_bytes)
+        except ClientDisconnected:
+            return
+        if len(raw) > _PARSE_IN_THREAD:
+            request = await asyncio.to_thread(parse_request, raw)
+        else:
+            request = parse_request(raw)
+        run, task = await self._engine.start(request, project)
+        watch = asyncio.create_task(_disconnected(receive))
+        watch.add_done_callback(lambda _: task.cancel())
+        try:
+            await (self._stream if request.stream else self._json)(run, task, send)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+        finally:
+            watch.cancel()
+
+    async def _json(self, run: Run, task: asyncio.Task[None], send: Send) -> None:
+        await task
+        if run.error is not None:
+            raise run.error
+        headers: Headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(run.body)),
+            *_ignored(run),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": run.body})
+
+    async def _stream(self, run: Run, task: asyncio.Task[None], send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._options.accept_timeout):
+                await run.accepted.wait()
+        except TimeoutError:
+            pass
+        else:
+            if not run.spoken and run.error is not None:
+                await task
+                raise run.error
+        await send_stream(run, send, self._options.heartbeat, _ignored(run))
+        await task
+
+
+def _ignored(run: Run) -> Headers:
+    if not run.ignored:
+        return []
+    return [(b"x-antiphon-ignored", ", ".join(run.ignored).encode("ascii", "replace"))]
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class StoredResponses:
+    """The endpoints on stored responses."""
+
+    def __init__(self, engine: Engine, auth: Authenticator) -> None:
+        self._engine = engine
+        self._auth = auth
+        self.router = APIRouter(prefix="/v1/responses", tags=["Responses"])
+        add = self.router.add_api_route
+        add("/{response_id}", self.retrieve, methods=["GET"])
+        add("/{response_id}", self.delete, methods=["DELETE"])
+        add("/{response_id}/cancel", self.cancel, methods=["POST"])
+        add("/{response_id}/input_items", self.input_items, methods=["GET"])
+
+    async def retrieve(
+        self,
+        request: Request,
+        response_id: str,
+        stream: bool = False,
+        include: Annotated[list[Includable] | None, Query(alias="include[]")] = None,  # noqa: ARG002
+        starting_after: int | None = None,  # noqa: ARG002
+        include_obfuscation: bool | None = None,  # noqa: ARG002
+    ) -> Response:
+        """A stored response as it is now. What `include` can reveal is always there."""
+        row = await self._row(request, response_id)
+        if stream:
+            raise InvalidRequestError(
+                "This response cannot be streamed because it was not created with background=true.",
+                param="stream",
+            )
+        return Response(row.body, media_type=JSON)
+
+    async def delete(self, request: Request, response_id: str) -> Response:
+        """Forget a response; a running one is stopped (R-59)."""
+        project = await self._auth.project(request.scope)
+        _check_id(response_id)
+        if not await self._engine.delete(project, response_id):
+            raise _not_found(response_id)
+        return _json({"id": response_id, "object": "response", "deleted": True})
+
+    async def cancel(self, request: Request, response_id: str) -> Response:
+        """Only background responses can be cancelled, and there are none in this release."""
+        await self._row(request, response_id)
+        raise InvalidRequestError("Cannot cancel a synchronous response.")
+
+    async def input_items(
+        self,
+        request: Request,
+        response_id: str,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+        after: str | None = None,
+        include: Annotated[list[Includable] | None, Query(alias="include[]")] = None,  # noqa: ARG002
+    ) -> Response:
+        """History and input of a response, newest first unless asked otherwise."""
+        row = await self._row(request, response_id)
+        items: list[Item] = orjson.loads(row.input)
+        if row.previous_response_id is not None:
+            store = self._engine.store
+            items = await read_history(store, row.project, row.previous_response_id) + items
+        return _json(paginate([_listed(item) for item in items], limit, order, after))
+
+    async def _row(self, request: Request, response_id: str) -> ResponseRow:
+        project = await self._auth.project(request.scope)
+        _check_id(response_id)
+        row = await self._engine.store.get(project, response_id)
+        if row is None:
+            raise _not_found(response_id)
+        return row
+
+
+def paginate(
+    items: Sequence[Item], limit: int, order: Literal["asc", "desc"], after: str | None
+) -> dict[str, Any]:
+    """One page of items that stand in ascending order (spec §2.1)."""
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    start = 0
+    if after is not None:
+        positions = [index for index, item in enumerate(ordered) if item["id"] == after]
+        if not positions:
+            raise InvalidRequestError(f"Item with id '{after}' not found.", param="after")
+        start = positions[0] + 1
+    page = ordered[start : start + limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": start + limit < len(ordered),
+    }
+
+
+def _listed(item: Item) -> Item:
+    """An item as lists show it: messages and calls have a status (spec App. C)."""
+    return item if item["type"] == "reasoning" else {"status": "completed", **item}
+
+
+def _check_id(response_id: str) -> None:
+    if not ID_PATTERN.match(response_id) or not response_id.startswith("resp_"):
+        raise InvalidRequestError(
+            f"Invalid 'response_id': '{_shown(response_id)}'. Expected an ID that begins with "
+            "'resp'.",
+            param="response_id",
+            code="invalid_value",
+        )
+
+
+def _not_found(response_id: str) -> NotFoundError:
+    return NotFoundError(f"Response with id '{response_id}' not found.")
+
+
+def _shown(text: str) -> str:
+    """Client text that is safe to show in a message."""
+    return "".join(char if char.isprintable() else "?" for char in text[:100])
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), media_type=JSON)

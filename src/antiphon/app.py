@@ -1,0 +1,231 @@
+"""Antiphon: puts the pieces together. The only module that knows concrete classes.
+
+Rules
+1. What lives as long as the server is opened in `_lifespan` and closed there in opposite order.
+2. Starting needs no network: discovery asks loopback ports, briefly, and only without a
+   configuration file.
+3. There is always a key: when none is configured and none was ever made, the start makes one.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from antiphon import __version__
+from antiphon.api.auth import DEFAULT_PROJECT, Authenticator, hash_key, key_hint, new_key, parse_keys
+from antiphon.api.errors import EXCEPTION_HANDLERS
+from antiphon.api.headers import Edge
+from antiphon.api.health import Health
+from antiphon.api.limits import WireLimits
+from antiphon.api.models import Models
+from antiphon.api.openapi import describe
+from antiphon.api.responses import CreateEndpoint, CreateOptions, StoredResponses
+from antiphon.api.streams import Heartbeat
+from antiphon.backends.base import Backend
+from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.discovery import discover
+from antiphon.backends.routing import TableRouter
+from antiphon.backends.simulator import Simulator
+from antiphon.config import BackendConfig, Config, ConfigError, load_config
+from antiphon.engine.metrics import REGISTRY
+from antiphon.engine.runner import Engine, EngineOptions
+from antiphon.errors import APIError
+from antiphon.settings import Settings
+from antiphon.store.registry import open_store
+from antiphon.store.base import KeyRow, Store
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two sweeps of expired responses, and rows of one step (R-137).
+_SWEEP_EVERY: Final = 600.0
+_SWEEP_ROWS: Final = 500
+
+#: What OpenAI's own models are called.
+_OPENAI_MODELS: Final = ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "ft:*")
+
+
+class Antiphon:
+    """The server: `asgi` is the application."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `ConfigError` or ValueError when the configuration cannot be used."""
+        self.settings = settings
+        self.router = TableRouter(_backends(settings, load_config(settings.config)))
+        self.store: Store = open_store(settings.database_url)
+        self._static_keys = parse_keys(settings.api_keys)
+        self._auth = Authenticator(self._static_keys, self.store)
+        self.engine = Engine(
+            self.store,
+            self.router,
+            EngineOptions(
+                retention_days=settings.retention_days or None, run_timeout=settings.run_timeout
+            ),
+        )
+        #: The key that this start made, to be shown once.
+        self.first_key: str | None = None
+        self.limits = WireLimits(
+            header_timeout=settings.header_timeout,
+            body_idle_timeout=settings.body_timeout,
+            send_timeout=settings.send_timeout,
+            keep_alive_timeout=settings.keep_alive,
+        )
+        self.asgi: ASGIApp = Edge(
+            self._application(),
+            cors_origins=settings.cors_origins,
+            access_log=settings.access_log,
+        )
+
+    def _application(self) -> FastAPI:
+        settings = self.settings
+        app = FastAPI(
+            title="Antiphon",
+            version=__version__,
+            description="A self-hosted Responses API in front of any model.",
+            docs_url="/docs" if settings.docs else None,
+            openapi_url="/openapi.json" if settings.docs else None,
+            redoc_url=None,
+            lifespan=self._lifespan,
+            exception_handlers=EXCEPTION_HANDLERS,
+            redirect_slashes=False,
+        )
+        create = CreateEndpoint(
+            self.engine,
+            self._auth,
+            CreateOptions(
+                max_body_bytes=settings.max_body_bytes,
+                accept_timeout=settings.accept_timeout,
+                heartbeat=Heartbeat(settings.heartbeat, settings.event_heartbeat),
+            ),
+        )
+        # First: the router tries its routes in order, and this one is the hot path.
+        app.router.routes.insert(0, Route("/v1/responses", create, methods=["POST"]))
+        app.include_router(StoredResponses(self.engine, self._auth).router)
+        app.include_router(Models(self.router, self._auth).router)
+        app.include_router(
+            Health(self.store, REGISTRY, self._auth, public=settings.public_metrics).router
+        )
+        app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+        return app
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None, None]:
+        await self.store.open()
+        sweep = None
+        try:
+            self.first_key = await self._ensure_key()
+            sweep = asyncio.create_task(self._sweep(), name="sweep")
+            yield
+        finally:
+            if sweep is not None:
+                sweep.cancel()
+            await self.engine.close()
+            await self.router.aclose()
+            await self.store.close()
+
+    async def _ensure_key(self) -> str | None:
+        if self._static_keys or await self.store.keys():
+            return None
+        key = new_key()
+        await self.store.add_key(make_key_row(key, "first key", DEFAULT_PROJECT))
+        return key
+
+    async def _sweep(self) -> None:
+        """Delete what has expired, in small steps."""
+        while True:
+            try:
+                while await self.store.expire(int(time.time()), _SWEEP_ROWS) == _SWEEP_ROWS:
+                    await asyncio.sleep(0)
+            except APIError as error:
+                log.warning("sweep_failed", error=error.message)
+            await asyncio.sleep(_SWEEP_EVERY)
+
+
+def create_app() -> ASGIApp:
+    """The application with settings from the environment, for any ASGI server."""
+    return Antiphon(Settings()).asgi
+
+
+def make_key_row(key: str, name: str, project: str) -> KeyRow:
+    """What is stored of a new key."""
+    return KeyRow(
+        id="key_" + secrets.token_hex(12),
+        project=project,
+        name=name,
+        hash=hash_key(key),
+        hint=key_hint(key),
+        created_at=int(time.time()),
+    )
+
+
+def _backends(
+    settings: Settings, config: Config | None
+) -> list[tuple[Backend, Mapping[str, str]]]:
+    """Every backend with the names that lead to it; the simulator is always the last."""
+    table: list[tuple[Backend, Mapping[str, str]]] = []
+    if config is not None:
+        table += [(KINDS[entry.kind](entry), entry.models) for entry in config.backends]
+    else:
+        table += _without_config(settings)
+    if not any(isinstance(backend, Simulator) for backend, _ in table):
+        table.append((Simulator(), {"simulator": "simulator"}))
+    return table
+
+
+def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]]]:
+    table: list[tuple[Backend, Mapping[str, str]]] = []
+    if key := os.environ.get("OPENAI_API_KEY"):
+        openai = ChatCompletions(
+            ChatCompletionsConfig(
+                name="openai",
+                base_url=os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
+                api_key=key,
+                profile="openai",
+            )
+        )
+        table.append((openai, {name: name for name in _OPENAI_MODELS}))
+    for server in discover(settings.port) if settings.discover else ():
+        backend = ChatCompletions(
+            ChatCompletionsConfig(
+                name=server.profile, base_url=server.base_url, profile=server.profile
+            )
+        )
+        log.info("found_model_server", server=server.profile, models=list(server.models))
+        # Exact names first; the wildcard is for models that it gets later.
+        table.append((backend, {**{name: name for name in server.models}, "*": "*"}))
+    return table
+
+
+def _chat_completions(entry: BackendConfig) -> Backend:
+    key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
+    if entry.api_key_env and not key:
+        raise ConfigError(f"backend '{entry.name}': {entry.api_key_env} is not set")
+    return ChatCompletions(
+        ChatCompletionsConfig(
+            name=entry.name,
+            base_url=entry.base_url or "",
+            api_key=key,
+            profile=entry.profile,
+            headers=entry.headers,
+            connect_timeout=entry.connect_timeout,
+            first_byte_timeout=entry.first_byte_timeout,
+            idle_timeout=entry.idle_timeout,
+            total_timeout=entry.total_timeout,
+            max_retries=entry.max_retries,
+        )
+    )
+
+
+#: Kind in the configuration → how it is made. A new backend is one line here.
+KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
+    "chat_completions": _chat_completions,
+    "simulator": lambda entry: Simulator(entry.name),
+}

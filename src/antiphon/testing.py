@@ -1,0 +1,166 @@
+"""Shipped fakes and checks for tests of Antiphon and of what is built on it.
+
+Rules
+1. Fakes are whole implementations of a port, not mocks.
+2. `assert_valid_log` knows the grammar of spec §4.1 and nothing of the machine's code.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import orjson
+
+from antiphon.backends.base import Deltas, Model, Prompt
+from antiphon.errors import APIError
+from antiphon.protocol.deltas import Delta
+from antiphon.protocol.ids import make_id
+from antiphon.protocol.request import CreateResponse
+
+Json: TypeAlias = dict[str, Any]
+#: One step of a scripted turn: deltas of one read, a pause in seconds, or a failure.
+Step: TypeAlias = Sequence[Delta] | float | APIError
+
+_TERMINAL = ("response.completed", "response.incomplete", "response.failed")
+
+
+class FixedMint:
+    """Counts instead of drawing: the same calls give the same ids."""
+
+    def __init__(self, partition: str = "0" * 16, time: int = 1_700_000_000) -> None:
+        self.partition = partition
+        self.time = time
+        self._count = 0
+
+    def item_id(self, prefix: str) -> str:
+        """``msg_<partition><count>``."""
+        self._count += 1
+        return make_id(prefix, self.partition, f"{self._count:032x}")
+
+    def call_id(self) -> str:
+        """``call_`` and a count."""
+        self._count += 1
+        return f"call_{self._count:024d}"
+
+    def now(self) -> int:
+        """Always the same."""
+        return self.time
+
+    def noise(self, length: int) -> str:
+        """Not random at all."""
+        return "x" * length
+
+
+class ScriptedBackend:
+    """A backend that says what the test wrote down; it keeps the prompts that it got."""
+
+    def __init__(self, *turns: Sequence[Step], name: str = "scripted") -> None:
+        self.name = name
+        self.prompts: list[Prompt] = []
+        self.closed = 0
+        self._turns = list(turns)
+
+    def check(self, request: CreateResponse) -> list[str]:  # noqa: ARG002
+        """Everything is fine."""
+        return []
+
+    async def generate(self, prompt: Prompt) -> Deltas:
+        """The next turn of the script."""
+        self.prompts.append(prompt)
+        try:
+            for step in self._turns.pop(0):
+                if isinstance(step, APIError):
+                    raise step
+                if isinstance(step, float | int):
+                    await asyncio.sleep(step)
+                else:
+                    yield list(step)
+        finally:
+            self.closed += 1
+
+    async def models(self) -> list[Model]:
+        """One model with the backend's name."""
+        return [Model(self.name, self.name)]
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
+
+
+def decode(frames: Iterable[tuple[str, bytes]]) -> list[Json]:
+    """Frames as events."""
+    return [orjson.loads(body) for _, body in frames]
+
+
+def assert_valid_log(events: Sequence[Json]) -> Json:
+    """Hold a whole stream against the grammar; returns the final Response.
+
+    Raises AssertionError with the reason. Also R-48: contiguous numbers, one terminal event, last.
+    """
+    numbers = [event["sequence_number"] for event in events]
+    assert numbers == list(range(len(events))), f"sequence numbers: {numbers}"
+    types = [event["type"] for event in events]
+    assert types[0] == "response.created", types[0]
+    assert [type_ for type_ in types if type_ in _TERMINAL] == types[-1:], "one terminal event, last"
+    reader = _Reader()
+    for event in events:
+        reader.take(event)
+    final: Json = events[-1]["response"]
+    assert final["status"] == types[-1].removeprefix("response.")
+    if final["status"] != "failed":
+        assert not reader.open, f"items never done: {sorted(reader.open)}"
+        assert final["output"] == [reader.done[index] for index in range(len(reader.done))]
+    return final
+
+
+class _Reader:
+    """What a client that believes nothing keeps of a stream."""
+
+    def __init__(self) -> None:
+        self.response_id = ""
+        #: output_index → the item as it was added.
+        self.open: dict[int, Json] = {}
+        self.done: dict[int, Json] = {}
+        self.strings: dict[tuple[int, int, str], str] = {}
+        self.parts: dict[int, int] = {}
+
+    def take(self, event: Json) -> None:
+        if "response" in event:
+            self.response_id = self.response_id or event["response"]["id"]
+            assert event["response"]["id"] == self.response_id, "the response's id changed"
+        if "output_index" not in event:
+            return
+        index = event["output_index"]
+        match event["type"]:
+            case "response.output_item.added":
+                assert index == len(self.open) + len(self.done), f"output_index {index}"
+                self.open[index] = event["item"]
+            case "response.output_item.done":
+                self._item_done(index, event["item"])
+            case type_:
+                assert index in self.open, f"{type_} outside of an open item"
+                assert event["item_id"] == self.open[index]["id"]
+                self._inside(index, type_, event)
+
+    def _item_done(self, index: int, item: Json) -> None:
+        added = self.open.pop(index)
+        for key in ("id", "type", "call_id", "name"):
+            assert item.get(key) == added.get(key), f"{key} changed between added and done"
+        self.done[index] = item
+
+    def _inside(self, index: int, type_: str, event: Json) -> None:
+        part = event.get("content_index", event.get("summary_index", 0))
+        if type_.endswith("part.added"):
+            assert part == self.parts.get(index, -1) + 1, f"part {part} of item {index}"
+            self.parts[index] = part
+        kind, _, step = type_.rpartition(".")
+        key = (index, part, kind)
+        if step == "delta":
+            if "content_index" in event:
+                assert self.parts.get(index) == part, f"{type_} before its content_part.added"
+            self.strings[key] = self.strings.get(key, "") + event["delta"]
+        elif step == "done" and not type_.endswith("part.done"):
+            said = next(event[name] for name in _STRINGS if name in event)
+            assert said == self.strings.pop(key, ""), f"{type_} is not the sum of its deltas"
+
+
+_STRINGS = ("text", "refusal", "arguments", "input", "code")
