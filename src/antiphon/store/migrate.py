@@ -10,6 +10,8 @@ Rules
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -34,38 +36,33 @@ _log = structlog.get_logger(__name__)
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Create the database or upgrade it to `revision`."""
-    _migrate(sqlite.path_of(url), revision)
+    """Make the file fit to be served: it exists, is sound, in WAL mode and at `revision`. Raises
+    `StoreError`."""
+    path = sqlite.path_of(url)
+    if sqlite3.sqlite_version_info < SAFE_SQLITE:
+        _log.warning("sqlite_is_old", found=sqlite3.sqlite_version, advice="one process a database")
+    sqlite.create(path)
+    with _explained(path):
+        with closing(sqlite.connect(path, "rw")) as connection:
+            _check(connection, path)
+            _use_wal(connection)
+        if _is_behind(path, revision):
+            with engine(path).begin() as upgrading:
+                command.upgrade(_config(upgrading), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Go back to `revision` (``base``: no tables). Stop the servers first."""
-    with engine(sqlite.path_of(url)).begin() as connection:
+    """Go back to `revision`; what only the newer schema has is lost. Stop the servers first."""
+    path = sqlite.path_of(url)
+    with _explained(path), engine(path).begin() as connection:
         command.downgrade(_config(connection), revision)
 
 
 def current_revision(url: str) -> str | None:
     """The revision of the database; None: it has no schema yet, or there is no file."""
-    return _current(sqlite.path_of(url))
-
-
-def prepare(path: Path) -> None:
-    """Make the file at `path` fit to be served: it exists, is sound, in WAL mode and migrated."""
-    if sqlite3.sqlite_version_info < SAFE_SQLITE:
-        _log.warning("sqlite_is_old", found=sqlite3.sqlite_version, advice="one process a database")
-    sqlite.create(path)
-    try:
-        connection = sqlite.connect(path, "rw")
-        try:
-            _check(connection, path)
-            _use_wal(connection)
-        finally:
-            connection.close()
-        _migrate(path, "head")
-    except sqlite3.Error as error:
-        raise _refusal(path, error) from error
-    except DBAPIError as error:
-        raise _refusal(path, error.orig or error) from error
+    path = sqlite.path_of(url)
+    with _explained(path):
+        return _current(path)
 
 
 def engine(path: Path) -> Engine:
@@ -81,21 +78,17 @@ def engine(path: Path) -> Engine:
     return made
 
 
-def _migrate(path: Path, revision: str) -> None:
-    sqlite.create(path)
+def _is_behind(path: Path, revision: str) -> bool:
     scripts = ScriptDirectory(str(_SCRIPTS))
     current = _current(path)
-    if current is not None and current == scripts.as_revision_number(revision):
-        return
     if current is not None and current not in {
-        script.revision for script in scripts.walk_revisions()
+        known.revision for known in scripts.walk_revisions()
     }:
         raise NewerStoreError(
             f"The database {path} has schema {current}, which this version of antiphon does not "
             "know. Start the version that made it, or a newer one."
         )
-    with engine(path).begin() as connection:
-        command.upgrade(_config(connection), revision)
+    return current != scripts.as_revision_number(revision)
 
 
 def _config(connection: Connection) -> Config:
@@ -108,15 +101,12 @@ def _config(connection: Connection) -> Config:
 def _current(path: Path) -> str | None:
     if not path.exists():
         return None
-    connection = sqlite.connect(path, "rw")
-    try:
+    with closing(sqlite.connect(path, "rw")) as connection:
         known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
         if known.fetchone() is None:
             return None
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else None
-    finally:
-        connection.close()
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -148,8 +138,19 @@ def _damaged(path: Path, why: str) -> str:
     )
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say in words for the operator what the driver found."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _refusal(path, error.orig or error) from error
+    except sqlite3.Error as error:
+        raise _refusal(path, error) from error
+
+
 def _refusal(path: Path, error: BaseException) -> StoreError:
     code = error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) else 0
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptStoreError(_damaged(path, sqlite.reason(error)))
-    return StoreError(f"The database {path} cannot be opened ({sqlite.reason(error)}: {error}).")
+    return StoreError(f"The database {path} cannot be used ({sqlite.reason(error)}: {error}).")

@@ -39,17 +39,18 @@ class Readers:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._seat = _Seat()
         self._connections: set[sqlite3.Connection] = set()
+        self._closed = False
 
     async def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `question` in a reader's thread."""
+        if self._closed:
+            raise sqlite.overloaded()
         loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._threads, self._answer, question)
-        except RuntimeError as error:  # the executor's word for: closed
-            raise sqlite.overloaded() from error
+        return await loop.run_in_executor(self._threads, self._answer, question)
 
     async def close(self) -> None:
         """Let the questions that were asked finish, then disconnect."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown)
         for connection in self._connections:
             connection.close()

@@ -18,9 +18,9 @@ from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items.base import Item
 from antiphon.store import items, sqlite, statements
 from antiphon.store.base import KeyRow, ResponseRow, Turn
-from antiphon.store.migrate import prepare
+from antiphon.store.migrate import migrate
 from antiphon.store.readers import Readers
-from antiphon.store.writer import Values, Writer
+from antiphon.store.writer import Parameters, Writer
 
 #: How long a tombstone stays: longer than any run that could still write to it, in seconds.
 TOMBSTONE: Final = 7 * 86_400
@@ -32,6 +32,7 @@ class SqliteStore:
     """`url` is ``sqlite+aiosqlite:///path``; `clock` gives Unix seconds."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.url = url
         self.path = sqlite.path_of(url)
         self._clock = clock
         self._writer = Writer(self.path)
@@ -39,7 +40,7 @@ class SqliteStore:
 
     async def open(self) -> None:
         """Check the file, bring the schema up to date, start the threads."""
-        await asyncio.to_thread(prepare, self.path)
+        await asyncio.to_thread(migrate, self.url)
         self._writer.start()
 
     async def close(self) -> None:
@@ -62,17 +63,16 @@ class SqliteStore:
         """See `Store.save`."""
         await self._writer.write(
             statements.SAVE,
-            {
-                "id": row.id,
-                "project": row.project,
-                "partition": partition_of(row.id),
-                "status": row.status,
-                "created_at": row.created_at,
-                "expires_at": row.expires_at,
-                "previous_response_id": row.previous_response_id,
-                "body": row.body,
-                "input": row.input,
-            },
+            (
+                row.id,
+                row.project,
+                row.status,
+                row.created_at,
+                row.expires_at,
+                row.previous_response_id,
+                row.body,
+                row.input,
+            ),
             durable=row.status != "in_progress",
             counted=False,
             weight=len(row.body) + len(row.input),
@@ -95,7 +95,7 @@ class SqliteStore:
 
     async def chain(self, project: str, id: str) -> list[Turn] | None:  # noqa: A002
         """See `Store.chain`: one query, decoded in the reader's thread."""
-        values: Values = {"project": project, "id": id, "now": self._now()}
+        values: Parameters = {"project": project, "id": id, "now": self._now()}
         return await self._readers.ask(lambda connection: _chain(connection, values))
 
     async def item(self, project: str, id: str) -> Item | None:  # noqa: A002
@@ -104,9 +104,12 @@ class SqliteStore:
         partition = partition_of(id)
         if partition is None:
             return None
-        values = {"project": project, "partition": partition, "now": self._now()}
+        first = f"resp_{partition}"
+        values = {"project": project, "first": first, "beyond": first + "g", "now": self._now()}
         return await self._readers.ask(
-            lambda connection: items.find(id, connection.execute(statements.PARTITION, values))
+            lambda connection: items.find(
+                id, connection.execute(statements.PARTITION, values).fetchall()
+            )
         )
 
     async def expire(self, now: int, limit: int) -> int:
@@ -142,7 +145,7 @@ class SqliteStore:
         )
         return changed > 0
 
-    async def _one(self, sql: str, values: Values) -> Any:
+    async def _one(self, sql: str, values: Parameters) -> Any:
         return await self._readers.ask(
             lambda connection: connection.execute(sql, values).fetchone()
         )
@@ -151,7 +154,7 @@ class SqliteStore:
         return int(self._clock())
 
 
-def _chain(connection: sqlite3.Connection, values: Values) -> list[Turn] | None:
+def _chain(connection: sqlite3.Connection, values: Parameters) -> list[Turn] | None:
     """Walk from the child to the root; a step into nothing means that an ancestor is gone."""
     rows = {row[0]: row for row in connection.execute(statements.CHAIN, values)}
     turns: list[Turn] = []

@@ -8,6 +8,7 @@ Rules
 """
 
 import os
+import shutil
 import sqlite3
 import urllib.parse
 from pathlib import Path
@@ -98,5 +99,4 @@ def reason(error: BaseException) -> str:
 
 def free_space(path: Path) -> int:
     """Bytes that are left for an ordinary user on the disk of `path`."""
-    status = os.statvfs(path.parent)
-    return status.f_bavail * status.f_frsize
+    return shutil.disk_usage(path.parent).free

@@ -17,8 +17,6 @@ responses = Table(
     metadata,
     Column("id", String, primary_key=True),
     Column("project", String, nullable=False),
-    #: What the ids of the response and of its items share (`protocol/ids.py`); null: not our id.
-    Column("partition", String),
     Column("status", String, nullable=False),
     #: Unix seconds, as all times here.
     Column("created_at", Integer, nullable=False),
@@ -28,7 +26,6 @@ responses = Table(
     Column("body", LargeBinary, nullable=False),
     Column("input", LargeBinary, nullable=False),
 )
-Index("responses_by_partition", responses.c.project, responses.c.partition)
 Index(
     "responses_by_expiry",
     responses.c.expires_at,

@@ -12,7 +12,7 @@ Rules
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,8 +23,9 @@ import structlog
 
 from antiphon.store import sqlite
 
-#: Parameters by name.
-Values: TypeAlias = Mapping[str, str | int | bytes | None]
+Value: TypeAlias = str | int | bytes | None
+#: What is bound to a statement: by name or by place.
+Parameters: TypeAlias = Mapping[str, Value] | Sequence[Value]
 #: The number of rows that changed, or why there is none.
 Outcome: TypeAlias = int | Exception
 
@@ -50,7 +51,7 @@ class Write:
     """One statement to run; `weight` in bytes; `counted`: the number of rows is of interest."""
 
     sql: str
-    values: Values
+    parameters: Parameters
     durable: bool
     counted: bool
     weight: int
@@ -89,7 +90,13 @@ class Writer:
             await asyncio.to_thread(thread.join)
 
     def write(
-        self, sql: str, values: Values, *, durable: bool, counted: bool = True, weight: int = 0
+        self,
+        sql: str,
+        parameters: Parameters,
+        *,
+        durable: bool,
+        counted: bool = True,
+        weight: int = 0,
     ) -> "asyncio.Future[int]":
         """Ask for a write. The future gives the number of rows that it changed (if `counted`)."""
         loop = self._loop
@@ -98,7 +105,7 @@ class Writer:
         future: asyncio.Future[int] = loop.create_future()
         weight += _OVERHEAD
         self._queued += weight
-        self._queue.put(Write(sql, values, durable, counted, weight, future))
+        self._queue.put(Write(sql, parameters, durable, counted, weight, future))
         return future
 
     # The loop's side ends here; below is the thread's.
@@ -185,9 +192,9 @@ def _apply(connection: sqlite3.Connection, group: list[Write]) -> list[Outcome]:
     try:
         for (sql, counted), run in groupby(group, key=lambda write: (write.sql, write.counted)):
             if counted:
-                outcomes += [connection.execute(sql, write.values).rowcount for write in run]
+                outcomes += [connection.execute(sql, write.parameters).rowcount for write in run]
             else:
-                rows = [write.values for write in run]
+                rows = [write.parameters for write in run]
                 connection.executemany(sql, rows)
                 outcomes += [1] * len(rows)
     except sqlite.MISTAKES:
@@ -200,6 +207,6 @@ def _apply(connection: sqlite3.Connection, group: list[Write]) -> list[Outcome]:
 def _apply_alone(connection: sqlite3.Connection, write: Write) -> Outcome:
     """A mistaken statement changes nothing and leaves the transaction open."""
     try:
-        return connection.execute(write.sql, write.values).rowcount
+        return connection.execute(write.sql, write.parameters).rowcount
     except sqlite.MISTAKES as error:
         return error

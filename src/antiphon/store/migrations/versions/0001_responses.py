@@ -1,4 +1,4 @@
-"""Responses and API keys."""
+"""Responses."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,6 @@ def upgrade() -> None:
         "responses",
         sa.Column("id", sa.String, primary_key=True),
         sa.Column("project", sa.String, nullable=False),
-        sa.Column("partition", sa.String),
         sa.Column("status", sa.String, nullable=False),
         sa.Column("created_at", sa.Integer, nullable=False),
         sa.Column("expires_at", sa.Integer),
@@ -23,7 +22,6 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("input", sa.LargeBinary, nullable=False),
     )
-    op.create_index("responses_by_partition", "responses", ["project", "partition"])
     op.create_index(
         "responses_by_expiry",
         "responses",
@@ -31,18 +29,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("expires_at IS NOT NULL"),
         postgresql_where=sa.text("expires_at IS NOT NULL"),
     )
-    op.create_table(
-        "api_keys",
-        sa.Column("id", sa.String, primary_key=True),
-        sa.Column("project", sa.String, nullable=False),
-        sa.Column("name", sa.String, nullable=False),
-        sa.Column("hash", sa.String, nullable=False, unique=True),
-        sa.Column("hint", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("revoked_at", sa.Integer),
-    )
 
 
 def downgrade() -> None:
-    op.drop_table("api_keys")
     op.drop_table("responses")
