@@ -12,11 +12,26 @@ Rules
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import orjson
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from antiphon.protocol.effects import Effect
+from antiphon.protocol.fields import LENIENT, ForeignId
 
 Item: TypeAlias = dict[str, Any]
+
+#: How far most items can be.
+Progress: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+
+
+@with_config(LENIENT)
+class ItemShape(TypedDict, total=False):
+    """What every item may have."""
+
+    id: ForeignId | None
 
 
 class Call(NamedTuple):
@@ -40,7 +55,18 @@ class ItemType:
 
     type: str
     prefix: str
-    shape: type
+    shape: Any
     effects: Mapping[str, Effect] = field(default_factory=dict)
     as_call: Callable[[Item], Call] | None = None
     as_result: Callable[[Item], Result] | None = None
+
+
+def encode(value: Any) -> str:
+    """A JSON value as compact text: the arguments of a call, the output of a result."""
+    return orjson.dumps(value).decode()
+
+
+def pair_id(item: Item) -> str:
+    """The call id of an item that is call and result in one: its own id."""
+    call_id: str = item.get("call_id") or item.get("id") or item["type"]
+    return call_id

@@ -1,0 +1,154 @@
+"""Content parts of messages and of tool outputs (spec App. B, C; §3.4).
+
+Rules
+1. Every part type is accepted in every role: clients send ``output_text`` back in all kinds of
+   places (lessons §1, rule 10). Backends read the text of a part whatever its name.
+2. A part has one source: exactly one of its url, id and inline forms.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints, with_config
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+from antiphon.protocol.fields import (
+    LENIENT,
+    MAX_FILE_DATA,
+    ForeignId,
+    ImageUrl,
+    Name,
+    Text,
+    Url,
+    by_kind,
+    by_type,
+)
+
+Json: TypeAlias = dict[str, Any]
+
+
+def exactly_one(*names: str) -> AfterValidator:
+    """A rule for an object: one and only one of `names` is there and not null."""
+    return AfterValidator(_exactly_one(names))
+
+
+def _exactly_one(names: tuple[str, ...]) -> Callable[[Json], Json]:
+    def check(value: Json) -> Json:
+        given = sum(value.get(name) is not None for name in names)
+        if given == 0:
+            raise PydanticCustomError(
+                "missing_mutually_exclusive_parameters", "missing", {"names": names}
+            )
+        if given > 1:
+            raise PydanticCustomError("mutually_exclusive_parameters", "too many", {"names": names})
+        return value
+
+    return check
+
+
+@with_config(LENIENT)
+class CacheBreakpoint(TypedDict):
+    """Where a prompt cache may be cut."""
+
+    mode: Literal["explicit"]
+    ttl: NotRequired[Literal["30m", "12h"] | None]
+
+
+@with_config(LENIENT)
+class InputText(TypedDict):
+    """Text that was sent to a model."""
+
+    type: Literal["input_text"]
+    text: Text
+    prompt_cache_breakpoint: NotRequired[CacheBreakpoint | None]
+
+
+@with_config(LENIENT)
+class InputImage(TypedDict):
+    """An image by url, data url or file id."""
+
+    type: Literal["input_image"]
+    image_url: NotRequired[ImageUrl | None]
+    file_id: NotRequired[ForeignId | None]
+    detail: NotRequired[Literal["low", "high", "auto", "original"] | None]
+    prompt_cache_breakpoint: NotRequired[CacheBreakpoint | None]
+
+
+@with_config(LENIENT)
+class InputFile(TypedDict):
+    """A file by id, url or inline as base64."""
+
+    type: Literal["input_file"]
+    file_id: NotRequired[ForeignId | None]
+    file_url: NotRequired[Url | None]
+    file_data: NotRequired[
+        Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILE_DATA)] | None
+    ]
+    filename: NotRequired[Name | None]
+    detail: NotRequired[Literal["auto", "low", "high"] | None]
+    prompt_cache_breakpoint: NotRequired[CacheBreakpoint | None]
+
+
+@with_config(LENIENT)
+class Audio(TypedDict):
+    """Inline audio: `data` is base64."""
+
+    data: Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILE_DATA)]
+    format: Literal["mp3", "wav"]
+
+
+@with_config(LENIENT)
+class InputAudio(TypedDict):
+    """A sound."""
+
+    type: Literal["input_audio"]
+    input_audio: Audio
+
+
+@with_config(LENIENT)
+class InputVideo(TypedDict):
+    """A video (Open Responses only, spec §3.4)."""
+
+    type: Literal["input_video"]
+    video_url: ImageUrl
+
+
+@with_config(LENIENT)
+class OutputText(TypedDict):
+    """Text that a model said."""
+
+    type: Literal["output_text"]
+    text: Text
+    annotations: NotRequired[list[Json] | None]
+    logprobs: NotRequired[list[Json] | None]
+
+
+@with_config(LENIENT)
+class Refusal(TypedDict):
+    """A model's refusal."""
+
+    type: Literal["refusal"]
+    refusal: Text
+
+
+_FILE_SOURCES = exactly_one("file_id", "file_url", "file_data")
+_IMAGE_SOURCES = exactly_one("file_id", "image_url")
+
+Part: TypeAlias = Annotated[
+    Json,
+    by_type(
+        {
+            "input_text": InputText,
+            "input_image": Annotated[InputImage, _IMAGE_SOURCES],
+            "input_file": Annotated[InputFile, _FILE_SOURCES],
+            "input_audio": InputAudio,
+            "input_video": InputVideo,
+            "output_text": OutputText,
+            "refusal": Refusal,
+        }
+    ),
+]
+Parts: TypeAlias = Annotated[list[Part], Field(fail_fast=True)]
+#: What a tool may answer with.
+Output: TypeAlias = Annotated[Any, by_kind(array=Parts, string=Text)]

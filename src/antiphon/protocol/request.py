@@ -1,0 +1,312 @@
+"""CreateResponse: the body of ``POST /v1/responses`` (spec §1, App. A).
+
+Rules
+1. Every parameter that OpenAI knows is an attribute of the same name; absent and null are None.
+   Nested objects stay plain dicts. `input` is always a list of items in their long form.
+2. Fields stand in the order in which OpenAI reports their errors: the first error wins.
+3. A rule about several parameters is one function in `_RULES`.
+4. What needs history, a store or a backend is checked by the engine.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from antiphon.errors import InvalidRequestError
+from antiphon.protocol import parameters
+from antiphon.protocol.fields import (
+    BLANK_OR_ID_PATTERN,
+    MAX_INT,
+    MAX_LIST,
+    Id,
+    Name,
+    Number,
+    Text,
+    by_kind,
+    one_of,
+    shape,
+)
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.message import normalise
+from antiphon.protocol.jsonbody import parse_json
+from antiphon.protocol.tools import CHOICE_TYPES, Tool, ToolChoice
+from antiphon.protocol.validation import empty_array, invalid_type, missing, refusal
+
+Json: TypeAlias = dict[str, Any]
+MAX_ITEMS: Final = 10_000
+#: Items that bring tools of their own.
+_TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
+
+
+# -- input ---------------------------------------------------------------------------------------
+
+
+def item_tag(value: object) -> str | None:
+    """Which item this is: by `type`; without one a message has a role, a reference only an id."""
+    if not isinstance(value, dict):
+        return None
+    type_ = value.get("type")
+    if isinstance(type_, str):
+        return f"<{type_}>"
+    if type_ is None:
+        if "role" in value:
+            return "<message>"
+        if "id" in value and "content" not in value:
+            return "<item_reference>"
+    return None
+
+
+def _text_input(text: str) -> list[Item]:
+    part = {"type": "input_text", "text": text}
+    return [{"type": "message", "role": "user", "content": [part]}]
+
+
+def _long_form(items: list[Item]) -> list[Item]:
+    """Drop the nulls of each item and write out its short forms."""
+    for index, item in enumerate(items):
+        if None in item.values():
+            item = items[index] = {key: value for key, value in item.items() if value is not None}
+        type_ = item.get("type")
+        if type_ is None:
+            type_ = item["type"] = "message" if "role" in item else "item_reference"
+        if type_ == "message":
+            normalise(item)
+    return items
+
+
+InputItem: TypeAlias = Annotated[
+    Item, one_of(item_tag, {name: item_type.shape for name, item_type in ITEM_TYPES.items()})
+]
+Input: TypeAlias = Annotated[
+    list[Item],
+    by_kind(
+        array=Annotated[
+            list[InputItem],
+            Field(max_length=MAX_ITEMS, fail_fast=True),
+            AfterValidator(_long_form),
+        ],
+        string=Annotated[Text, AfterValidator(_text_input)],
+    ),
+]
+
+
+# -- the request ---------------------------------------------------------------------------------
+
+
+def _blank_is_absent(value: str | None) -> str | None:
+    return value or None
+
+
+class CreateResponse(BaseModel):
+    """What the client asks for. Units, defaults and limits: spec §1."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+    model: Name | None = None
+    input: Input = Field(default_factory=list)
+    previous_response_id: Annotated[
+        Annotated[str, StringConstraints(max_length=512, pattern=BLANK_OR_ID_PATTERN)] | None,
+        AfterValidator(_blank_is_absent),
+    ] = None
+    conversation: (
+        Annotated[str | Json, by_kind(object=parameters.Conversation, string=Id)] | None
+    ) = None
+    prompt: Annotated[Json, shape(parameters.Prompt)] | None = None
+    moderation: Annotated[Json, shape(parameters.Moderation)] | None = None
+    include: Annotated[list[parameters.Includable], Field(fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
+    tool_choice: ToolChoice | None = None
+    metadata: parameters.Metadata | None = None
+    text: Annotated[Json, shape(parameters.TextConfig)] | None = None
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
+    parallel_tool_calls: bool | None = None
+    stream: bool | None = None
+    stream_options: Annotated[Json, shape(parameters.StreamOptions)] | None = None
+    background: bool | None = None
+    background_options: Annotated[Json, shape(parameters.BackgroundOptions)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=16, le=MAX_INT)] | None = None
+    max_tool_calls: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
+    reasoning: Annotated[Json, shape(parameters.Reasoning)] | None = None
+    user: Name | None = None
+    safety_identifier: Annotated[str, StringConstraints(max_length=128)] | None = None
+    prompt_cache_options: Annotated[Json, shape(parameters.PromptCacheOptions)] | None = None
+    prompt_cache_key: Annotated[str, StringConstraints(max_length=64)] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    instructions: Text | None = None
+    store: bool | None = None
+    service_tier: parameters.ServiceTier | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    context_management: (
+        Annotated[
+            list[Annotated[Json, shape(parameters.ContextManagement)]],
+            Field(max_length=MAX_LIST, fail_fast=True),
+        ]
+        | None
+    ) = None
+    image: Annotated[Json, shape(parameters.Image)] | None = None
+    access_programs: Annotated[Json, shape(parameters.AccessPrograms)] | None = None
+
+
+def parse_request(raw: bytes) -> CreateResponse:
+    """The request in the body `raw`. Raises `InvalidRequestError`: the first thing wrong."""
+    body = parse_json(raw)
+    if not isinstance(body, dict):
+        raise invalid_type(None, "an object", body)
+    if "model" not in body and body.get("prompt") is None:
+        raise missing("model")
+    if body.get("input", body) is None:
+        del body["input"]
+    try:
+        request = CreateResponse.model_validate(body)
+    except ValidationError as error:
+        raise refusal(error, body) from None
+    for rule in _RULES:
+        rule(request)
+    return request
+
+
+# -- rules about several parameters --------------------------------------------------------------
+
+
+def _model(request: CreateResponse) -> None:
+    if request.model is None and request.prompt is None:
+        raise missing("model")
+
+
+def _input(request: CreateResponse) -> None:
+    """Something must be said, here or before."""
+    elsewhere = request.previous_response_id or request.conversation or request.prompt
+    if not request.input and elsewhere is None:
+        raise empty_array("input") if "input" in request.model_fields_set else missing("input")
+
+
+def _one_history(request: CreateResponse) -> None:
+    if request.previous_response_id is not None and request.conversation is not None:
+        raise InvalidRequestError(
+            "Mutually exclusive parameters: ''. Ensure you are only providing one of: "
+            "'previous_response_id' or 'conversation'.",
+            code="mutually_exclusive_parameters",
+        )
+
+
+def _streaming(request: CreateResponse) -> None:
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            param="stream_options",
+        )
+
+
+def _background(request: CreateResponse) -> None:
+    window = (request.background_options or {}).get("completion_window")
+    if window in ("2h", "8h") and (not request.background or request.stream):
+        raise InvalidRequestError(
+            f"A 'completion_window' of '{window}' is only allowed when 'background' is enabled "
+            "and 'stream' is not.",
+            param="background_options.completion_window",
+        )
+
+
+def _json_word(request: CreateResponse) -> None:
+    """`json_object` without the word makes models talk for ever (spec §1, `text.format`)."""
+    format_ = (request.text or {}).get("format")
+    if format_ is None or format_["type"] != "json_object" or request.prompt is not None:
+        return
+    if request.previous_response_id is not None or request.conversation is not None:
+        return
+    if not any("json" in text.lower() for text in _texts(request.input)):
+        raise InvalidRequestError(
+            "Response input messages must contain the word 'json' in some form to use "
+            "'text.format' of type 'json_object'.",
+            param="text.format",
+        )
+
+
+def _texts(items: list[Item]) -> Iterator[str]:
+    for item in items:
+        if item["type"] == "message":
+            for part in item["content"]:
+                yield part.get("text") or ""
+
+
+def _unique_names(request: CreateResponse) -> None:
+    """A call must lead to one tool."""
+    seen: set[tuple[str, str]] = set()
+    for index, tool in enumerate(request.tools or ()):
+        key = "server_label" if tool["type"] == "mcp" else "name"
+        if key not in tool:
+            continue
+        # A model sees functions and custom tools alike.
+        kind = "function" if tool["type"] == "custom" else tool["type"]
+        if (kind, tool[key]) in seen:
+            raise InvalidRequestError(
+                f"Invalid 'tools[{index}].{key}': '{tool[key]}' is already in use. "
+                f"Expected every tool to have another {key}.",
+                param=f"tools[{index}].{key}",
+                code="invalid_value",
+            )
+        seen.add((kind, tool[key]))
+
+
+def _tool_choice(request: CreateResponse) -> None:
+    """What is chosen must be there; a prompt may bring tools that are not known here."""
+    choice = request.tool_choice
+    if choice is None or choice in ("auto", "none") or request.prompt is not None:
+        return
+    tools = list(_all_tools(request))
+    if choice == "required":
+        if not tools:
+            raise InvalidRequestError(
+                "Tool choice 'required' must be specified with 'tools' parameter.",
+                param="tool_choice",
+            )
+        return
+    for wanted in choice["tools"] if choice["type"] == "allowed_tools" else [choice]:
+        if not any(_means(wanted, tool) for tool in tools):
+            name = wanted.get("name") or wanted.get("server_label") or wanted["type"]
+            raise InvalidRequestError(
+                f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice"
+            )
+
+
+def _all_tools(request: CreateResponse) -> Iterator[Json]:
+    """All tools that the model may know: also those in namespaces and in the input."""
+    lists = [request.tools or []]
+    lists.extend(item["tools"] for item in request.input if item["type"] in _TOOL_ITEMS)
+    for tools in lists:
+        for tool in tools:
+            yield tool
+            if tool["type"] == "namespace":
+                yield from tool["tools"]
+
+
+def _means(wanted: Json, tool: Json) -> bool:
+    """Whether a choice means this tool."""
+    type_ = wanted["type"]
+    if type_ in CHOICE_TYPES:
+        return tool["type"] in CHOICE_TYPES[type_]
+    key = "server_label" if type_ == "mcp" else "name"
+    return tool["type"] == type_ and wanted.get(key) in (None, tool.get(key))
+
+
+_RULES: Final[tuple[Callable[[CreateResponse], None], ...]] = (
+    _model,
+    _input,
+    _one_history,
+    _streaming,
+    _background,
+    _json_word,
+    _unique_names,
+    _tool_choice,
+)
