@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -24,6 +23,7 @@ from antiphon.errors import InvalidRequestError
 from antiphon.protocol import parameters
 from antiphon.protocol.fields import (
     BLANK_OR_ID_PATTERN,
+    CLOSED,
     MAX_INT,
     MAX_LIST,
     Id,
@@ -109,7 +109,7 @@ def _blank_is_absent(value: str | None) -> str | None:
 class CreateResponse(BaseModel):
     """What the client asks for. Units, defaults and limits: spec §1."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+    model_config = CLOSED
 
     model: Name | None = None
     input: Input = Field(default_factory=list)
