@@ -1,0 +1,93 @@
+"""The embedded model: deterministic, in process, no network. It is honest about being a simulator.
+
+Rules
+1. What it says is made in `simulator_script`; this file plays it: batches, pace, limits, failures.
+2. The same prompt gives the same deltas; the clock only matters to `pace` and `wait`.
+3. Unpaced output comes in batches of 1,000 tokens, with one turn of the event loop between them.
+4. Usage is an estimate: a quarter of the characters in, the simulated tokens out.
+
+The directives are in docs/simulator.md.
+"""
+
+import asyncio
+import itertools
+from typing import Final
+
+from antiphon.backends.base import Deltas, Model, Prompt
+from antiphon.backends.simulator_faults import FAULTS
+from antiphon.backends.simulator_script import Script, count_input
+from antiphon.protocol.deltas import Delta, Finish, FinishReason, ReasoningDelta, UsageReport
+from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.response import Usage
+
+_BATCH: Final = 1_000
+
+
+class Simulator:
+    """A `Backend` that any model name may lead to."""
+
+    def __init__(self, name: str = "simulator") -> None:
+        self.name = name
+
+    def check(self, request: CreateResponse) -> list[str]:
+        """Parameters that would change the answer of a real model and were sent."""
+        text, reasoning = request.text or {}, request.reasoning or {}
+        sent = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "text.verbosity": text.get("verbosity"),
+            "reasoning.effort": reasoning.get("effort"),
+            "reasoning.summary": reasoning.get("summary") or reasoning.get("generate_summary"),
+        }
+        return [name for name, value in sent.items() if value is not None]
+
+    async def generate(self, prompt: Prompt) -> Deltas:
+        """One turn; see `Backend.generate`."""
+        script = Script(prompt)
+        directives = script.directives
+        model = prompt.request.model or prompt.model
+        fault, fault_at = _fault(directives.fail)
+        if fault is not None and fault_at == 0:
+            await asyncio.sleep(directives.wait)
+            raise FAULTS[fault].before(model)
+        if directives.wait:
+            yield []
+            await asyncio.sleep(directives.wait)
+        size = directives.chunk or (1 if directives.pace else _BATCH)
+        rest = script.deltas()
+        limit = prompt.request.max_output_tokens
+        said = itertools.islice(rest, _least(limit, fault_at))
+        count, reasoning = 0, 0
+        while batch := list(itertools.islice(said, size)):
+            if count:
+                await asyncio.sleep(directives.pace)
+            count += len(batch)
+            reasoning += sum(type(delta) is ReasoningDelta for delta in batch)
+            yield batch
+        if fault is not None and count != limit:
+            raise FAULTS[fault].after(model)
+        reason: FinishReason = directives.finish if next(rest, None) is None else "length"
+        end: list[Delta] = [Finish(reason)]
+        if directives.usage:
+            usage = Usage(count_input(prompt), 0, count, reasoning)
+            end.insert(0, UsageReport(usage))
+        yield end
+
+    async def models(self) -> list[Model]:
+        """The one model that is listed."""
+        return [Model("simulator", "antiphon-simulator")]
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
+
+
+def _fault(asked: tuple[str, int | None] | None) -> tuple[str | None, int | None]:
+    """The fault and the tokens before it."""
+    if asked is None:
+        return None, None
+    name, after = asked
+    return name, FAULTS[name].tokens if after is None else after
+
+
+def _least(one: int | None, two: int | None) -> int | None:
+    return one if two is None else two if one is None else min(one, two)
