@@ -248,7 +248,8 @@ def test_names_say_what_things_are() -> None:
         named += [
             (node.lineno, node.name)
             for node in ast.walk(module.tree)
-            if isinstance(node, Function | ast.ClassDef) and node.name not in PRESCRIBED
+            if isinstance(node, Function | ast.ClassDef)
+            if node.name not in PRESCRIBED and not node.name.startswith("test_")
         ]
         for line, name in named:
             if any(map(BANNED_WORD.fullmatch, re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", name))):
@@ -267,7 +268,7 @@ def test_attributes_are_not_probed() -> None:
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("getattr", "hasattr", "setattr")
+        and node.func.id in ("getattr", "hasattr")
     ]
     assert problems == []
 
