@@ -1,0 +1,147 @@
+"""What the model sees: history, references, pairs (spec §3.4, §9)."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from antiphon.engine.prompt import build_context
+from antiphon.errors import APIError, InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.protocol.request import CreateResponse
+from antiphon.store.base import ResponseRow
+from antiphon.store.memory import MemoryStore
+from antiphon.testing import FixedMint
+
+CALL: dict[str, Any] = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": "{}",
+    "status": "completed",
+}
+OUTPUT: dict[str, Any] = {"type": "function_call_output", "call_id": "call_1", "output": "x"}
+
+
+def message(id_: str, text: str, role: str = "user") -> dict[str, Any]:
+    kind = "output_text" if role == "assistant" else "input_text"
+    return {
+        "id": id_,
+        "type": "message",
+        "role": role,
+        "content": [{"type": kind, "text": text}],
+    }
+
+
+def response_id(number: int) -> str:
+    return f"resp_{number:016x}{number:032x}"
+
+
+async def stored(*turns: tuple[list[Any], list[Any]], project: str = "p") -> MemoryStore:
+    """A store with one chain: each turn's own input and output."""
+    store = MemoryStore()
+    await store.open()
+    for number, (own, output) in enumerate(turns):
+        await store.save(
+            ResponseRow(
+                id=response_id(number),
+                project=project,
+                status="completed",
+                created_at=number,
+                expires_at=None,
+                previous_response_id=response_id(number - 1) if number else None,
+                body=orjson.dumps({"id": response_id(number), "output": output}),
+                input=orjson.dumps(own),
+            )
+        )
+    return store
+
+
+async def context(store: MemoryStore, project: str = "p", **fields: Any) -> list[Any]:
+    request = CreateResponse(model="m", **fields)
+    return (await build_context(request, project, store, FixedMint())).items
+
+
+async def test_history_is_every_ancestors_input_and_output_oldest_first() -> None:
+    store = await stored(
+        ([message("msg_a", "1")], [message("msg_b", "2", "assistant")]),
+        ([message("msg_c", "3")], [message("msg_d", "4", "assistant")]),
+    )
+    items = await context(store, input="5", previous_response_id=response_id(1))
+    assert [item["content"][0]["text"] for item in items] == ["1", "2", "3", "4", "5"]
+
+
+async def test_an_unknown_parent_and_another_projects_parent_are_the_same_error() -> None:
+    """R-30."""
+    store = await stored(([message("msg_a", "1")], []))
+    for project, parent in (("p", response_id(9)), ("q", response_id(0))):
+        with pytest.raises(PreviousResponseNotFound) as caught:
+            await context(store, project, input="x", previous_response_id=parent)
+        assert caught.value.message == f"Previous response with id '{parent}' not found."
+
+
+async def test_own_items_get_ids_of_their_type() -> None:
+    store = await stored()
+    request = CreateResponse(model="m", input=[CALL | {"id": None}, OUTPUT, {"role": "user", "content": "x"}])
+    own = (await build_context(request, "p", store, FixedMint())).input
+    assert [item["id"].split("_")[0] for item in own] == ["fc", "fc", "msg"]
+
+
+async def test_a_reference_stands_for_its_item() -> None:
+    id_ = "msg_" + response_id(0).removeprefix("resp_")
+    store = await stored(([message(id_, "1")], []))
+    items = await context(store, input=[{"type": "item_reference", "id": id_}])
+    assert items == [message(id_, "1")]
+    with pytest.raises(NotFoundError) as caught:
+        await context(store, "q", input=[{"type": "item_reference", "id": id_}])
+    assert caught.value.message == f"Item with id '{id_}' not found."
+
+
+async def test_a_bare_reasoning_item_is_looked_up_and_a_full_one_is_not() -> None:
+    store = await stored()
+    full = {"type": "reasoning", "id": "rs_x", "summary": [], "encrypted_content": "abc"}
+    assert await context(store, input=[full, {"role": "user", "content": "x"}])
+    with pytest.raises(NotFoundError):
+        await context(store, input=[{"type": "reasoning", "id": "rs_x", "summary": []}])
+
+
+async def test_what_is_already_there_word_for_word_is_not_repeated() -> None:
+    old = message("msg_a", "1")
+    store = await stored(([old], []))
+    items = await context(
+        store, input=[old, {"role": "user", "content": "2"}], previous_response_id=response_id(0)
+    )
+    assert [item["content"][0]["text"] for item in items] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [
+        ([OUTPUT], "No tool call found for function call output with call_id call_1."),
+        ([OUTPUT, CALL], "No tool call found for function call output with call_id call_1."),
+        ([CALL], "No tool output found for function call call_1."),
+        (
+            [{**OUTPUT, "type": "custom_tool_call_output"}],
+            "No tool call found for custom tool call output with call_id call_1.",
+        ),
+    ],
+)
+async def test_calls_and_outputs_belong_together(items: list[Any], text: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await context(await stored(), input=items)
+    assert (caught.value.message, caught.value.param) == (text, "input")
+
+
+async def test_a_call_that_was_cut_off_is_not_shown_and_needs_no_output() -> None:
+    cut = {**CALL, "status": "incomplete"}
+    store = await stored(([message("msg_a", "1")], [cut]))
+    items = await context(store, input="2", previous_response_id=response_id(0))
+    assert [item["type"] for item in items] == ["message", "message"]
+
+
+async def test_an_output_may_answer_a_call_of_the_history() -> None:
+    store = await stored(([message("msg_a", "1")], [CALL]))
+    items = await context(store, input=[OUTPUT], previous_response_id=response_id(0))
+    assert [item["type"] for item in items] == ["message", "function_call", "function_call_output"]
+    with pytest.raises(APIError):
+        await context(store, input="and?", previous_response_id=response_id(0))
