@@ -1,8 +1,17 @@
-"""How a connection ends: after lingering, or because its reader is dead."""
+"""How a connection ends: refused, after lingering, or because its reader is dead."""
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from antiphon.api.errors import error_response
+from antiphon.api.headers import FIXED_HEADERS, request_id
+from antiphon.errors import APIError
 
 if sys.platform == "linux":
     import fcntl
@@ -17,6 +26,19 @@ else:
         """Not known here."""
         del fd
         return 0
+
+
+def refusal(error: APIError) -> bytes:
+    """A whole HTTP answer for a request that no app will see; it is the last on its connection."""
+    reply = error_response(error)
+    lines = [
+        b"HTTP/1.1 %d %s" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
+        *(name + b": " + value for name, value in reply.headers if name != b"connection"),
+        *(name + b": " + value for name, value in FIXED_HEADERS),
+        b"x-request-id: " + request_id().encode(),
+        b"connection: close",
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + reply.body
 
 
 class LingeringTransport(asyncio.Transport):
@@ -38,6 +60,23 @@ class LingeringTransport(asyncio.Transport):
     def close(self) -> None:
         """Linger, then close."""
         self._linger()
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its answer; knows how to close when the answer came first (`wire`, rule 3)."""
+
+    closing_transport: LingeringTransport
+
+    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
+        """ASGI `send`."""
+        if self.more_body and not self.response_started:
+            self.close_after()
+        return super().send(message)
+
+    def close_after(self) -> None:
+        """Close the connection, lingering, once this answer is out."""
+        self.keep_alive = False
+        self.transport = self.closing_transport
 
 
 class WriteWatch:

@@ -16,22 +16,19 @@ Rules
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import Enum
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from antiphon.api.closing import LingeringTransport, WriteWatch
-from antiphon.api.errors import error_response
+from antiphon.api.closing import Cycle, LingeringTransport, WriteWatch, refusal
 from antiphon.api.head import SINGULAR, check_head, split_target
-from antiphon.api.headers import FIXED_HEADERS, request_id
 from antiphon.api.limits import WireLimits
 from antiphon.errors import APIError, InvalidRequestError, RequestTimeout
 
@@ -48,28 +45,11 @@ class _Phase(Enum):
     BODY = "after the head, before the end of the body"
 
 
-class _Cycle(RequestResponseCycle):
-    """A request and its answer; knows how to close when the answer came first (rule 3)."""
-
-    closing_transport: LingeringTransport
-
-    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
-        """ASGI `send`."""
-        if self.more_body and not self.response_started:
-            self.close_after()
-        return super().send(message)
-
-    def close_after(self) -> None:
-        """Close the connection, lingering, once this answer is out."""
-        self.keep_alive = False
-        self.transport = self.closing_transport
-
-
 class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
     limits = WireLimits()
-    cycle: _Cycle | None  # type: ignore[assignment]  # None until the first request
+    cycle: Cycle | None  # type: ignore[assignment]  # None until the first request
 
     def __init__(
         self,
@@ -80,7 +60,7 @@ class GuardedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._phase = _Phase.IDLE
-        self._running: _Cycle | None = None
+        self._running: Cycle | None = None
         self._clock: asyncio.TimerHandle | None = None
         #: Bytes of the phase at hand: as fed to the parser, and as told by it.
         self._fed = 0
@@ -208,8 +188,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_clock()
         super().on_message_complete()
 
-    def _new_cycle(self, version: str) -> _Cycle:
-        cycle = _Cycle(
+    def _new_cycle(self, version: str) -> Cycle:
+        cycle = Cycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -225,7 +205,7 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle.closing_transport = self._closing
         return cycle
 
-    def _begin(self, cycle: _Cycle) -> None:
+    def _begin(self, cycle: Cycle) -> None:
         ahead = self.cycle
         if ahead is None or ahead.response_complete:
             self.cycle = cycle
@@ -238,7 +218,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.pipeline.appendleft((cycle, self.app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if isinstance(cycle, _Cycle):
+        if isinstance(cycle, Cycle):
             self._running = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -352,18 +332,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if last is not None and not last.response_complete:
             last.close_after()
             return
-        reply = error_response(error)
-        lines = [
-            b"HTTP/1.1 %d %s" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
-            *(name + b": " + value for name, value in reply.headers if name != b"connection"),
-            *(name + b": " + value for name, value in FIXED_HEADERS),
-            b"x-request-id: " + request_id().encode(),
-            b"connection: close",
-        ]
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + reply.body)
+        self.transport.write(refusal(error))
         self._linger()
 
-    def _forget(self, broken: _Cycle) -> _Cycle | None:
+    def _forget(self, broken: Cycle) -> Cycle | None:
         """The app shall see that `broken` has no end (R-22); the request before it, if one is still
         to be answered."""
         broken.disconnected = True
@@ -372,7 +344,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return None
         self.pipeline.popleft()
         ahead = self.pipeline[0][0] if self.pipeline else self._running
-        return ahead if isinstance(ahead, _Cycle) else None
+        return ahead if isinstance(ahead, Cycle) else None
 
     def _linger(self) -> None:
         if self._lingering or self.transport.is_closing():
