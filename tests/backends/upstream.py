@@ -81,7 +81,7 @@ def sse(value: Any) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-def chunk(finish: str | None = None, logprobs: Any = None, **delta: Any) -> dict[str, Any]:
+def chunk(finish: str | None = None, logprobs: object = None, **delta: Any) -> dict[str, Any]:
     """A chat.completion.chunk with one choice."""
     choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish}
     if logprobs is not None:

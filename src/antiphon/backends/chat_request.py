@@ -55,7 +55,6 @@ def check_request(request: CreateResponse, profile: Profile) -> list[str]:
                 f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
                 param="tools",
             )
-    _check_choice(request)
     return _dropped(request, profile)
 
 
@@ -171,27 +170,6 @@ def _free_text(text_format: dict[str, Any]) -> dict[str, Any]:
         "required": ["input"],
         "additionalProperties": False,
     }
-
-
-def _check_choice(request: CreateResponse) -> None:
-    choice = request.tool_choice
-    if choice is None or choice in ("none", "auto"):
-        return
-    tools = {(tool["type"], tool.get("name")) for tool in request.tools or ()}
-    if choice == "required":
-        if not tools:
-            raise InvalidRequestError(
-                "Tool choice 'required' must be specified with 'tools' parameter.",
-                param="tool_choice",
-            )
-        return
-    wanted = choice["tools"] if choice["type"] == "allowed_tools" else [choice]
-    for tool in wanted:
-        if (tool.get("type"), tool.get("name")) not in tools:
-            name = tool.get("name") or tool.get("type")
-            raise InvalidRequestError(
-                f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice"
-            )
 
 
 def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
