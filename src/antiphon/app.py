@@ -21,7 +21,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from antiphon import __version__
-from antiphon.api.auth import DEFAULT_PROJECT, Authenticator, hash_key, key_hint, new_key, parse_keys
+from antiphon.api.auth import (
+    DEFAULT_PROJECT,
+    Authenticator,
+    hash_key,
+    key_hint,
+    new_key,
+    parse_keys,
+)
 from antiphon.api.errors import EXCEPTION_HANDLERS
 from antiphon.api.headers import Edge
 from antiphon.api.health import Health
@@ -40,8 +47,8 @@ from antiphon.engine.metrics import REGISTRY
 from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.errors import APIError
 from antiphon.settings import Settings
-from antiphon.store.registry import open_store
 from antiphon.store.base import KeyRow, Store
+from antiphon.store.registry import open_store
 
 log = structlog.get_logger(__name__)
 
@@ -142,11 +149,11 @@ class Antiphon:
         """Delete what has expired, in small steps."""
         while True:
             try:
-                while await self.store.expire(int(time.time()), _SWEEP_ROWS) == _SWEEP_ROWS:
-                    await asyncio.sleep(0)
+                deleted = await self.store.expire(int(time.time()), _SWEEP_ROWS)
             except APIError as error:
+                deleted = 0
                 log.warning("sweep_failed", error=error.message)
-            await asyncio.sleep(_SWEEP_EVERY)
+            await asyncio.sleep(_SWEEP_EVERY if deleted < _SWEEP_ROWS else 0)
 
 
 def create_app() -> ASGIApp:
@@ -166,9 +173,7 @@ def make_key_row(key: str, name: str, project: str) -> KeyRow:
     )
 
 
-def _backends(
-    settings: Settings, config: Config | None
-) -> list[tuple[Backend, Mapping[str, str]]]:
+def _backends(settings: Settings, config: Config | None) -> list[tuple[Backend, Mapping[str, str]]]:
     """Every backend with the names that lead to it; the simulator is always the last."""
     table: list[tuple[Backend, Mapping[str, str]]] = []
     if config is not None:

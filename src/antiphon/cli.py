@@ -18,9 +18,9 @@ from antiphon.api.wire import guarded_protocol
 from antiphon.app import Antiphon, make_key_row
 from antiphon.config import ConfigError
 from antiphon.settings import Settings
+from antiphon.store.base import KeyRow, Store, StoreError
 from antiphon.store.migrate import migrate as migrate_store
 from antiphon.store.registry import open_store
-from antiphon.store.base import KeyRow, Store, StoreError
 
 cli = typer.Typer(
     name="antiphon", no_args_is_help=True, add_completion=False, help="A Responses API server."
@@ -58,9 +58,9 @@ def _banner(antiphon: Antiphon, host: str, port: int) -> None:
             "  Give it to clients as OPENAI_API_KEY. More: `antiphon keys create`.\n"
         )
     print(
-        f"Try it:\n  curl {base_url}/responses -H \"Authorization: Bearer {key}\" "
+        f'Try it:\n  curl {base_url}/responses -H "Authorization: Bearer {key}" '
         "-H 'Content-Type: application/json' "
-        "-d '{\"model\": \"simulator\", \"input\": \"Hello!\"}'",
+        '-d \'{"model": "simulator", "input": "Hello!"}\'',
         flush=True,
     )
 
@@ -95,7 +95,9 @@ def _configure_logging(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
+    )
 
 
 @cli.command()

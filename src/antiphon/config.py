@@ -36,8 +36,9 @@ class BackendConfig(BaseModel):
     total_timeout: float = Field(3600.0, gt=0)
     max_retries: int = Field(2, ge=0, le=10)
 
-    @field_validator("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout",
-                     mode="before")
+    @field_validator(
+        "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", mode="before"
+    )
     @classmethod
     def _seconds(cls, value: object) -> object:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

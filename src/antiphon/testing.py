@@ -100,7 +100,9 @@ def assert_valid_log(events: Sequence[Json]) -> Json:
     assert numbers == list(range(len(events))), f"sequence numbers: {numbers}"
     types = [event["type"] for event in events]
     assert types[0] == "response.created", types[0]
-    assert [type_ for type_ in types if type_ in _TERMINAL] == types[-1:], "one terminal event, last"
+    assert [type_ for type_ in types if type_ in _TERMINAL] == types[-1:], (
+        "one terminal event, last"
+    )
     reader = _Reader()
     for event in events:
         reader.take(event)
@@ -148,7 +150,7 @@ class _Reader:
         self.done[index] = item
 
     def _inside(self, index: int, type_: str, event: Json) -> None:
-        part = event.get("content_index", event.get("summary_index", 0))
+        part = int(event.get("content_index", event.get("summary_index", 0)) or 0)
         if type_.endswith("part.added"):
             assert part == self.parts.get(index, -1) + 1, f"part {part} of item {index}"
             self.parts[index] = part

@@ -140,7 +140,7 @@ def test_a_function_calling_loop_with_two_parallel_calls(
             model="m", previous_response_id=first.id, input=outputs, tools=[WEATHER]
         )
     else:
-        history = [item.model_dump(exclude_none=True) for item in first.output]
+        history: list[Any] = [item.model_dump(exclude_none=True) for item in first.output]
         question: Any = {"role": "user", "content": "Paris and Rome?"}
         second = client.responses.create(
             model="m", input=[question, *history, *outputs], tools=[WEATHER]
@@ -306,12 +306,11 @@ def test_a_stream_cut_by_the_upstream_fails_and_keeps_what_was_said(
     client: OpenAI, upstream: ChatUpstream
 ) -> None:
     upstream.script(Reply(body=[sse(chunk(content="half")), 0.1, "cut"]))
-    response_id = ""
+    stream = iter(client.responses.create(model="m", input="x", stream=True))
+    created: Any = next(stream)
     with pytest.raises(openai.APIError):
-        for event in client.responses.create(model="m", input="x", stream=True):
-            if event.type == "response.created":
-                response_id = event.response.id
-    stored = client.responses.retrieve(response_id)
+        list(stream)
+    stored = client.responses.retrieve(created.response.id)
     assert stored.status == "failed"
     assert stored.output_text == "half"
 

@@ -82,7 +82,9 @@ async def test_an_unknown_parent_and_another_projects_parent_are_the_same_error(
 
 async def test_own_items_get_ids_of_their_type() -> None:
     store = await stored()
-    request = CreateResponse(model="m", input=[CALL | {"id": None}, OUTPUT, {"role": "user", "content": "x"}])
+    request = CreateResponse(
+        model="m", input=[CALL | {"id": None}, OUTPUT, {"role": "user", "content": "x"}]
+    )
     own = (await build_context(request, "p", store, FixedMint())).input
     assert [item["id"].split("_")[0] for item in own] == ["fc", "fc", "msg"]
 

@@ -194,7 +194,7 @@ def test_logprobs_only_when_asked_for() -> None:
 
 
 def test_calls_that_the_request_forbids_are_suppressed() -> None:
-    deltas = [ToolCallDelta(0, "{}", "no"), ToolCallDelta(1, "{}", "yes"), Finish()]
+    deltas: list[Delta] = [ToolCallDelta(0, "{}", "no"), ToolCallDelta(1, "{}", "yes"), Finish()]
     options = MachineOptions(allowed_tools=frozenset({"yes"}))
     assert [i["name"] for i in assert_valid_log(play(*deltas, options=options))["output"]] == [
         "yes"

@@ -101,7 +101,7 @@ class EventLog:
             self._reader.set_result(None)
 
 
-class _Idle(Exception):  # noqa: N818
+class _Idle(Exception):
     """The idle time is over."""
 
 

@@ -29,9 +29,7 @@ class Context:
     items: list[Item]
 
 
-async def build_context(
-    request: CreateResponse, project: str, store: Store, mint: Mint
-) -> Context:
+async def build_context(request: CreateResponse, project: str, store: Store, mint: Mint) -> Context:
     """Resolve history and references. Raises `InvalidRequestError` or `NotFoundError`."""
     history: list[Item] = []
     if request.previous_response_id:

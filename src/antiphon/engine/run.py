@@ -105,7 +105,7 @@ class Run:
         self._check_answer()
 
     def _check_answer(self) -> None:
-        """A complete answer to a strict schema matches it (spec §8); refusals and calls need not."""
+        """A complete answer to a strict schema matches it (spec §8)."""
         if self.answer_schema is None or self.machine.finish_reason != "stop":
             return
         text = self.machine.answer()

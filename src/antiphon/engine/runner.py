@@ -50,7 +50,7 @@ class Engine:
         return len(self._tasks)
 
     async def start(self, request: CreateResponse, project: str) -> tuple[Run, asyncio.Task[None]]:
-        """Check the request and set it going. Raises `APIError`; then nothing was stored or sent."""
+        """Check the request and set it going. An `APIError` means: nothing was stored or sent."""
         ignored = check_support(request)
         model = request.model or ""
         backend, upstream_model = self.router.route(model)
