@@ -18,7 +18,7 @@ LIMITS = WireLimits(
     min_body_rate=1000,
     send_timeout=0.6,
     linger_timeout=0.3,
-    keep_alive_timeout=1,
+    keep_alive_timeout=0.4,
 )
 
 
@@ -123,9 +123,11 @@ def test_a_slow_body_that_moves_is_taken(wire: Wire) -> None:
     assert answer.json()["length"] == 12_000
 
 
-def test_a_large_body_in_many_packets_is_taken(wire: Wire) -> None:
-    """Back-pressure pauses the reading; that is not the client's fault."""
-    head = POST + JSON + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % BODY_LIMIT
+@pytest.mark.parametrize("wait", [b"0", b"1.5"])
+def test_a_large_body_in_many_packets_is_taken(wire: Wire, wait: bytes) -> None:
+    """R-18: an app that lets the client wait is not the client's fault."""
+    head = b"POST /echo?" + wait + b" HTTP/1.1\r\n" + JSON + b"Connection: close\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % BODY_LIMIT
     (answer,) = wire.say(head + b" " * BODY_LIMIT)
     assert answer.json()["length"] == BODY_LIMIT
 

@@ -4,7 +4,7 @@
 
 It prints its port, then serves until it is ended. Routes:
 
-- ``POST /echo`` reads a JSON body, with the key, and answers its length
+- ``POST /echo?s`` waits s seconds, reads a JSON body, with the key, and answers its length
 - ``GET /stream?n`` writes n × 64 KiB, ``GET /big`` 16 MiB at once
 - ``GET /slow`` takes 0.3 s, ``GET /boom`` fails, ``GET /late`` fails in the middle of an answer
 - ``GET /count`` tells how many bodies were taken, how many connections are open, and the memory
@@ -26,7 +26,7 @@ from antiphon.api.body import read_body
 from antiphon.api.errors import unknown_path, wrong_method
 from antiphon.api.headers import Edge
 from antiphon.api.limits import WireLimits
-from antiphon.api.serve import server_config
+from antiphon.api.wire import guarded_protocol
 
 KEY = "good-key-of-this-test"
 BODY_LIMIT = 8 * 1024 * 1024
@@ -48,6 +48,7 @@ class WireApp:
         match scope["method"], scope["path"]:
             case "POST", "/echo":
                 await self._auth.project(scope)
+                await asyncio.sleep(float(scope["query_string"] or b"0"))
                 body = await read_body(scope, receive, limit=BODY_LIMIT)
                 self.taken += 1
                 await answer(send, {"length": len(body), "path": scope["path"]})
@@ -112,7 +113,16 @@ async def stream(send: Send, pieces: int) -> None:
 async def serve(limits: WireLimits) -> None:
     """Serve on a free port and print it."""
     app = WireApp()
-    config = server_config(Edge(app), host="127.0.0.1", port=0, limits=limits, grace=1)
+    config = uvicorn.Config(
+        Edge(app),
+        http=guarded_protocol(limits),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
     app.server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         print(listener.getsockname()[1], flush=True)

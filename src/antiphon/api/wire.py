@@ -59,6 +59,8 @@ class GuardedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # uvicorn's declaration says int; it goes to `call_later`.
+        self.timeout_keep_alive: float = self.limits.keep_alive_timeout  # type: ignore[assignment]
         self._phase = _Phase.IDLE
         self._running: Cycle | None = None
         self._clock: asyncio.TimerHandle | None = None
