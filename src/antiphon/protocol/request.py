@@ -288,7 +288,7 @@ def _all_tools(request: CreateResponse) -> Iterator[Json]:
         for tool in tools:
             yield tool
             if tool["type"] == "namespace":
-                yield from tool["tools"]
+                yield from tool.get("tools") or ()
 
 
 def _means(wanted: Json, tool: Json) -> bool:

@@ -1,0 +1,58 @@
+"""File searches: call and result in one item."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from antiphon.protocol import effects
+from antiphon.protocol.fields import LENIENT, ForeignId, Name, Number, Text
+from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
+
+
+@with_config(LENIENT)
+class FoundChunk(TypedDict, total=False):
+    """One passage that was found."""
+
+    attributes: dict[str, Any] | None
+    file_id: ForeignId | None
+    filename: Name | None
+    score: Number | None
+    text: Text | None
+
+
+class FileSearchCall(ItemShape):
+    """A search that the server ran; `results` only where `include` asks for them."""
+
+    type: Literal["file_search_call"]
+    queries: NotRequired[list[Text] | None]
+    results: NotRequired[Annotated[list[FoundChunk], Field(fail_fast=True)] | None]
+    status: NotRequired[
+        Literal["in_progress", "searching", "completed", "incomplete", "failed"] | None
+    ]
+
+
+def _as_call(item: Item) -> Call:
+    return Call(pair_id(item), "file_search", encode({"queries": item.get("queries", [])}))
+
+
+def _as_result(item: Item) -> Result:
+    results = item.get("results")
+    text = item.get("status", "completed") if results is None else encode(results)
+    return Result(pair_id(item), text)
+
+
+ITEM_TYPES = (
+    ItemType(
+        "file_search_call",
+        "fs",
+        FileSearchCall,
+        effects={
+            "response.file_search_call.in_progress": effects.set_status("in_progress"),
+            "response.file_search_call.searching": effects.set_status("searching"),
+            "response.file_search_call.completed": effects.set_status("completed"),
+        },
+        as_call=_as_call,
+        as_result=_as_result,
+    ),
+)

@@ -1,0 +1,109 @@
+"""Remote MCP servers: their tools, calls and approvals.
+
+A chat model reads calls with their outputs back. Lists of tools and approvals are for the client
+and the server; the model learns of the tools by their definitions.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from antiphon.protocol import effects
+from antiphon.protocol.fields import LENIENT, ForeignId, Name, Text, by_kind
+from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
+
+Json = dict[str, Any]
+
+
+@with_config(LENIENT)
+class ListedTool(TypedDict):
+    """One tool of a server."""
+
+    name: Name
+    input_schema: NotRequired[Json | None]
+    description: NotRequired[Text | None]
+    annotations: NotRequired[Json | None]
+
+
+class McpListTools(ItemShape):
+    """The tools of a server."""
+
+    type: Literal["mcp_list_tools"]
+    server_label: Name
+    tools: Annotated[list[ListedTool], Field(fail_fast=True)]
+    error: NotRequired[Annotated[Any, by_kind(string=Text, object=Json)] | None]
+
+
+class McpCall(ItemShape):
+    """A call with its output or error."""
+
+    type: Literal["mcp_call"]
+    server_label: Name
+    name: Name
+    arguments: Text
+    output: NotRequired[Text | None]
+    error: NotRequired[Annotated[Any, by_kind(string=Text, object=Json)] | None]
+    approval_request_id: NotRequired[ForeignId | None]
+    status: NotRequired[
+        Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None
+    ]
+
+
+class McpApprovalRequest(ItemShape):
+    """The server asks whether a call may run."""
+
+    type: Literal["mcp_approval_request"]
+    server_label: Name
+    name: Name
+    arguments: Text
+
+
+class McpApprovalResponse(ItemShape):
+    """The client's answer."""
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: ForeignId
+    approve: bool
+    reason: NotRequired[Text | None]
+
+
+def _as_call(item: Item) -> Call:
+    return Call(pair_id(item), item["name"], item["arguments"])
+
+
+def _as_result(item: Item) -> Result:
+    error = item.get("error")
+    if error is not None:
+        return Result(pair_id(item), error if isinstance(error, str) else encode(error))
+    return Result(pair_id(item), item.get("output", ""))
+
+
+ITEM_TYPES = (
+    ItemType(
+        "mcp_list_tools",
+        "mcpl",
+        McpListTools,
+        effects={
+            "response.mcp_list_tools.in_progress": effects.nothing,
+            "response.mcp_list_tools.completed": effects.nothing,
+            "response.mcp_list_tools.failed": effects.nothing,
+        },
+    ),
+    ItemType(
+        "mcp_call",
+        "mcp",
+        McpCall,
+        effects={
+            "response.mcp_call.in_progress": effects.set_status("in_progress"),
+            "response.mcp_call.completed": effects.set_status("completed"),
+            "response.mcp_call.failed": effects.set_status("failed"),
+            "response.mcp_call_arguments.delta": effects.append_to_item("arguments"),
+            "response.mcp_call_arguments.done": effects.assign_in_item("arguments"),
+        },
+        as_call=_as_call,
+        as_result=_as_result,
+    ),
+    ItemType("mcp_approval_request", "mcpr", McpApprovalRequest),
+    ItemType("mcp_approval_response", "mcpr", McpApprovalResponse),
+)
