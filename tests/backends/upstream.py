@@ -188,7 +188,10 @@ class ChatUpstream:
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first = await reader.readexactly(1)
+        if not first.isalpha():
+            return None  # a TLS greeting, say
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
         return None
     line, *fields = head.rstrip().split("\r\n")

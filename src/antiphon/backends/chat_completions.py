@@ -127,7 +127,7 @@ class ChatCompletions:
                 listed = orjson.loads(await response.read())
             models = [_model(row, self.name) for row in listed["data"]]
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
-            self._tell("upstream_models_unknown", repr(exc))
+            self._tell("upstream_models_unknown", _named(exc))
             return []
         if models and self._profile.name == GENERIC.name and not self._config.profile:
             found = profile_of_owner(models[0].owned_by)
@@ -187,7 +187,7 @@ class ChatCompletions:
                 url, data=body, allow_redirects=False, timeout=timeout
             )
         except (aiohttp.ClientError, OSError) as exc:
-            self._tell("upstream_unreachable", repr(exc))
+            self._tell("upstream_unreachable", _named(exc))
             late = isinstance(exc, TimeoutError)
             raise _RefusedError(
                 UpstreamTimeout() if late else UpstreamError(), broken=True
@@ -197,7 +197,7 @@ class ChatCompletions:
         try:
             said = await response.content.read(_ERROR_BODY)
         except (aiohttp.ClientError, OSError) as exc:
-            said = repr(exc).encode()
+            said = _named(exc).encode()
         finally:
             response.close()
         error = error_for_status(response.status, said, model)
@@ -219,7 +219,7 @@ class ChatCompletions:
             self._breaker.failed()
             late = isinstance(exc, TimeoutError)
             error = UpstreamTimeout if late else UpstreamError
-            raise UpstreamFaultError(error(should_retry=False), f"cut off: {exc!r}") from None
+            raise UpstreamFaultError(error(should_retry=False), f"cut off: {_named(exc)}") from None
 
     def _client(self) -> aiohttp.ClientSession:
         """The session; made here because it belongs to the running loop."""
@@ -271,7 +271,14 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         return
 
 
-def _model(row: dict[str, Any], backend: str) -> Model:
+def _named(exc: Exception) -> str:
+    """Not `repr`: aiohttp puts all headers of the request into it, keys included (R-130)."""
+    return f"{type(exc).__name__}: {exc}"
+
+
+def _model(row: Any, backend: str) -> Model:
+    if not isinstance(row, dict):
+        raise TypeError("a row of the model list is no object")
     created = row.get("created")
     owner = row.get("owned_by")
     return Model(

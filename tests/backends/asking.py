@@ -1,0 +1,50 @@
+"""Short ways to ask a backend one thing and to see what it says."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from antiphon.backends.base import Prompt
+from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.errors import APIError
+from antiphon.protocol.deltas import Delta
+from antiphon.protocol.request import CreateResponse, parse_request
+from tests.backends.upstream import Reply
+
+#: The operator's key for the upstream: it may be seen there and nowhere else.
+KEY = "sk-operators-own-secret"
+
+
+@contextlib.asynccontextmanager
+async def using(config: ChatCompletionsConfig) -> AsyncIterator[ChatCompletions]:
+    made = ChatCompletions(config)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+def prompt(**parameters: object) -> Prompt:
+    request: CreateResponse = parse_request(
+        orjson.dumps({"model": "alias", "input": "Hi", **parameters})
+    )
+    return Prompt(request, "real-name", list(request.input))
+
+
+async def ask(backend: ChatCompletions, **parameters: object) -> list[list[Delta]]:
+    async with contextlib.aclosing(backend.generate(prompt(**parameters))) as turn:
+        return [deltas async for deltas in turn]
+
+
+async def refusal(backend: ChatCompletions) -> APIError:
+    """The error of a turn that never was accepted."""
+    with pytest.raises(APIError) as caught:
+        await ask(backend)
+    return caught.value
+
+
+def failed(status: int, message: str, **error: object) -> Reply:
+    """An error body as OpenAI writes it."""
+    return Reply.json({"error": {"message": message, **error}}, status)
