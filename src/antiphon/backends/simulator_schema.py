@@ -11,18 +11,16 @@ Rules
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
-from antiphon.backends.simulator_pattern import UnsupportedPatternError, example
+from antiphon.backends.simulator_values import SCALARS, NoInstanceError
 from antiphon.protocol.schemas_strict import resolve, types_of
 
 Schema: TypeAlias = Any
 
 _MAX_DEPTH: Final = 24
-#: JSON values in one instance, and characters in one string.
+#: JSON values in one instance.
 _MAX_SIZE: Final = 20_000
-_MAX_TEXT: Final = 10_000
 #: Keywords and properties that may be joined in all: a reference beside other keywords can unroll
 #: for ever. And calls of `build` within each other, five Python frames each.
 _MAX_MERGES: Final = 50_000
@@ -30,29 +28,12 @@ _MAX_NESTING: Final = 100
 #: Schemas looked at in all, about 5 µs each.
 _MAX_STEPS: Final = 10_000
 
-FORMATS: Final = {
-    "date-time": "2026-01-02T03:04:05Z",
-    "date": "2026-01-02",
-    "time": "03:04:05Z",
-    "duration": "P1D",
-    "email": "user@example.com",
-    "hostname": "example.com",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-    "uri": "https://example.com/",
-    "url": "https://example.com/",
-}
 #: Keywords that tell the type where `type` is missing.
 _HINTS: Final = (
     ("object", ("properties", "required", "additionalProperties", "minProperties")),
     ("array", ("items", "prefixItems", "minItems")),
     ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
 )
-
-
-class NoInstanceError(ValueError):
-    """The schema has no instance, or none that is small enough."""
 
 
 def instance(schema: Schema) -> Any:
@@ -166,7 +147,7 @@ class _Builder:
             return self._object(schema, depth)
         if name == "array":
             return self._array(schema, depth)
-        scalar = _SCALARS.get(name)
+        scalar = SCALARS.get(name)
         if scalar is None:
             raise NoInstanceError
         return scalar(schema), 1
@@ -187,13 +168,14 @@ class _Builder:
                     raise
                 continue
             size += cost
-        for number in range(min(schema.get("minProperties", 0), _MAX_SIZE) - len(value)):
+        least = min(int(schema.get("minProperties", 0)), _MAX_SIZE)
+        for number in range(least - len(value)):
             value[f"key{number}"], cost = self.build(extra, depth - 1)
             size += cost
         return value, size
 
     def _array(self, schema: dict[str, Any], depth: int) -> _Built:
-        least = schema.get("minItems", 0)
+        least = int(schema.get("minItems", 0))
         items = schema.get("items", True)
         value: list[Any] = []
         size = 1
@@ -305,63 +287,3 @@ def _distinct(member: Any, items: Schema, others: list[Any]) -> Any:
         step = items.get("multipleOf", 1) if isinstance(items, dict) else 1
         return member + step * len(others)
     raise NoInstanceError
-
-
-def _text(schema: dict[str, Any]) -> str:
-    least, most = schema.get("minLength", 0), schema.get("maxLength", _MAX_TEXT)
-    if least > min(most, _MAX_TEXT):
-        raise NoInstanceError
-    if "pattern" in schema:
-        try:
-            return example(schema["pattern"], least, most)
-        except UnsupportedPatternError:
-            raise NoInstanceError from None
-    text = FORMATS.get(schema.get("format", ""), "text")
-    if "format" not in schema:
-        text = (text * (least // len(text) + 1))[: max(least, min(len(text), most))]
-    return text
-
-
-def _number(schema: dict[str, Any], *, whole: bool) -> int | float:
-    """The number next to 1 (or 0) within the bounds, on the grid of `multipleOf`."""
-    bound: dict[str, Decimal] = {
-        word: Decimal(str(schema[word]))
-        for word in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-        if isinstance(schema.get(word), int | float) and not isinstance(schema[word], bool)
-    }
-    step = bound.get("multipleOf", Decimal(1))
-    grid = whole or "multipleOf" in bound
-    if whole and step != step.to_integral_value():
-        step *= 10 ** -int(step.as_tuple().exponent)
-    low, high = _edges(bound)
-    value = min(max(step if grid else Decimal(1), low), high)
-    if grid:
-        value = (value / step).to_integral_value("ROUND_CEILING") * step
-        value += step if value == bound.get("exclusiveMinimum") else 0
-        value -= step if value > high or value == bound.get("exclusiveMaximum") else 0
-    elif value in (bound.get("exclusiveMinimum"), bound.get("exclusiveMaximum")):
-        value = _between(low, high)
-    return int(value) if value == value.to_integral_value() else float(value)
-
-
-def _edges(bound: dict[str, Decimal]) -> tuple[Decimal, Decimal]:
-    none = Decimal("Infinity")
-    low = max(bound.get("minimum", -none), bound.get("exclusiveMinimum", -none))
-    return low, min(bound.get("maximum", none), bound.get("exclusiveMaximum", none))
-
-
-def _between(low: Decimal, high: Decimal) -> Decimal:
-    if low.is_infinite():
-        return high - 1
-    if high.is_infinite():
-        return low + 1
-    return (low + high) / 2
-
-
-_SCALARS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
-    "string": _text,
-    "number": lambda schema: _number(schema, whole=False),
-    "integer": lambda schema: _number(schema, whole=True),
-    "boolean": lambda _: True,
-    "null": lambda _: None,
-}

@@ -20,7 +20,8 @@ import orjson
 
 from antiphon.backends.base import Prompt
 from antiphon.backends.simulator_directives import read_directives
-from antiphon.backends.simulator_schema import NoInstanceError, instance
+from antiphon.backends.simulator_schema import instance
+from antiphon.backends.simulator_values import NoInstanceError
 from antiphon.protocol.deltas import (
     Delta,
     Logprob,
