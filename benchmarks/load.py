@@ -1,0 +1,197 @@
+"""A load generator on bare asyncio: one rendered request, many times, a number of them at once.
+
+Rules
+1. A fixed number of connections; each sends its next request when its answer is whole.
+2. Every answer is checked: status 200, the marks that a whole answer has, the number of deltas.
+   The first bad one ends the run with `BadAnswerError`: a figure of a broken server is no figure.
+3. Answers are searched, not parsed: the generator must cost less than what it measures.
+"""
+
+import asyncio
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+#: Seconds after which a run is stuck.
+_STUCK: Final = 120.0
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+#: A token of the upstream's paced mode, in either protocol.
+_STAMP: Final = re.compile(rb'"(?:delta|content)":"t(\d+) "')
+
+
+class BadAnswerError(Exception):
+    """An answer was not what it should be; the message shows where it began and ended."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked, and how a whole answer looks."""
+
+    port: int
+    #: The request as it goes over the wire.
+    request: bytes
+    #: All of these stand in a whole answer.
+    marks: tuple[bytes, ...]
+    #: What each delta begins with, and how many there are.
+    delta: bytes = b""
+    deltas: int = 0
+    #: Tokens are times of writing.
+    stamped: bool = False
+
+
+@dataclass
+class Sample:
+    """What a run saw. Times in seconds."""
+
+    wall: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    transits: list[float] = field(default_factory=list)
+
+
+def post(port: int, path: str, body: bytes, key: str = "bench-key") -> bytes:
+    """A rendered request with a JSON body."""
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that `percent` of all are not above; 0 when there are none."""
+    if len(values) < 2:
+        return values[0] if values else 0.0
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+class _Run:
+    """The state that all connections share."""
+
+    def __init__(self, target: Target, requests: int) -> None:
+        self.target = target
+        self.sample = Sample()
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unsent = self._unanswered = requests
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """One more connection, unless there is nothing left to send."""
+        if self._unsent and not self.finished.done():
+            task = asyncio.create_task(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self.target.port)
+        except OSError as error:
+            self.fail(f"cannot connect: {error}")
+
+    def take(self) -> bool:
+        """Whether one more request may be sent."""
+        if not self._unsent or self.finished.done():
+            return False
+        self._unsent -= 1
+        return True
+
+    def answered(self, latency: float, answer: bytes) -> None:
+        """Check a whole answer and note it."""
+        target = self.target
+        good = answer.startswith(b"HTTP/1.1 200") and all(mark in answer for mark in target.marks)
+        if not good or (target.delta and answer.count(target.delta) != target.deltas):
+            self.fail(f"{answer[:600]!r} … {answer[-300:]!r}")
+            return
+        self.sample.latencies.append(latency)
+        self._unanswered -= 1
+        if not self._unanswered and not self.finished.done():
+            self.finished.set_result(None)
+
+    def fail(self, why: str) -> None:
+        """End the run."""
+        if not self.finished.done():
+            self.finished.set_exception(BadAnswerError(why))
+
+
+class _Connection(asyncio.Protocol):
+    """One request after another."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._send()
+
+    def _send(self) -> None:
+        self._answer = bytearray()
+        self._length: int | None = None
+        self._closes = False
+        self._searched = 0
+        self._busy = self._run.take()
+        if not self._busy:
+            self._transport.close()
+            return
+        self._started = time.perf_counter()
+        self._transport.write(self._run.target.request)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect, and go on when the answer is whole."""
+        self._answer += data
+        if self._run.target.stamped:
+            self._note_transits()
+        if self._length is None and not self._read_head():
+            return
+        if self._length:
+            whole = len(self._answer) >= self._length
+        else:
+            whole = self._answer.endswith(b"\r\n0\r\n\r\n")
+        if whole:
+            self._busy = False
+            self._run.answered(time.perf_counter() - self._started, bytes(self._answer))
+            if self._closes:
+                self._transport.close()
+            else:
+                self._send()
+
+    def _read_head(self) -> bool:
+        """Where the answer will end: a length, or 0 for a chunked one."""
+        end = self._answer.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        length = _LENGTH.search(self._answer, 0, end)
+        self._length = end + 4 + int(length[1]) if length else 0
+        self._closes = _CLOSE.search(self._answer, 0, end + 2) is not None
+        return True
+
+    def _note_transits(self) -> None:
+        now = time.monotonic_ns()
+        end = self._answer.rfind(b"\n\n")
+        if end > self._searched:
+            stamps = _STAMP.findall(self._answer, self._searched, end)
+            self._run.sample.transits += [(now - int(stamp)) / 1e9 for stamp in stamps]
+            self._searched = end
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The server may close after an answer, never within one."""
+        if self._busy:
+            self._run.fail(f"cut off ({exc}): {bytes(self._answer[-600:])!r}")
+        else:
+            self._run.open()
+
+
+async def load(target: Target, requests: int, at_once: int) -> Sample:
+    """Send `requests` requests, `at_once` at a time. Raises `BadAnswerError`."""
+    run = _Run(target, requests)
+    started = time.perf_counter()
+    for _ in range(min(at_once, requests)):
+        run.open()
+    async with asyncio.timeout(_STUCK):
+        await run.finished
+    run.sample.wall = time.perf_counter() - started
+    return run.sample

@@ -1,0 +1,155 @@
+"""Servers as child processes on cores of their own, and what they use (Linux: ``/proc``).
+
+Rules
+1. CPU is user and system time of a process and all its children, in seconds.
+2. A server gets the first core, the generator and the upstream share the last, so that neither
+   takes time from the other. With one core they share it, and the figures say so.
+3. Whatever was started is stopped, and its folder removed, however the block is left.
+"""
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+KEY: Final = "bench-key"
+_ROOT: Final = Path(__file__).parents[1]
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_CORES: Final = sorted(os.sched_getaffinity(0))
+_SERVER_CORES: Final = {_CORES[0]}
+_LOAD_CORES: Final = {_CORES[-1]}
+#: Seconds in which a server must answer, or stop.
+_PATIENCE: Final = 60.0
+
+_CONFIG: Final = """
+[[backends]]
+name = "bench"
+kind = "chat_completions"
+base_url = "http://127.0.0.1:{port}/v1"
+models = ["*"]
+"""
+
+
+class StartError(Exception):
+    """A server did not start; the message is the end of its log."""
+
+
+class Meter:
+    """What a running server uses."""
+
+    def __init__(self, pid: int, port: int) -> None:
+        self.pid = pid
+        self.port = port
+
+    def cpu(self) -> float:
+        """Seconds of CPU since the start."""
+        return sum(_cpu(pid) for pid in _tree(self.pid))
+
+    def rss(self) -> float:
+        """Resident megabytes now."""
+        return sum(_rss(pid) for pid in _tree(self.pid)) / 1e6
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text(encoding="ascii").split():
+            yield from _tree(int(child))
+
+
+def _cpu(pid: int) -> float:
+    """The process's CPU clock, all its threads: clock_getcpuclockid(3) in nanoseconds, where
+    ``/proc/PID/stat`` counts in hundredths of a second."""
+    return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
+
+
+def _rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+
+
+def cores_are_shared() -> bool:
+    """Whether server and generator take time from each other."""
+    return _SERVER_CORES == _LOAD_CORES
+
+
+@contextlib.contextmanager
+def _on(cores: set[int]) -> Iterator[None]:
+    """Children inherit the cores that their parent has at the time."""
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, _LOAD_CORES)
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[Meter]:
+    """The benchmark's own model server."""
+    command = [sys.executable, "-m", "benchmarks.upstream"]
+    with (
+        _on(_LOAD_CORES),
+        subprocess.Popen(
+            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            yield Meter(server.pid, int(server.stdout.readline()))
+        finally:
+            server.terminate()
+
+
+@contextlib.contextmanager
+def antiphon(upstream_port: int) -> Iterator[Meter]:
+    """``antiphon serve`` in front of the upstream, with a database file in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="antiphon-bench-") as name:
+        folder = Path(name)
+        (folder / "antiphon.toml").write_text(_CONFIG.format(port=upstream_port), encoding="utf-8")
+        port = _free_port()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ANTIPHON_")} | {
+            "PYTHONPATH": str(_ROOT / "src"),
+            "ANTIPHON_HOST": "127.0.0.1",
+            "ANTIPHON_PORT": str(port),
+            "ANTIPHON_CONFIG": str(folder / "antiphon.toml"),
+            "ANTIPHON_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/antiphon.db",
+            "ANTIPHON_API_KEYS": KEY,
+        }
+        command = [sys.executable, "-m", "antiphon.cli", "serve"]
+        log = folder / "log"
+        with log.open("wb") as output, _on(_SERVER_CORES):
+            server = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            _await_ready(server, port, log)
+            yield Meter(server.pid, port)
+        finally:
+            server.terminate()
+            server.wait(_PATIENCE)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while server.poll() is None and time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        connection.close()
+        time.sleep(0.05)
+    raise StartError(log.read_text(encoding="utf-8", errors="replace")[-3000:])
