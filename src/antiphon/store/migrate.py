@@ -115,7 +115,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         return
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise CorruptStoreError(_damaged(path, str(found)))
+        raise CorruptStoreError(_damaged(path, str(found).splitlines()[-1]))
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

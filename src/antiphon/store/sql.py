@@ -24,8 +24,6 @@ from antiphon.store.writer import Parameters, Writer
 
 #: How long a tombstone stays: longer than any run that could still write to it, in seconds.
 TOMBSTONE: Final = 7 * 86_400
-#: With less room on the disk than this the store is not ready, in bytes (R-71).
-LEAST_FREE: Final = 1024 * 1024
 
 
 class SqliteStore:
@@ -41,7 +39,7 @@ class SqliteStore:
     async def open(self) -> None:
         """Check the file, bring the schema up to date, start the threads."""
         await asyncio.to_thread(migrate, self.url)
-        self._writer.start()
+        await self._writer.start()
 
     async def close(self) -> None:
         """Readers go first: the last connection folds the log into the file, and must be able to
@@ -49,11 +47,14 @@ class SqliteStore:
         await self._readers.close()
         await self._writer.close()
 
+    @property
+    def commits(self) -> int:
+        """Transactions committed since `open`."""
+        return self._writer.commits
+
     async def ready(self) -> bool:
-        """Write one page and see."""
+        """Write a little and see (R-71)."""
         try:
-            if await self._readers.ask(lambda _: sqlite.free_space(self.path)) < LEAST_FREE:
-                return False
             await self._writer.write(statements.PROBE, {}, durable=False)
         except Overloaded:
             return False
@@ -96,7 +97,7 @@ class SqliteStore:
     async def chain(self, project: str, id: str) -> list[Turn] | None:  # noqa: A002
         """See `Store.chain`: one query, decoded in the reader's thread."""
         values: Parameters = {"project": project, "id": id, "now": self._now()}
-        return await self._readers.ask(lambda connection: _chain(connection, values))
+        return await self._readers.ask(lambda connection: _chain(connection, id, values))
 
     async def item(self, project: str, id: str) -> Item | None:  # noqa: A002
         """See `Store.item`. The partition leads to the response: only ids that we minted are
@@ -154,11 +155,11 @@ class SqliteStore:
         return int(self._clock())
 
 
-def _chain(connection: sqlite3.Connection, values: Parameters) -> list[Turn] | None:
+def _chain(connection: sqlite3.Connection, child: str, values: Parameters) -> list[Turn] | None:
     """Walk from the child to the root; a step into nothing means that an ancestor is gone."""
     rows = {row[0]: row for row in connection.execute(statements.CHAIN, values)}
     turns: list[Turn] = []
-    step: Any = values["id"]
+    step: str | None = child
     while step is not None:
         row = rows.pop(step, None)
         if row is None:

@@ -8,7 +8,6 @@ Rules
 """
 
 import os
-import shutil
 import sqlite3
 import urllib.parse
 from pathlib import Path
@@ -55,10 +54,16 @@ def path_of(url: str) -> Path:
 
 
 def create(path: Path) -> None:
-    """Make an empty file that only its owner can read, if there is none."""
+    """Make an empty file that only its owner can read, if there is none; or say why it cannot be
+    used."""
     if not path.parent.is_dir():
         raise StoreError(f"The directory of the database does not exist: {path.parent}")
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"The database {path} cannot be written ({error.strerror}).") from error
+    if not os.access(path.parent, os.W_OK):
+        raise StoreError(f"SQLite must be able to make files beside {path}.")
 
 
 def connect(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
@@ -95,8 +100,3 @@ def reason(error: BaseException) -> str:
         except AttributeError:
             return type(error).__name__
     return type(error).__name__
-
-
-def free_space(path: Path) -> int:
-    """Bytes that are left for an ordinary user on the disk of `path`."""
-    return shutil.disk_usage(path.parent).free

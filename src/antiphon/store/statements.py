@@ -51,6 +51,18 @@ def _save() -> ClauseElement:
     )
 
 
+def _probe() -> ClauseElement:
+    zeros: ColumnClause[bytes] = literal_column("zeroblob(65536)")
+    row = {"id": "probe", "project": "", "status": "probe"}
+    new = insert(responses).values(
+        {name: literal_column(f"'{value}'") for name, value in row.items()}
+        | {"created_at": literal_column("0"), "deleted": literal_column("1")}
+        | {"body": zeros, "input": _EMPTY}
+    )
+    new = new.inline()  # else: RETURNING
+    return new.on_conflict_do_update(index_elements=[_ROW.id], set_={"body": zeros})
+
+
 def _chain() -> ClauseElement:
     """All ancestors in one query, in no order; `union` (not all) ends a cycle."""
     child = (
@@ -126,5 +138,6 @@ REVOKE_KEY: Final = _compile(
     .values(revoked_at=bindparam("now"))
 )
 
-#: Writes one page and changes nothing: whether a write works.
-PROBE: Final = "PRAGMA user_version = 0"
+#: Writes 64 KiB, more than the gaps that a failed write leaves on a full disk, into a row that
+#: nobody can see: whether a write works (R-71).
+PROBE: Final = _compile(_probe())

@@ -13,6 +13,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -36,11 +37,12 @@ MOST_QUEUED: Final = 64 * 1024 * 1024
 _OVERHEAD: Final = 1024
 
 #: FULL is what `_full` starts from; deleted text is overwritten (R-59); a log that grew under load
-#: is cut back to this many bytes.
+#: is cut back to this many bytes; the first question opens the log.
 _SETTINGS: Final = """
     PRAGMA synchronous = FULL;
     PRAGMA secure_delete = ON;
     PRAGMA journal_size_limit = 67108864;
+    SELECT count(*) FROM sqlite_master;
 """
 
 _log = structlog.get_logger(__name__)
@@ -74,9 +76,12 @@ class Writer:
         #: Transactions committed so far.
         self.commits = 0
 
-    def start(self) -> None:
-        """Start the thread; futures belong to the running loop."""
+    async def start(self) -> None:
+        """Connect, before any reader does: the side files of SQLite get the rights of who comes
+        first. Then start the thread; futures belong to the running loop."""
         self._loop = asyncio.get_running_loop()
+        with suppress(*sqlite.TROUBLE):  # the first write will say it
+            await asyncio.to_thread(self._connect)
         self._thread = threading.Thread(
             target=self._run, args=(self._loop,), name="store-writer", daemon=True
         )

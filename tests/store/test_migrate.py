@@ -1,0 +1,154 @@
+"""The schema and its migrations (R-74, R-75)."""
+
+import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from structlog.testing import capture_logs
+
+from antiphon.store import migrate
+from antiphon.store.base import NewerStoreError, StoreError
+from antiphon.store.sql import SqliteStore
+from antiphon.store.tables import metadata
+from tests.store.processes import ROOT, line, started
+from tests.store.rows import api_key, response
+
+HEAD = "0002"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "antiphon.db"
+
+
+@pytest.fixture
+def url(path: Path) -> Iterator[str]:
+    with capture_logs():
+        yield f"sqlite+aiosqlite:///{path}"
+
+
+def fingerprint(path: Path, table: str) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+    return hashlib.sha256(repr(rows).encode()).hexdigest() if rows else ""
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {row[0] for row in found}
+
+
+async def seed(url: str) -> None:
+    store = SqliteStore(url)
+    await store.open()
+    for n in range(20):
+        await store.save(response(str(n)))
+    await store.add_key(api_key())
+    await store.close()
+
+
+def test_a_fresh_file_gets_the_newest_schema(url: str, path: Path) -> None:
+    assert migrate.current_revision(url) is None
+    migrate.migrate(url)
+    assert migrate.current_revision(url) == HEAD
+    assert tables(path) == {"responses", "api_keys", "alembic_version"}
+
+
+def test_the_migrations_make_what_the_tables_say(url: str, path: Path) -> None:
+    migrate.migrate(url)
+    with migrate.engine(path).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+async def test_an_old_database_is_upgraded_at_start(url: str) -> None:
+    migrate.migrate(url, "0001")
+    await seed(url)
+    assert migrate.current_revision(url) == HEAD
+
+
+async def test_down_and_up_again_keeps_the_rows(url: str, path: Path) -> None:
+    """R-75."""
+    await seed(url)
+    before = fingerprint(path, "responses")
+    assert before
+    migrate.downgrade(url, "-1")
+    assert migrate.current_revision(url) == "0001"
+    assert tables(path) == {"responses", "alembic_version"}
+    assert fingerprint(path, "responses") == before
+    migrate.migrate(url)
+    assert migrate.current_revision(url) == HEAD
+    assert fingerprint(path, "responses") == before
+
+
+async def test_migrating_again_changes_nothing(url: str, path: Path) -> None:
+    await seed(url)
+    before = [fingerprint(path, table) for table in ("responses", "api_keys", "alembic_version")]
+    migrate.migrate(url)
+    after = [fingerprint(path, table) for table in ("responses", "api_keys", "alembic_version")]
+    assert before == after
+
+
+def test_all_the_way_down(url: str, path: Path) -> None:
+    migrate.migrate(url)
+    migrate.downgrade(url, "base")
+    assert tables(path) == {"alembic_version"}
+    migrate.migrate(url)
+    assert migrate.current_revision(url) == HEAD
+
+
+def test_several_processes_start_at_once(path: Path) -> None:
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started("migrate", path)) for _ in range(4)]
+        assert [line(process) for process in processes] == [HEAD] * 4
+        assert [process.wait() for process in processes] == [0] * 4
+
+
+def test_a_kill_before_the_commit_leaves_the_old_schema(url: str, path: Path) -> None:
+    """R-75: one transaction; the next start does the work."""
+    with started("die", path) as process:
+        assert process.wait() == -9
+    assert migrate.current_revision(url) is None
+    migrate.migrate(url)
+    assert migrate.current_revision(url) == HEAD
+
+
+async def test_a_database_from_the_future_is_refused(url: str, path: Path) -> None:
+    migrate.migrate(url)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(NewerStoreError, match=r"schema 9999.*newer"):
+        await SqliteStore(url).open()
+    assert migrate.current_revision(url) == "9999"
+
+
+def test_tables_of_someone_else_are_refused_and_kept(url: str, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE responses (mine TEXT)")
+        connection.execute("INSERT INTO responses VALUES ('precious')")
+    with pytest.raises(StoreError, match="already exists"):
+        migrate.migrate(url)
+    assert tables(path) == {"responses"}
+    assert fingerprint(path, "responses")
+
+
+def test_the_alembic_command_uses_the_same_scripts(url: str, path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "ANTIPHON_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert migrate.current_revision(url) == HEAD
