@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from antiphon.backends.base import Model
 from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
 from antiphon.errors import UpstreamError, UpstreamTimeout
-from antiphon.protocol.deltas import Finish, TextDelta
+from antiphon.protocol.deltas import Finish, ReasoningDelta, TextDelta
 from tests.backends.asking import KEY, ask, failed, prompt, refusal, using
 from tests.backends.upstream import DONE, ChatUpstream, Reply, Step, chunk, sse
 
@@ -66,6 +66,15 @@ async def test_headers_of_the_configuration_are_sent(
         await ask(backend)
     assert upstream.requests[0].headers["x-title"] == "Antiphon"
     assert "authorization" not in upstream.requests[0].headers
+
+
+async def test_the_configuration_says_that_the_template_opens_the_tag(
+    config: ChatCompletionsConfig, upstream: ChatUpstream
+) -> None:
+    upstream.script(Reply.chat("why</think>Hello"))
+    async with using(replace(config, think="opened")) as backend:
+        said = [delta for deltas in await ask(backend) for delta in deltas]
+    assert said[:2] == [ReasoningDelta("why"), TextDelta("Hello")]
 
 
 def test_the_key_is_not_in_the_repr(config: ChatCompletionsConfig) -> None:

@@ -71,6 +71,8 @@ class ChatCompletionsConfig:
     idle_timeout: float = 60.0
     total_timeout: float = 3600.0
     max_retries: int = 2
+    #: Before the first retry, give or take half; doubled for each further one.
+    retry_wait: float = 0.25
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
 
@@ -174,7 +176,7 @@ class ChatCompletions:
                     or asked > _LONGEST_OWN_WAIT
                 ):
                     raise
-            await asyncio.sleep(max(backoff(attempt), asked))
+            await asyncio.sleep(max(backoff(attempt, self._config.retry_wait), asked))
 
     async def _post(self, body: bytes, model: str) -> aiohttp.ClientResponse:
         """One attempt. Raises `_RefusedError` unless the status is 200."""

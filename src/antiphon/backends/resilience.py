@@ -72,9 +72,9 @@ class CircuitBreaker:
             self._open_until = self._clock() + self._settings.cool_down
 
 
-def backoff(attempt: int) -> float:
-    """Seconds before retry number `attempt` (from 1): about 0.25 s, then 0.5 s, with jitter."""
-    return float(0.25 * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
+def backoff(attempt: int, first: float = 0.25) -> float:
+    """Seconds before retry number `attempt` (from 1): about `first`, doubled each time."""
+    return float(first * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

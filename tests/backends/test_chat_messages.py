@@ -1,0 +1,352 @@
+"""Items → chat messages: a table of histories, and what no chat message can carry."""
+
+import base64
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from antiphon.backends.chat_messages import chat_messages
+from antiphon.backends.profiles import GENERIC, PROFILES, Profile
+from antiphon.errors import InvalidRequestError
+
+Item = dict[str, Any]
+OPENAI = PROFILES["openai"]
+NO_FILES = replace(GENERIC, files=False)
+THINKS = replace(GENERIC, reasoning_back="reasoning_content")
+TOOL_IMAGES = replace(GENERIC, tool_images=True)
+PNG = "data:image/png;base64,AAAA"
+
+
+def text(words: str) -> Item:
+    return {"type": "input_text", "text": words}
+
+
+def said(role: str, *parts: Item | str) -> Item:
+    """A message; strings are text parts."""
+    kind = "output_text" if role == "assistant" else "input_text"
+    content = [{"type": kind, "text": p} if isinstance(p, str) else p for p in parts]
+    return {"type": "message", "role": role, "content": content}
+
+
+def call(id_: str, name: str = "f", arguments: str = "{}") -> Item:
+    return {"type": "function_call", "call_id": id_, "name": name, "arguments": arguments}
+
+
+def result(id_: str, output: Any = "ok") -> Item:
+    return {"type": "function_call_output", "call_id": id_, "output": output}
+
+
+def thought(words: str) -> Item:
+    content = [{"type": "reasoning_text", "text": words}]
+    return {"type": "reasoning", "summary": [], "content": content}
+
+
+def file(mime: str, raw: bytes) -> Item:
+    data = f"data:{mime};base64,{base64.b64encode(raw).decode()}"
+    return {"type": "input_file", "filename": "a.txt", "file_data": data}
+
+
+def user(content: Any) -> Item:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str | None, *ids: str, **more: Any) -> Item:
+    """An assistant message with a call of `f` for each id."""
+    message: Item = {"role": "assistant", "content": content, **more}
+    if ids:
+        message["tool_calls"] = [calling(id_) for id_ in ids]
+    return message
+
+
+def calling(id_: str, name: str = "f", arguments: str = "{}") -> Item:
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def tool(id_: str, content: Any = "ok") -> Item:
+    return {"role": "tool", "tool_call_id": id_, "content": content}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Items and the messages that they become."""
+
+    name: str
+    items: list[Item]
+    messages: list[Item]
+    instructions: str | None = None
+    profile: Profile = GENERIC
+
+
+MESSAGES = [
+    Case("one text", [said("user", "Hi")], [user("Hi")]),
+    Case("several texts are one string", [said("user", "a", "b")], [user("a\nb")]),
+    Case(
+        "instructions come first",
+        [said("user", "Hi")],
+        [{"role": "system", "content": "Be kind."}, user("Hi")],
+        instructions="Be kind.",
+    ),
+    Case(
+        "system messages at the start become one",
+        [said("developer", "b"), said("system", "c"), said("user", "Hi"), said("system", "d")],
+        [
+            {"role": "system", "content": "a\n\nb\n\nc"},
+            user("Hi"),
+            {"role": "system", "content": "d"},
+        ],
+        instructions="a",
+    ),
+    Case(
+        "OpenAI keeps developer and system apart",
+        [said("developer", "b"), said("system", "c")],
+        [
+            {"role": "developer", "content": "a"},
+            {"role": "developer", "content": "b"},
+            {"role": "system", "content": "c"},
+        ],
+        instructions="a",
+        profile=OPENAI,
+    ),
+    Case(
+        "turns",
+        [said("user", "a"), said("assistant", "b"), said("user", "c")],
+        [user("a"), assistant("b"), user("c")],
+    ),
+    Case(
+        "refusals are the assistant's words",
+        [said("assistant", {"type": "refusal", "refusal": "No."})],
+        [assistant("No.")],
+    ),
+    Case(
+        "what the assistant said in a row is one message",
+        [said("assistant", "a"), said("assistant", "b")],
+        [assistant("a\n\nb")],
+    ),
+    Case(
+        "text of any part type is read",
+        [said("user", {"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "b"})],
+        [user("a\nb")],
+    ),
+]
+
+PARTS = [
+    Case(
+        "image",
+        [said("user", "What?", {"type": "input_image", "image_url": PNG, "detail": "low"})],
+        [
+            user(
+                [
+                    {"type": "text", "text": "What?"},
+                    {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
+                ]
+            )
+        ],
+    ),
+    Case(
+        "image without detail, and with one that chat does not know",
+        [
+            said(
+                "user",
+                {"type": "input_image", "image_url": "http://x/a.png"},
+                {"type": "input_image", "image_url": "http://x/b.png", "detail": "original"},
+            )
+        ],
+        [
+            user(
+                [
+                    {"type": "image_url", "image_url": {"url": "http://x/a.png"}},
+                    {"type": "image_url", "image_url": {"url": "http://x/b.png", "detail": "high"}},
+                ]
+            )
+        ],
+    ),
+    Case(
+        "sound and film",
+        [
+            said(
+                "user",
+                {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}},
+                {"type": "input_video", "video_url": "http://x/a.mp4"},
+            )
+        ],
+        [
+            user(
+                [
+                    {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}},
+                    {"type": "video_url", "video_url": {"url": "http://x/a.mp4"}},
+                ]
+            )
+        ],
+    ),
+    Case(
+        "file",
+        [said("user", {"type": "input_file", "file_data": "data:application/pdf;base64,AA"})],
+        [
+            user(
+                [
+                    {
+                        "type": "file",
+                        "file": {"filename": "file", "file_data": "data:application/pdf;base64,AA"},
+                    }
+                ]
+            )
+        ],
+    ),
+    Case(
+        "text file for a server without files",
+        [said("user", file("text/plain", "Grüße".encode()))],
+        [user("File a.txt:\nGrüße")],
+        profile=NO_FILES,
+    ),
+]
+
+CALLS = [
+    Case(
+        "parallel calls are one turn, results follow in its order",
+        [said("user", "a"), call("1"), call("2"), result("2", "y"), result("1", "x")],
+        [user("a"), assistant(None, "1", "2"), tool("1", "x"), tool("2", "y")],
+    ),
+    Case(
+        "text before a call is in the same turn",
+        [said("assistant", "Let me see."), call("1"), result("1")],
+        [assistant("Let me see.", "1"), tool("1")],
+    ),
+    Case(
+        "text between call and result is in the same turn",
+        [call("1"), said("assistant", "Wait."), result("1")],
+        [assistant("Wait.", "1"), tool("1")],
+    ),
+    Case(
+        "one call after the other",
+        [call("1"), result("1"), call("2"), result("2"), said("assistant", "Done.")],
+        [assistant(None, "1"), tool("1"), assistant(None, "2"), tool("2"), assistant("Done.")],
+    ),
+    Case(
+        "a result that comes late stands by its call",
+        [call("1"), said("user", "And?"), result("1"), said("user", "So?")],
+        [assistant(None, "1"), tool("1"), user("And?"), user("So?")],
+    ),
+    Case(
+        "an upstream that uses the same id in each turn",
+        [call("1"), result("1", "x"), call("1"), result("1", "y")],
+        [assistant(None, "1"), tool("1", "x"), assistant(None, "1"), tool("1", "y")],
+    ),
+    Case(
+        "the turn of a chained request begins with results",
+        [result("1", "x"), said("user", "a")],
+        [tool("1", "x"), user("a")],
+    ),
+    Case(
+        "empty arguments are an empty object",
+        [call("1", arguments=""), result("1")],
+        [assistant(None, "1"), tool("1")],
+    ),
+    Case(
+        "custom tools",
+        [
+            {"type": "custom_tool_call", "call_id": "1", "name": "patch", "input": 'a"b'},
+            {"type": "custom_tool_call_output", "call_id": "1", "output": "ok"},
+        ],
+        [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [calling("1", "patch", '{"input":"a\\"b"}')],
+            },
+            tool("1"),
+        ],
+    ),
+    Case(
+        "texts in a result",
+        [call("1"), result("1", [text("a"), text("b")])],
+        [assistant(None, "1"), tool("1", "a\nb")],
+    ),
+    Case(
+        "images in results follow after all results",
+        [
+            call("1"),
+            call("2"),
+            result("1", [text("a"), {"type": "input_image", "image_url": PNG}]),
+            result("2"),
+        ],
+        [
+            assistant(None, "1", "2"),
+            tool("1", "a"),
+            tool("2"),
+            user([{"type": "image_url", "image_url": {"url": PNG}}]),
+        ],
+    ),
+    Case(
+        "a result of an image alone",
+        [call("1"), result("1", [{"type": "input_image", "image_url": PNG}])],
+        [
+            assistant(None, "1"),
+            tool("1", "(see the attached content that follows)"),
+            user([{"type": "image_url", "image_url": {"url": PNG}}]),
+        ],
+    ),
+    Case(
+        "images in results where the server takes them",
+        [call("1"), result("1", [text("a"), {"type": "input_image", "image_url": PNG}])],
+        [
+            assistant(None, "1"),
+            tool(
+                "1",
+                [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": PNG}}],
+            ),
+        ],
+        profile=TOOL_IMAGES,
+    ),
+]
+
+REASONING = [
+    Case("reasoning is dropped", [thought("hm"), said("assistant", "a")], [assistant("a")]),
+    Case(
+        "reasoning goes back where the server wants it",
+        [thought("hm"), said("assistant", "a"), call("1"), result("1"), thought("so"), call("2")],
+        [
+            assistant("a", "1", reasoning_content="hm"),
+            tool("1"),
+            assistant(None, "2", reasoning_content="so"),
+        ],
+        profile=THINKS,
+    ),
+    Case(
+        "reasoning without text",
+        [{"type": "reasoning", "summary": [], "encrypted_content": "x"}, said("assistant", "a")],
+        [assistant("a")],
+        profile=THINKS,
+    ),
+    Case("reasoning and nothing else", [thought("hm"), said("user", "a")], [user("a")]),
+]
+
+CASES = [*MESSAGES, *PARTS, *CALLS, *REASONING]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_histories(case: Case) -> None:
+    """Lessons §1 rule 11: one assistant turn, its results right after it."""
+    assert chat_messages(case.instructions, case.items, case.profile) == case.messages
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_no_result_is_lost_and_none_comes_twice(case: Case) -> None:
+    messages = chat_messages(case.instructions, case.items, case.profile)
+    results = sum(item["type"].endswith("_output") for item in case.items)
+    assert sum(message["role"] == "tool" for message in messages) == results
+
+
+@pytest.mark.parametrize(
+    ("part", "profile"),
+    [
+        ({"type": "input_image", "file_id": "file-1"}, GENERIC),
+        ({"type": "input_file", "file_id": "file-1"}, GENERIC),
+        ({"type": "input_file", "file_url": "http://x/a"}, GENERIC),
+        (file("application/pdf", b"%PDF"), NO_FILES),
+        (file("text/plain", b"\xff\xfe"), NO_FILES),
+    ],
+)
+def test_parts_that_no_message_can_carry(part: Item, profile: Profile) -> None:
+    with pytest.raises(InvalidRequestError):
+        chat_messages(None, [said("user", part)], profile)
