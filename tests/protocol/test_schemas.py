@@ -64,6 +64,7 @@ def test_a_strict_format_obeys_the_subset() -> None:
     )
 
 
+NO_TYPE = "is not valid under any of the given schemas."
 NOT_LOOSE: dict[str, tuple[Json, str]] = {
     "root": (
         {"type": "array"},
@@ -75,8 +76,7 @@ NOT_LOOSE: dict[str, tuple[Json, str]] = {
     ),
     "unknown type": (
         {"type": "object", "properties": {"a": {"type": "strin"}}},
-        "In context=('properties', 'a', 'type'), 'strin' is not valid under any of the given "
-        "schemas.",
+        f"In context=('properties', 'a', 'type'), 'strin' {NO_TYPE}",
     ),
     "negative": (
         {"type": "object", "minProperties": -1},
@@ -272,11 +272,12 @@ def test_recursive_unions_do_not_cost_exponential_time(depth: int) -> None:
     """R-118: an answer that would take too long to judge is let pass."""
     answer = check_schemas(request(_ambiguous(), strict=True))
     assert answer is not None
-    value: Any = None
+    text = "null"
     for level in range(depth):
-        value = {"a": value, "b": 5 if level == 0 else "x"}
+        said = "5" if level == 0 else '"x"'
+        text = f'{{"a":{text},"b":{said}}}'
     started = time.process_time()
-    reason = answer.validate(orjson.dumps({"root": value}).decode())
+    reason = answer.validate(f'{{"root":{text}}}')
     assert time.process_time() - started < 0.5
     if depth == 5:
         assert reason == "The answer does not match the schema."

@@ -30,14 +30,22 @@ class Simulator:
         self.name = name
 
     def check(self, request: CreateResponse) -> list[str]:
-        """Parameters that would change the answer of a real model and were sent."""
+        """Parameters that would matter to a real model and were sent."""
         text, reasoning = request.text or {}, request.reasoning or {}
+        tier = request.service_tier
         sent = {
             "temperature": request.temperature,
             "top_p": request.top_p,
             "text.verbosity": text.get("verbosity"),
             "reasoning.effort": reasoning.get("effort"),
             "reasoning.summary": reasoning.get("summary") or reasoning.get("generate_summary"),
+            "reasoning.context": reasoning.get("context"),
+            "reasoning.mode": reasoning.get("mode"),
+            "user": request.user,
+            "safety_identifier": request.safety_identifier,
+            "prompt_cache_key": request.prompt_cache_key,
+            "prompt_cache_retention": request.prompt_cache_retention,
+            "service_tier": None if tier in ("auto", "default") else tier,
         }
         return [name for name, value in sent.items() if value is not None]
 

@@ -181,7 +181,8 @@ _FORMATS: Final[dict[str, Callable[[Json], str]]] = {
 def _words(what: str | int, filler: list[str]) -> Iterable[str]:
     if isinstance(what, str):
         return _TOKEN.findall(what)
-    return itertools.islice(itertools.cycle(filler), what)
+    first = [filler[0].lstrip()] if what else []
+    return itertools.chain(first, itertools.islice(itertools.cycle(filler), 1, what or 1))
 
 
 def _logprob(token: str, count: int) -> Logprob:
