@@ -63,6 +63,8 @@ class Engine:
         response = new_response(
             request, id=mint.item_id("resp"), created_at=now, status="in_progress"
         )
+        if "service_tier" in ignored:  # the answer says which tier it was (spec §1)
+            response["service_tier"] = "auto"
         days = self._options.retention_days
         run = Run(
             id=response["id"],
@@ -76,7 +78,7 @@ class Engine:
             store=self.store if stored else None,
             expires_at=None if days is None else now + days * _DAY,
             answer_schema=answer_schema,
-            ignored=ignored,
+            ignored=list(dict.fromkeys(ignored)),
             timeout=self._options.run_timeout,
         )
         task = asyncio.create_task(run.run(), name=run.id)

@@ -28,6 +28,9 @@ _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
     "image": lambda request: request.image is not None,
     "access_programs": lambda request: request.access_programs is not None,
     "prompt_cache_options": lambda request: request.prompt_cache_options is not None,
+    "background_options.continuation_id": lambda request: (
+        (request.background_options or {}).get("continuation_id") is not None
+    ),
     "include[reasoning.encrypted_content]": lambda request: (
         "reasoning.encrypted_content" in (request.include or ())
     ),

@@ -1,0 +1,292 @@
+"""The rows of `parameter_table` for tools, every form of tool_choice, and the parts of an input."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tests.api.parameter_table import Row
+from tests.api.talk import ABSENT, Json
+
+_PARAMETERS: Final = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+_OPEN: Final = {"type": "object", "properties": {"city": {"type": "string"}}}
+_F: Final = {"type": "function", "name": "f", "parameters": _PARAMETERS}
+_G: Final = {"type": "function", "name": "g"}
+_C: Final = {"type": "custom", "name": "c"}
+_FUNCTION_F: Final = {"type": "function", "function": {"name": "f"}}
+_FREE_TEXT: Final = {
+    "type": "object",
+    "properties": {
+        "input": {"type": "string", "description": "The whole input of the tool, as plain text."}
+    },
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
+def _function(name: str, sent: Json, got: Mapping[str, Any], echo: Mapping[str, Any]) -> Row:
+    return Row(
+        f"tools function {name}",
+        {"tools": [{"type": "function", "name": "f", **sent}]},
+        {f"tools.0.function.{key}": value for key, value in got.items()},
+        {f"tools.0.{key}": value for key, value in echo.items()},
+    )
+
+
+def _tool_hint(key: str, value: Any) -> Row:
+    return Row(
+        f"tools function {key}",
+        {"tools": [{**_F, key: value}]},
+        {f"tools.0.function.{key}": ABSENT},
+        {f"tools.0.{key}": value},
+        (f"tools[0].{key}",),
+    )
+
+
+def _hosted(type_: str, **keys: Any) -> Row:
+    """R: a hosted tool that has no runner here is a 400 in OpenAI's words (spec §1.2)."""
+    return Row(f"tools {type_}", {"tools": [{"type": type_, **keys}]}, error=(400, None, "tools"))
+
+
+TOOLS: Final = [
+    _function("name", {}, {"name": "f"}, {"name": "f", "description": None, "parameters": None}),
+    _function("description", {"description": "D"}, {"description": "D"}, {"description": "D"}),
+    _function("parameters", {"parameters": _OPEN}, {"parameters": _OPEN}, {"parameters": _OPEN}),
+    _function(
+        "strict",
+        {"parameters": _PARAMETERS, "strict": True},
+        {"strict": True, "parameters": _PARAMETERS},
+        {"strict": True},
+    ),
+    _function(
+        "strict off",
+        {"parameters": _PARAMETERS, "strict": False},
+        {"strict": False},
+        {"strict": False},
+    ),
+    _function("strict omitted, strict schema", {"parameters": _PARAMETERS}, {}, {"strict": True}),
+    _function("strict omitted, open schema", {"parameters": _OPEN}, {}, {"strict": False}),
+    _tool_hint("async", True),
+    _tool_hint("defer_loading", True),
+    _tool_hint("output_schema", {"type": "object"}),
+    _tool_hint("allowed_callers", ["direct"]),
+    Row(
+        "tools custom",
+        {"tools": [{**_C, "description": "D", "format": {"type": "text"}}]},
+        {"tools.0.function": {"name": "c", "description": "D", "parameters": _FREE_TEXT}},
+        {"tools.0": {**_C, "description": "D", "format": {"type": "text"}}},
+    ),
+    Row(
+        "tools custom with a grammar",
+        {
+            "tools": [
+                {**_C, "format": {"type": "grammar", "syntax": "regex", "definition": "a+"}},
+            ]
+        },
+        error=(400, "unsupported_parameter", "tools[0].format"),
+    ),
+    Row("tools two of a name", {"tools": [_F, _F]}, error=(400, "invalid_value", "tools[1].name")),
+    _hosted("file_search", vector_store_ids=["vs_1"]),
+    _hosted("web_search"),
+    _hosted("web_search_2025_08_26"),
+    _hosted("web_search_preview"),
+    _hosted("web_search_preview_2025_03_11"),
+    _hosted("mcp", server_label="s", server_url="https://example.com/mcp"),
+    _hosted("code_interpreter", container={"type": "auto"}),
+    _hosted("image_generation"),
+    _hosted("computer"),
+    _hosted("computer_use_preview", display_width=8, display_height=8, environment="linux"),
+    _hosted("shell"),
+    _hosted("local_shell"),
+    _hosted("apply_patch"),
+    _hosted("tool_search"),
+    _hosted("programmatic_tool_calling"),
+    _hosted("namespace", name="n", description="D", tools=[_F]),
+]
+
+
+def _choice(choice: Any, got: Any, *, model: str = "plain", name: str = "") -> Row:
+    return Row(
+        f"tool_choice {name or choice} to {model}",
+        {"model": model, "tools": [_F, _G, _C], "tool_choice": choice},
+        {"tool_choice": got, "tools.2.function.name": "c"},
+        {"tool_choice": choice},
+    )
+
+
+def _choice_alone(choice: Any, name: str) -> Row:
+    return Row(
+        f"tool_choice {name} alone",
+        {"tools": [_F], "tool_choice": choice},
+        error=(400, None, "tool_choice"),
+    )
+
+
+_ALLOWED: Final = {
+    "type": "allowed_tools",
+    "mode": "required",
+    "tools": [{"type": "function", "name": "f"}],
+}
+
+CHOICES: Final = [
+    Row("tool_choice default", {"tools": [_F]}, {"tool_choice": ABSENT}, {"tool_choice": "auto"}),
+    _choice("none", "none"),
+    _choice("auto", "auto"),
+    _choice("required", "required"),
+    _choice({"type": "function", "name": "f"}, _FUNCTION_F, name="function"),
+    _choice(
+        {"type": "custom", "name": "c"},
+        {"type": "function", "function": {"name": "c"}},
+        name="custom",
+    ),
+    _choice(
+        _ALLOWED,
+        {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [_FUNCTION_F]}},
+        model="openai",
+        name="allowed_tools",
+    ),
+    Row(
+        "tool_choice allowed_tools to plain",  # the others are left out: it cannot be told
+        {"tools": [_F, _G], "tool_choice": _ALLOWED},
+        {"tool_choice": "required", "tools.0.function.name": "f", "tools.1": ABSENT},
+        {"tool_choice": _ALLOWED, "tools.1.name": "g"},
+    ),
+    Row(
+        "tool_choice to ollama",
+        {"model": "ollama", "tools": [_F, _G], "tool_choice": "required"},
+        {"tool_choice": ABSENT, "tools.1.function.name": "g"},
+        {"tool_choice": "required"},
+        ("tool_choice",),
+    ),
+    Row(
+        "tool_choice none to ollama",
+        {"model": "ollama", "tools": [_F], "tool_choice": "none"},
+        {"tools": ABSENT},
+        {"tool_choice": "none"},
+    ),
+    Row(
+        "tool_choice required alone", {"tool_choice": "required"}, error=(400, None, "tool_choice")
+    ),
+    _choice_alone({"type": "function", "name": "h"}, "function"),
+    _choice_alone({"type": "custom", "name": "h"}, "custom"),
+    _choice_alone({"type": "mcp", "server_label": "s", "name": "x"}, "mcp"),
+    _choice_alone({**_ALLOWED, "tools": [{"type": "function", "name": "h"}]}, "allowed_tools"),
+    *(
+        _choice_alone({"type": type_}, type_)
+        for type_ in (
+            "file_search",
+            "web_search",
+            "web_search_2025_08_26",
+            "web_search_preview",
+            "web_search_preview_2025_03_11",
+            "computer",
+            "computer_use",
+            "computer_use_preview",
+            "image_generation",
+            "code_interpreter",
+            "apply_patch",
+            "shell",
+            "local_shell",
+            "programmatic_tool_calling",
+        )
+    ),
+    Row(
+        "parallel_tool_calls",
+        {"tools": [_F], "parallel_tool_calls": False},
+        {"parallel_tool_calls": False},
+        {"parallel_tool_calls": False},
+    ),
+    Row(
+        "parallel_tool_calls on",
+        {"tools": [_F], "parallel_tool_calls": True},
+        {"parallel_tool_calls": True},
+        {"parallel_tool_calls": True},
+    ),
+    Row("parallel_tool_calls default", {}, echo={"parallel_tool_calls": True}),
+    Row(
+        "parallel_tool_calls to ollama",
+        {"model": "ollama", "tools": [_F], "parallel_tool_calls": False},
+        {"parallel_tool_calls": ABSENT},
+        {"parallel_tool_calls": False},
+        ("parallel_tool_calls",),
+    ),
+]
+
+
+def _part(name: str, part: Json, got: Json) -> Row:
+    text = {"type": "input_text", "text": "What is it?"}
+    return Row(
+        f"input part {name}",
+        {"input": [{"role": "user", "content": [text, part]}]},
+        {"messages.0.content": [{"type": "text", "text": "What is it?"}, got]},
+    )
+
+
+def _no_part(name: str, part: Json, key: str) -> Row:
+    return Row(
+        f"input part {name}",
+        {"input": [{"role": "user", "content": [part]}]},
+        error=(400, "unsupported_value", f"input[0].content[0].{key}"),
+    )
+
+
+_PNG: Final = "data:image/png;base64,iVBORw0KGgo="
+_PDF: Final = "data:application/pdf;base64,JVBERi0xLjQK"
+
+PARTS: Final = [
+    _part(
+        "image url",
+        {"type": "input_image", "image_url": "https://example.com/a.png"},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "auto"}},
+    ),
+    _part(
+        "image data",
+        {"type": "input_image", "image_url": _PNG, "detail": "low"},
+        {"type": "image_url", "image_url": {"url": _PNG, "detail": "low"}},
+    ),
+    _part(
+        "file data",
+        {"type": "input_file", "filename": "a.pdf", "file_data": _PDF},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": _PDF}},
+    ),
+    _part(
+        "audio",
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+    ),
+    _no_part("image by id", {"type": "input_image", "file_id": "file-1"}, "file_id"),
+    _no_part("file by id", {"type": "input_file", "file_id": "file-1"}, "file_id"),
+    _no_part("file by url", {"type": "input_file", "file_url": "https://a.b/c.pdf"}, "file_url"),
+    Row(
+        "input call and output",
+        {
+            "input": [
+                {"role": "user", "content": "Weather?"},
+                {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "call_1", "output": "Sun"},
+            ]
+        },
+        {
+            "messages.1.tool_calls.0.function": {"name": "f", "arguments": "{}"},
+            "messages.2": {"role": "tool", "tool_call_id": "call_1", "content": "Sun"},
+        },
+    ),
+    Row(
+        "input output without call",
+        {"input": [{"type": "function_call_output", "call_id": "call_1", "output": "Sun"}]},
+        error=(400, None, "input"),
+    ),
+    Row(
+        "input call without output",
+        {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]},
+        error=(400, None, "input"),
+    ),
+    Row(
+        "input item_reference unknown",
+        {"input": [{"type": "item_reference", "id": "msg_" + "0" * 48}]},
+        error=(404, None, "input"),
+    ),
+]

@@ -1,0 +1,84 @@
+"""How the live API tests talk to a server: a client with a key, a body, the events of a stream."""
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import httpx2
+import orjson
+
+from tests.live import KEY, LiveServer
+
+Json: TypeAlias = dict[str, Any]
+
+UNKNOWN: Final = "resp_" + "0" * 48
+
+
+class Absent:
+    """What `at` finds where there is nothing."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = Absent()
+
+
+def client_of(server: LiveServer, key: str | None = KEY, timeout: float = 20.0) -> httpx2.Client:
+    """A client whose paths begin with a slash: ``/v1/responses``. `timeout` in seconds."""
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    # There is no TLS here: reading the machine's certificates would take longer than most tests.
+    return httpx2.Client(
+        base_url=server.root_url, headers=headers, timeout=timeout, verify=False, trust_env=False
+    )
+
+
+def create(client: httpx2.Client, model: str = "m", **body: Any) -> Json:
+    """The Response to a request that must work."""
+    reply = client.post("/v1/responses", json={"model": model, "input": "Hi", **body})
+    assert reply.status_code == 200, reply.text
+    made: Json = reply.json()
+    return made
+
+
+def events(text: str) -> list[Json]:
+    """The events of a whole stream; it must end with ``[DONE]``."""
+    assert text.endswith("data: [DONE]\n\n"), text[-200:]
+    return open_events(text.removesuffix("data: [DONE]\n\n"))
+
+
+def open_events(text: str) -> list[Json]:
+    """The events of a stream that may have been left."""
+    found = []
+    for block in text.split("\n\n")[:-1]:
+        if block.startswith(":"):
+            continue
+        name, _, payload = block.partition("\n")
+        event = orjson.loads(payload.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        found.append(event)
+    return found
+
+
+def at(value: Any, path: str) -> Any:
+    """What stands at a path with dots (``tools.0.name``), or `ABSENT`."""
+    for step in path.split("."):
+        match value:
+            case list() if step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+            case Mapping() if step in value:
+                value = value[step]
+            case _:
+                return ABSENT
+    return value
+
+
+def error_of(reply: httpx2.Response) -> Json:
+    """The error in OpenAI's envelope: exactly these keys, all always present (R-01)."""
+    body = reply.json()
+    assert set(body) == {"error"}, body
+    error: Json = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}, error
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    assert isinstance(error["type"], str)
+    return error
