@@ -10,10 +10,12 @@ Rules
 """
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field, GetPydanticSchema, StringConstraints
 from pydantic_core import core_schema
+
+_T = TypeVar("_T")
 
 #: Objects of the client's history: unknown keys stay (spec §3.4).
 LENIENT: Final = ConfigDict(strict=True, extra="allow")
@@ -59,6 +61,10 @@ Url: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_URL, pattern=UR
 ImageUrl: TypeAlias = Annotated[
     str, StringConstraints(max_length=MAX_IMAGE_URL, pattern=IMAGE_URL_PATTERN)
 ]
+#: A list, read up to its first error: a body full of errors must not cost more than a good one.
+Many: TypeAlias = Annotated[list[_T], Field(fail_fast=True)]
+#: Names with texts: headers, environment variables.
+Strings: TypeAlias = Annotated[dict[str, Text], Field(fail_fast=True)]
 #: An integer that survives every JSON implementation.
 Int: TypeAlias = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]

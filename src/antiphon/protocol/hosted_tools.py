@@ -17,8 +17,10 @@ from antiphon.protocol.fields import (
     ForeignId,
     ImageUrl,
     Int,
+    Many,
     Name,
     Number,
+    Strings,
     Text,
     Url,
     by_kind,
@@ -37,7 +39,7 @@ FileIds: TypeAlias = Annotated[list[ForeignId], Field(max_length=50, fail_fast=T
 class ProgramCallable(TypedDict):
     """A tool that programs may call too."""
 
-    allowed_callers: NotRequired[list[Literal["direct", "programmatic"]] | None]
+    allowed_callers: NotRequired[Many[Literal["direct", "programmatic"]] | None]
 
 
 # -- retrieval and web ---------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class WebSearchPreviewTool(TypedDict):
     type: Literal["web_search_preview", "web_search_preview_2025_03_11"]
     search_context_size: NotRequired[Literal["low", "medium", "high"] | None]
     user_location: NotRequired[UserLocation | None]
-    search_content_types: NotRequired[list[Literal["text", "image"]] | None]
+    search_content_types: NotRequired[Many[Literal["text", "image"]] | None]
 
 
 # -- MCP -----------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ class McpTool(ProgramCallable):
     connector_id: NotRequired[Name | None]
     tunnel_id: NotRequired[Name | None]
     authorization: NotRequired[Text | None]
-    headers: NotRequired[dict[str, Text] | None]
+    headers: NotRequired[Strings | None]
     allowed_tools: NotRequired[Annotated[Any, by_kind(array=Names, object=McpToolFilter)] | None]
     require_approval: NotRequired[
         Annotated[Any, by_kind(object=McpApprovalFilter, string=Literal["always", "never"])] | None
@@ -219,7 +221,7 @@ class NetworkAllowlist(TypedDict):
 
     type: Literal["allowlist"]
     allowed_domains: Domains
-    domain_secrets: NotRequired[list[DomainSecret] | None]
+    domain_secrets: NotRequired[Many[DomainSecret] | None]
 
 
 NetworkPolicy: TypeAlias = Annotated[

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from antiphon.protocol.fields import (
     CLOSED,
     MAX_INT,
+    MAX_NAME,
     NAME_PATTERN,
     NO_NUL_PATTERN,
     Id,
@@ -37,34 +38,19 @@ class Conversation(TypedDict):
     id: Id
 
 
+_VARIABLES = {"input_text": InputText, "input_image": InputImage, "input_file": InputFile}
+Variable: TypeAlias = Annotated[
+    Any, by_kind(string=Text, object=Annotated[Json, by_type(_VARIABLES)])
+]
+
+
 @with_config(CLOSED)
 class Prompt(TypedDict):
     """A stored prompt template."""
 
     id: Id
     version: NotRequired[Name | None]
-    variables: NotRequired[
-        dict[
-            str,
-            Annotated[
-                Any,
-                by_kind(
-                    string=Text,
-                    object=Annotated[
-                        Json,
-                        by_type(
-                            {
-                                "input_text": InputText,
-                                "input_image": InputImage,
-                                "input_file": InputFile,
-                            }
-                        ),
-                    ],
-                ),
-            ],
-        ]
-        | None
-    ]
+    variables: NotRequired[Annotated[dict[str, Variable], Field(fail_fast=True)] | None]
 
 
 @with_config(CLOSED)
@@ -208,4 +194,8 @@ ServiceTier: TypeAlias = Literal[
 ]
 MetadataKey: TypeAlias = Annotated[str, StringConstraints(max_length=64, pattern=NO_NUL_PATTERN)]
 MetadataValue: TypeAlias = Annotated[str, StringConstraints(max_length=512)]
-Metadata: TypeAlias = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+Metadata: TypeAlias = Annotated[
+    dict[MetadataKey, MetadataValue], Field(max_length=16, fail_fast=True)
+]
+#: What the caller writes down for itself.
+Label: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_NAME)]

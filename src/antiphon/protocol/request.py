@@ -19,15 +19,17 @@ from pydantic import (
     ValidationError,
 )
 
-from antiphon.errors import InvalidRequestError
+from antiphon.errors import InvalidRequestError, ModelNotFound
 from antiphon.protocol import parameters
 from antiphon.protocol.fields import (
     BLANK_OR_ID_PATTERN,
     CLOSED,
     MAX_INT,
     MAX_LIST,
+    MAX_NAME,
+    NO_NUL_PATTERN,
     Id,
-    Name,
+    Many,
     Number,
     Text,
     by_kind,
@@ -39,7 +41,7 @@ from antiphon.protocol.items.base import Item
 from antiphon.protocol.items.message import normalise
 from antiphon.protocol.jsonbody import parse_json
 from antiphon.protocol.tools import CHOICE_TYPES, Tool, ToolChoice
-from antiphon.protocol.validation import empty_array, invalid_type, missing, refusal
+from antiphon.protocol.validation import echo, empty_array, invalid_type, missing, refusal, unknown
 
 Json: TypeAlias = dict[str, Any]
 MAX_ITEMS: Final = 10_000
@@ -111,7 +113,9 @@ class CreateResponse(BaseModel):
 
     model_config = CLOSED
 
-    model: Name | None = None
+    model: Annotated[str, StringConstraints(max_length=MAX_NAME, pattern=NO_NUL_PATTERN)] | None = (
+        None
+    )
     input: Input = Field(default_factory=list)
     previous_response_id: Annotated[
         Annotated[str, StringConstraints(max_length=512, pattern=BLANK_OR_ID_PATTERN)] | None,
@@ -122,7 +126,7 @@ class CreateResponse(BaseModel):
     ) = None
     prompt: Annotated[Json, shape(parameters.Prompt)] | None = None
     moderation: Annotated[Json, shape(parameters.Moderation)] | None = None
-    include: Annotated[list[parameters.Includable], Field(fail_fast=True)] | None = None
+    include: Many[parameters.Includable] | None = None
     tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     metadata: parameters.Metadata | None = None
@@ -137,7 +141,7 @@ class CreateResponse(BaseModel):
     max_output_tokens: Annotated[int, Field(ge=16, le=MAX_INT)] | None = None
     max_tool_calls: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
     reasoning: Annotated[Json, shape(parameters.Reasoning)] | None = None
-    user: Name | None = None
+    user: parameters.Label | None = None
     safety_identifier: Annotated[str, StringConstraints(max_length=128)] | None = None
     prompt_cache_options: Annotated[Json, shape(parameters.PromptCacheOptions)] | None = None
     prompt_cache_key: Annotated[str, StringConstraints(max_length=64)] | None = None
@@ -158,6 +162,9 @@ class CreateResponse(BaseModel):
     access_programs: Annotated[Json, shape(parameters.AccessPrograms)] | None = None
 
 
+_FIELDS: Final = CreateResponse.model_fields.keys()
+
+
 def parse_request(raw: bytes) -> CreateResponse:
     """The request in the body `raw`. Raises `InvalidRequestError`: the first thing wrong."""
     body = parse_json(raw)
@@ -165,6 +172,9 @@ def parse_request(raw: bytes) -> CreateResponse:
         raise invalid_type(None, "an object", body)
     if "model" not in body and body.get("prompt") is None:
         raise missing("model")
+    if len(body) > len(_FIELDS):
+        # Said here, because pydantic would describe each of a million unknown keys first (R-09).
+        raise unknown(echo(next(key for key in body if key not in _FIELDS)))
     if body.get("input", body) is None:
         del body["input"]
     try:
@@ -182,6 +192,8 @@ def parse_request(raw: bytes) -> CreateResponse:
 def _model(request: CreateResponse) -> None:
     if request.model is None and request.prompt is None:
         raise missing("model")
+    if request.model == "":
+        raise ModelNotFound("")
 
 
 def _input(request: CreateResponse) -> None:

@@ -63,6 +63,11 @@ def missing(path: str) -> InvalidRequestError:
     )
 
 
+def unknown(path: str) -> UnknownParameter:
+    """``Unknown parameter: 'P'.``"""
+    return UnknownParameter(f"Unknown parameter: '{path}'.", param=path)
+
+
 def empty_array(path: str) -> InvalidRequestError:
     """``Invalid 'P': empty array. …``"""
     return InvalidRequestError(
@@ -103,8 +108,8 @@ def _join(words: Sequence[str], word: str) -> str:
 def refusal(error: ValidationError, body: object) -> InvalidRequestError:
     """The one error to answer with; `body` is what was validated."""
     errors = error.errors(include_url=False)
-    unknown = [one for one in errors if one["type"] == "extra_forbidden" and len(one["loc"]) == 1]
-    first = (unknown or errors)[0]
+    strangers = [one for one in errors if one["type"] == "extra_forbidden" and len(one["loc"]) == 1]
+    first = (strangers or errors)[0]
     path = _path(first["loc"], body)
     text = _TEXTS.get(first["type"])
     if text is not None:
@@ -151,7 +156,7 @@ def _context(error: ErrorDetails) -> Mapping[str, Any]:
 
 
 def _unknown(path: str, _error: ErrorDetails) -> InvalidRequestError:
-    return UnknownParameter(f"Unknown parameter: '{path}'.", param=path)
+    return unknown(path)
 
 
 def _missing(path: str, _error: ErrorDetails) -> InvalidRequestError:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol.fields import (
@@ -11,6 +11,7 @@ from antiphon.protocol.fields import (
     ForeignId,
     ImageUrl,
     Int,
+    Many,
     Name,
     Text,
     by_type,
@@ -38,7 +39,7 @@ class Point(TypedDict):
 
 
 class _Pointed(Point):
-    keys: NotRequired[list[Text] | None]
+    keys: NotRequired[Many[Text] | None]
 
 
 class Click(_Pointed):
@@ -73,8 +74,8 @@ class Drag(TypedDict):
     """Pull something along a path."""
 
     type: Literal["drag"]
-    path: Annotated[list[Point], Field(fail_fast=True)]
-    keys: NotRequired[list[Text] | None]
+    path: Many[Point]
+    keys: NotRequired[Many[Text] | None]
 
 
 @with_config(LENIENT)
@@ -82,7 +83,7 @@ class Keypress(TypedDict):
     """Press keys together."""
 
     type: Literal["keypress"]
-    keys: list[Text]
+    keys: Many[Text]
 
 
 @with_config(LENIENT)
@@ -133,8 +134,8 @@ class ComputerCall(ItemShape):
     type: Literal["computer_call"]
     call_id: CallId
     action: NotRequired[Action | None]
-    actions: NotRequired[Annotated[list[Action], Field(fail_fast=True)] | None]
-    pending_safety_checks: NotRequired[list[SafetyCheck] | None]
+    actions: NotRequired[Many[Action] | None]
+    pending_safety_checks: NotRequired[Many[SafetyCheck] | None]
     status: NotRequired[Progress | None]
 
 
@@ -153,7 +154,7 @@ class ComputerCallOutput(ItemShape):
     type: Literal["computer_call_output"]
     call_id: CallId
     output: Annotated[Screenshot, exactly_one("file_id", "image_url")]
-    acknowledged_safety_checks: NotRequired[list[SafetyCheck] | None]
+    acknowledged_safety_checks: NotRequired[Many[SafetyCheck] | None]
     status: NotRequired[Literal["in_progress", "completed", "incomplete", "failed"] | None]
 
 

@@ -9,7 +9,7 @@ Rules
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
-from pydantic import AfterValidator, Field, StringConstraints, with_config
+from pydantic import AfterValidator, StringConstraints, with_config
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -18,6 +18,7 @@ from antiphon.protocol.fields import (
     MAX_FILE_DATA,
     ForeignId,
     ImageUrl,
+    Many,
     Name,
     Text,
     Url,
@@ -120,8 +121,8 @@ class OutputText(TypedDict):
 
     type: Literal["output_text"]
     text: Text
-    annotations: NotRequired[list[Json] | None]
-    logprobs: NotRequired[list[Json] | None]
+    annotations: NotRequired[Many[Json] | None]
+    logprobs: NotRequired[Many[Json] | None]
 
 
 @with_config(LENIENT)
@@ -149,6 +150,6 @@ Part: TypeAlias = Annotated[
         }
     ),
 ]
-Parts: TypeAlias = Annotated[list[Part], Field(fail_fast=True)]
+Parts: TypeAlias = Many[Part]
 #: What a tool may answer with.
 Output: TypeAlias = Annotated[Any, by_kind(array=Parts, string=Text)]

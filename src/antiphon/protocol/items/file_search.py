@@ -1,12 +1,12 @@
 """File searches: call and result in one item."""
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, ForeignId, Name, Number, Text
+from antiphon.protocol.fields import LENIENT, ForeignId, Many, Name, Number, Text
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
 
 
@@ -25,8 +25,8 @@ class FileSearchCall(ItemShape):
     """A search that the server ran; `results` only where `include` asks for them."""
 
     type: Literal["file_search_call"]
-    queries: NotRequired[list[Text] | None]
-    results: NotRequired[Annotated[list[FoundChunk], Field(fail_fast=True)] | None]
+    queries: NotRequired[Many[Text] | None]
+    results: NotRequired[Many[FoundChunk] | None]
     status: NotRequired[
         Literal["in_progress", "searching", "completed", "incomplete", "failed"] | None
     ]

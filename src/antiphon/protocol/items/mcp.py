@@ -6,11 +6,11 @@ and the server; the model learns of the tools by their definitions.
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, ForeignId, Name, Text, by_kind
+from antiphon.protocol.fields import LENIENT, ForeignId, Many, Name, Text, by_kind
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
 
 Json = dict[str, Any]
@@ -31,7 +31,7 @@ class McpListTools(ItemShape):
 
     type: Literal["mcp_list_tools"]
     server_label: Name
-    tools: Annotated[list[ListedTool], Field(fail_fast=True)]
+    tools: Many[ListedTool]
     error: NotRequired[Annotated[Any, by_kind(string=Text, object=Json)] | None]
 
 

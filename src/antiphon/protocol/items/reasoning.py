@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import Field, StringConstraints, with_config
+from pydantic import StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, MAX_FILE_DATA, Text
+from antiphon.protocol.fields import LENIENT, MAX_FILE_DATA, Many, Text
 from antiphon.protocol.items.base import ItemShape, ItemType, Progress
 
 
@@ -30,8 +30,8 @@ class Reasoning(ItemShape):
     """A reasoning item; a foreign `encrypted_content` is accepted."""
 
     type: Literal["reasoning"]
-    summary: NotRequired[Annotated[list[SummaryText], Field(fail_fast=True)] | None]
-    content: NotRequired[Annotated[list[ReasoningText], Field(fail_fast=True)] | None]
+    summary: NotRequired[Many[SummaryText] | None]
+    content: NotRequired[Many[ReasoningText] | None]
     encrypted_content: NotRequired[
         Annotated[str, StringConstraints(max_length=MAX_FILE_DATA)] | None
     ]

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol.effects import Event, Fold
-from antiphon.protocol.fields import LENIENT, CallId, ForeignId, Int, Text, by_type
+from antiphon.protocol.fields import LENIENT, CallId, ForeignId, Int, Many, Strings, Text, by_type
 from antiphon.protocol.items.base import (
     Call,
     Item,
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 class Commands(TypedDict):
     """Commands to run one after the other."""
 
-    commands: list[Text]
+    commands: Many[Text]
     max_output_length: NotRequired[Int | None]
     timeout_ms: NotRequired[Int | None]
 
@@ -87,7 +87,7 @@ class ShellCallOutput(ItemShape):
 
     type: Literal["shell_call_output"]
     call_id: CallId
-    output: Annotated[list[CommandOutput], Field(fail_fast=True)]
+    output: Many[CommandOutput]
     max_output_length: NotRequired[Int | None]
     caller: NotRequired[Caller | None]
     status: NotRequired[Progress | None]
@@ -98,8 +98,8 @@ class Exec(TypedDict):
     """One command as its words."""
 
     type: Literal["exec"]
-    command: list[Text]
-    env: NotRequired[dict[str, Text] | None]
+    command: Many[Text]
+    env: NotRequired[Strings | None]
     timeout_ms: NotRequired[Int | None]
     user: NotRequired[Text | None]
     working_directory: NotRequired[Text | None]

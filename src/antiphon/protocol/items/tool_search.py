@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
-from antiphon.protocol.fields import LENIENT, CallId, Name, Text, by_kind
+from antiphon.protocol.fields import LENIENT, CallId, Many, Name, Text, by_kind
 from antiphon.protocol.items.base import (
     Call,
     Item,
@@ -27,10 +27,10 @@ class LoadedTool(TypedDict):
     type: Name
     name: NotRequired[Name | None]
     server_label: NotRequired[Name | None]
-    tools: NotRequired[Annotated[list["LoadedTool"], Field(fail_fast=True)] | None]
+    tools: NotRequired[Many["LoadedTool"] | None]
 
 
-LoadedTools: TypeAlias = Annotated[list[LoadedTool], Field(fail_fast=True)]
+LoadedTools: TypeAlias = Many[LoadedTool]
 
 
 class ToolSearchCall(ItemShape):

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, Name, Text, by_type
+from antiphon.protocol.fields import LENIENT, Many, Name, Text, by_type
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
 
 
@@ -24,8 +24,8 @@ class Search(TypedDict):
 
     type: Literal["search"]
     query: NotRequired[Text | None]
-    queries: NotRequired[list[Text] | None]
-    sources: NotRequired[Annotated[list[Source], Field(fail_fast=True)] | None]
+    queries: NotRequired[Many[Text] | None]
+    sources: NotRequired[Many[Source] | None]
 
 
 @with_config(LENIENT)
