@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -247,8 +248,10 @@ def test_a_body_at_the_limit_is_taken(wire: Wire) -> None:
 
 
 def test_an_unauthenticated_body_is_not_read(wire: Wire) -> None:
-    """R-20: 100 MB are offered; the answer can be read although most of them is never taken."""
+    """R-20: 100 MB are offered, most of them is never taken, and the client has time to read the
+    answer before the connection is reset."""
     before = wire.count()["rss_kb"]
+    start = time.monotonic()
     head = POST + b"Host: a\r\nContent-Length: 100000000\r\n\r\n"
     sent = 0
     with wire.connect() as sock:
@@ -263,7 +266,18 @@ def test_an_unauthenticated_body_is_not_read(wire: Wire) -> None:
     assert answer.headers["www-authenticate"] == "Bearer"
     # The socket buffers of both sides may hold some MB more than the server takes.
     assert sent < 20_000_000
+    assert time.monotonic() - start > 0.4
     assert wire.count()["rss_kb"] - before < 16_000
+
+
+def test_a_refused_client_may_finish_what_it_says(wire: Wire) -> None:
+    """R-20: up to 1 MiB is read and dropped; the end is an end, not a reset."""
+    with wire.connect() as sock:
+        sock.sendall(POST + b"Host: a\r\nContent-Length: 900000\r\n\r\n")
+        assert next_reply(sock).status == 401
+        for _ in range(9):
+            sock.sendall(b"x" * 100_000)
+        assert sock.recv(1) == b""
 
 
 def test_keep_alive_after_errors(wire: Wire) -> None:
@@ -349,6 +363,7 @@ def test_a_pipelined_request_with_a_broken_body_is_not_run(wire: Wire) -> None:
         sock.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + CHUNKED + b"zz\r\n")
         (answer,) = replies(read_all(sock))
     assert answer.json() == {"slow": True}
+    assert answer.headers["connection"] == "close"
     assert wire.count()["taken"] == before
 
 

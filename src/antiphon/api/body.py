@@ -20,7 +20,7 @@ _JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|\Z)", re.IGNORECASE
 _CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
 
 
-class ClientDisconnected(Exception):  # noqa: N818  not an error of anybody
+class ClientDisconnected(Exception):
     """The client left before its request was complete. Nobody is there to be answered."""
 
 

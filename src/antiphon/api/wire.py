@@ -70,6 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_start = 0.0
         self._body_moved = 0.0
         self._body_told = 0
+        self._was_paused = False
         self._singular: dict[bytes, bytes] = {}
         self._plain_upgrade = False
         self._replaying = False
@@ -301,10 +302,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_started:
             return
         limits, now = self.limits, self.loop.time()
-        if self.flow.read_paused:
-            # The app does not read: not the client's fault, the time starts anew.
+        paused = self.flow.read_paused
+        if paused or self._was_paused:
+            # The app does not read, or did not until just now: not the client's fault, the time
+            # starts anew.
             self._body_start = self._body_moved = now
             self._told = self._body_told = 0
+        self._was_paused = paused
         by_rate = self._body_start + max(limits.min_rate_after, self._told / limits.min_body_rate)
         due = min(by_rate, self._body_moved + limits.body_idle_timeout)
         if due <= now:
@@ -353,7 +357,6 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._deaf = self._lingering = True
         self._stop_clock()
-        self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._start_clock(self.limits.linger_timeout, self._close)
