@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antiphon import __version__
 from antiphon.api.auth import (
@@ -51,6 +51,8 @@ from antiphon.store.base import KeyRow, Store
 from antiphon.store.registry import open_store
 
 log = structlog.get_logger(__name__)
+
+CREATE: Final = "/v1/responses"
 
 #: Seconds between two sweeps of expired responses, and rows of one step (R-137).
 _SWEEP_EVERY: Final = 600.0
@@ -85,11 +87,29 @@ class Antiphon:
             send_timeout=settings.send_timeout,
             keep_alive_timeout=settings.keep_alive,
         )
+        self._create = CreateEndpoint(
+            self.engine,
+            self._auth,
+            CreateOptions(
+                max_body_bytes=settings.max_body_bytes,
+                accept_timeout=settings.accept_timeout,
+                heartbeat=Heartbeat(settings.heartbeat, settings.event_heartbeat),
+            ),
+        )
+        self._app = self._application()
         self.asgi: ASGIApp = Edge(
-            self._application(),
+            self._dispatch,
             cors_origins=settings.cors_origins,
             access_log=settings.access_log,
         )
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The hot path goes straight to its endpoint: the routers and middlewares of FastAPI would
+        cost as much as the rest of our own code (docs/benchmarks.md)."""
+        if scope["type"] == "http" and scope["path"] == CREATE and scope["method"] == "POST":
+            await self._create(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     def _application(self) -> FastAPI:
         settings = self.settings
@@ -104,17 +124,7 @@ class Antiphon:
             exception_handlers=EXCEPTION_HANDLERS,
             redirect_slashes=False,
         )
-        create = CreateEndpoint(
-            self.engine,
-            self._auth,
-            CreateOptions(
-                max_body_bytes=settings.max_body_bytes,
-                accept_timeout=settings.accept_timeout,
-                heartbeat=Heartbeat(settings.heartbeat, settings.event_heartbeat),
-            ),
-        )
-        # First: the router tries its routes in order, and this one is the hot path.
-        app.router.routes.insert(0, Route("/v1/responses", create, methods=["POST"]))
+        app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
         app.include_router(StoredResponses(self.engine, self._auth).router)
         app.include_router(Models(self.router, self._auth).router)
         app.include_router(
