@@ -118,6 +118,7 @@ MESSAGES = [
         [said("assistant", {"type": "refusal", "refusal": "No."})],
         [assistant("No.")],
     ),
+    Case("an empty answer is no null", [said("assistant", "")], [assistant("")]),
     Case(
         "what the assistant said in a row is one message",
         [said("assistant", "a"), said("assistant", "b")],

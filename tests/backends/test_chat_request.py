@@ -14,6 +14,7 @@ from antiphon.protocol.request import CreateResponse, parse_request
 
 Json = dict[str, Any]
 OPENAI, VLLM, OLLAMA = PROFILES["openai"], PROFILES["vllm"], PROFILES["ollama"]
+LLAMA = PROFILES["llama.cpp"]
 LMSTUDIO, OPENROUTER = PROFILES["lmstudio"], PROFILES["openrouter"]
 
 SCHEMA: Json = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -70,6 +71,8 @@ SENT: list[tuple[str, Json, Json, Profile]] = [
         {"reasoning": {"effort": "low"}},
         OPENROUTER,
     ),
+    ("effort's neighbour", {"reasoning": {"effort": "max"}}, {"reasoning_effort": "high"}, OLLAMA),
+    ("any effort", {"reasoning": {"effort": "max"}}, {"reasoning_effort": "max"}, OPENAI),
     ("effort unknown", {"reasoning": {"effort": "low"}}, {}, GENERIC),
     ("verbosity", {"text": {"verbosity": "low"}}, {"verbosity": "low"}, OPENAI),
     ("verbosity unknown", {"text": {"verbosity": "low"}}, {}, GENERIC),
@@ -151,6 +154,18 @@ TOOLS: list[tuple[str, Json, Json, Profile]] = [
         {"tools": [F, G], "tool_choice": {"type": "function", "name": "f"}},
         {"tools": [CHAT_F, CHAT_G], "tool_choice": CHOOSE_F},
         GENERIC,
+    ),
+    (
+        "choice of a function where only words are known",
+        {"tools": [F, G], "tool_choice": {"type": "function", "name": "f"}},
+        {"tools": [CHAT_F], "tool_choice": "required"},
+        LLAMA,
+    ),
+    (
+        "allowed tools where only words are known",
+        {"tools": [F, G], "tool_choice": ALLOW_G},
+        {"tools": [CHAT_G], "tool_choice": "required"},
+        LLAMA,
     ),
     (
         "allowed tools",
@@ -245,6 +260,7 @@ DROPPED: list[tuple[str, Json, list[str], Profile]] = [
     ("nothing", {}, [], GENERIC),
     ("effort", {"reasoning": {"effort": "low"}}, ["reasoning.effort"], GENERIC),
     ("effort known", {"reasoning": {"effort": "low"}}, [], VLLM),
+    ("effort's neighbour", {"reasoning": {"effort": "minimal"}}, ["reasoning.effort"], VLLM),
     ("summary", {"reasoning": {"summary": "auto"}}, ["reasoning.summary"], OPENAI),
     ("context and mode", {"reasoning": {"context": "auto", "mode": "pro"}},
      ["reasoning.context", "reasoning.mode"], VLLM),
@@ -287,6 +303,7 @@ def output(*parts: Json) -> Json:
 FILE_ID = {"type": "input_file", "file_id": "file-1"}
 FILE_URL = {"type": "input_file", "file_url": "http://example.com/a"}
 PDF = {"type": "input_file", "file_data": "data:application/pdf;base64,AA"}
+IMAGE = {"type": "input_image", "image_url": "http://example.com/a.png"}
 IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
 
 
@@ -296,6 +313,7 @@ IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
         ([message(FILE_ID)], "input[0].content[1].file_id", GENERIC),
         ([message(), message(FILE_URL)], "input[1].content[1].file_url", GENERIC),
         ([message(IMAGE_ID)], "input[0].content[1].file_id", GENERIC),
+        ([message(IMAGE)], "input[0].content[1].image_url", OLLAMA),
         ([message(PDF)], "input[0].content[1].file_data", VLLM),
         ([message(), output(IMAGE_ID)], "input[1].output[0].file_id", GENERIC),
     ],

@@ -45,6 +45,8 @@ def check_part(part: Part, path: str, profile: Profile) -> None:
     match part["type"]:
         case "input_image" if not part.get("image_url"):
             raise _unsupported(f"{path}.file_id", "File ids are not supported here; send a URL")
+        case "input_image" if not profile.image_urls and not part["image_url"].startswith("data:"):
+            raise _unsupported(f"{path}.image_url", "This model backend takes data URLs only")
         case "input_file" if not part.get("file_data"):
             key = "file_id" if part.get("file_id") else "file_url"
             raise _unsupported(f"{path}.{key}", "Send the file's content as 'file_data'")
@@ -102,7 +104,9 @@ class _Writer:
         """Write the assistant's message and the results of its calls."""
         if not (self._texts or self._calls or self._reasoning):
             return
-        message: Message = {"role": "assistant", "content": "\n\n".join(self._texts) or None}
+        # Null says that there are only calls; without calls it is an error in most servers.
+        content = "\n\n".join(self._texts) or (None if self._calls else "")
+        message: Message = {"role": "assistant", "content": content}
         if self._reasoning and self._profile.reasoning_back:
             message[self._profile.reasoning_back] = "".join(self._reasoning)
         if self._calls:

@@ -31,6 +31,7 @@ _HINTS: dict[str, Callable[[CreateResponse], Any]] = {
 #: Values that are no loss when they are dropped.
 _NO_LOSS = {"service_tier": ("auto", "default")}
 _REASONING_HINTS = ("summary", "generate_summary", "context", "mode")
+_NEAREST_EFFORT = {"minimal": "low", "xhigh": "high", "max": "high"}
 #: Keys of a tool that chat-completions has no place for.
 _TOOL_HINTS = ("allowed_callers", "async", "defer_loading", "output_schema")
 
@@ -75,9 +76,11 @@ def chat_body(prompt: Prompt, profile: Profile) -> dict[str, Any]:
     if request.top_logprobs or _LOGPROBS in (request.include or ()):
         body["logprobs"] = True
         body["top_logprobs"] = request.top_logprobs or None
-    effort = (request.reasoning or {}).get("effort")
-    if effort and profile.effort:
-        body[profile.effort] = {"effort": effort} if profile.effort == "reasoning" else effort
+    effort = _effort(request, profile)
+    if profile.effort:
+        body[profile.effort] = (
+            {"effort": effort} if effort and profile.effort == "reasoning" else effort
+        )
     for key in profile.forwards:
         body[key] = _HINTS[key](request)
     return {key: value for key, value in body.items() if value is not None}
@@ -103,40 +106,43 @@ def _output(request: CreateResponse, profile: Profile) -> dict[str, Any]:
     return output
 
 
+def _effort(request: CreateResponse, profile: Profile) -> str | None:
+    """`reasoning.effort` in the words of the backend; None when it knows none."""
+    effort: str | None = (request.reasoning or {}).get("effort")
+    if effort is None or profile.effort is None:
+        return None
+    known = profile.efforts is None or effort in profile.efforts
+    return effort if known else _NEAREST_EFFORT[effort]
+
+
 def _tools(request: CreateResponse, profile: Profile) -> dict[str, Any]:
     """`tools`, `tool_choice` and `parallel_tool_calls`."""
-    choice = request.tool_choice or "auto"
-    tools = _chosen(request, profile)
-    if not tools:
+    choice = request.tool_choice
+    tools = request.tools or []
+    allowed = None
+    if isinstance(choice, dict):
+        allowed = choice["tools"] if choice["type"] == "allowed_tools" else [choice]
+    native = _native_choice(choice, profile)
+    if allowed and not isinstance(native, dict):
+        names = {(each["type"], each.get("name")) for each in allowed}
+        tools = [tool for tool in tools if (tool["type"], tool["name"]) in names]
+    if not tools or (choice == "none" and native is None):
         return {}
-    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in tools], "tool_choice": native}
     if profile.parallel_tool_calls:
         fields["parallel_tool_calls"] = request.parallel_tool_calls
-    if profile.tool_choice and request.tool_choice is not None:
-        fields["tool_choice"] = _choice(choice, profile)
     return fields
 
 
-def _chosen(request: CreateResponse, profile: Profile) -> list[dict[str, Any]]:
-    """The tools to send: fewer where the choice is made by leaving others out."""
-    tools, choice = request.tools or [], request.tool_choice
-    if isinstance(choice, str):
-        return [] if choice == "none" and not profile.tool_choice else tools
-    if not choice:
-        return tools
-    allowed = choice["tools"] if choice["type"] == "allowed_tools" else [choice]
-    if profile.allowed_tools if choice["type"] == "allowed_tools" else profile.tool_choice:
-        return tools
-    names = {(each["type"], each.get("name")) for each in allowed}
-    return [tool for tool in tools if (tool["type"], tool["name"]) in names]
-
-
-def _choice(choice: Any, profile: Profile) -> Any:
+def _native_choice(choice: Any, profile: Profile) -> Any:
+    """`tool_choice` as the backend knows it. What is no object there needs fewer tools."""
+    if choice is None or profile.tool_choice == "ignored":
+        return None
     if isinstance(choice, str):
         return choice
     if choice["type"] != "allowed_tools":
-        return _function_choice(choice)
-    if not profile.allowed_tools:
+        return "required" if profile.tool_choice == "words" else _function_choice(choice)
+    if profile.tool_choice != "all":
         return choice["mode"]
     allowed = {"mode": choice["mode"], "tools": [_function_choice(t) for t in choice["tools"]]}
     return {"type": "allowed_tools", "allowed_tools": allowed}
@@ -179,8 +185,9 @@ def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
         if key not in profile.forwards and read(request) not in (None, *_NO_LOSS.get(key, ()))
     ]
     reasoning = request.reasoning or {}
-    hints = _REASONING_HINTS if profile.effort else ("effort", *_REASONING_HINTS)
-    dropped += [f"reasoning.{key}" for key in hints if reasoning.get(key)]
+    if reasoning.get("effort") != _effort(request, profile):
+        dropped.append("reasoning.effort")
+    dropped += [f"reasoning.{key}" for key in _REASONING_HINTS if reasoning.get(key)]
     if (request.text or {}).get("verbosity") and not profile.verbosity:
         dropped.append("text.verbosity")
     for i, tool in enumerate(request.tools or ()):
@@ -189,6 +196,7 @@ def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
             dropped.append(f"tools[{i}].format")  # told to the model, but not enforced
     if request.tools and request.parallel_tool_calls is False and not profile.parallel_tool_calls:
         dropped.append("parallel_tool_calls")
-    if request.tool_choice not in (None, "none", "auto") and not profile.tool_choice:
+    choice = request.tool_choice
+    if profile.tool_choice == "ignored" and choice not in (None, "none", "auto"):
         dropped.append("tool_choice")
     return dropped

@@ -33,14 +33,17 @@ class Profile:
     verbosity: bool = False
     #: Request parameters (of `chat_request._HINTS`) that are passed on under their own name.
     forwards: frozenset[str] = frozenset()
-    #: `tool_choice` is obeyed; else only what the choice of sent tools can do.
-    tool_choice: bool = True
-    #: The native `allowed_tools` form of `tool_choice` is known.
-    allowed_tools: bool = False
+    #: The efforts that it takes, None for all; another one becomes its neighbour.
+    efforts: frozenset[str] | None = None
+    #: The forms of `tool_choice` that are obeyed: all, those with a name, the three words, none.
+    #: The rest is done by leaving tools out.
+    tool_choice: Literal["all", "names", "words", "ignored"] = "names"
     #: `parallel_tool_calls` is obeyed.
     parallel_tool_calls: bool = True
     #: ``response_format: {"type": "json_object"}`` is known; else a schema of any object is sent.
     json_object: bool = True
+    #: Images may be web addresses, not only data URLs.
+    image_urls: bool = True
     #: `file` parts are known; else text files become text and others are refused.
     files: bool = True
     #: Tool results may be a list of parts with images in it.
@@ -52,6 +55,8 @@ class Profile:
 
 GENERIC = Profile("generic")
 
+_THREE_EFFORTS = frozenset({"none", "low", "medium", "high"})
+
 _OPENAI = Profile(
     "openai",
     developer_role="developer",
@@ -62,7 +67,7 @@ _OPENAI = Profile(
     forwards=frozenset(
         {"user", "safety_identifier", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
     ),
-    allowed_tools=True,
+    tool_choice="all",
     think="never",
 )
 
@@ -71,17 +76,34 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         GENERIC,
         _OPENAI,
-        Profile("vllm", effort="reasoning_effort", files=False, reasoning_back="reasoning"),
         Profile(
-            "ollama",
+            "vllm",
             effort="reasoning_effort",
-            tool_choice=False,
-            parallel_tool_calls=False,
+            efforts=_THREE_EFFORTS,
             files=False,
             reasoning_back="reasoning",
         ),
-        Profile("llama.cpp", files=False, reasoning_back="reasoning_content"),
-        Profile("lmstudio", json_object=False, parallel_tool_calls=False, files=False),
+        Profile(
+            "ollama",
+            effort="reasoning_effort",
+            efforts=_THREE_EFFORTS,
+            tool_choice="ignored",
+            parallel_tool_calls=False,
+            image_urls=False,
+            files=False,
+            reasoning_back="reasoning",
+        ),
+        # It takes a named choice for "auto" without a word.
+        Profile("llama.cpp", tool_choice="words", files=False, reasoning_back="reasoning_content"),
+        # It answers 400 to a named choice and to json_object.
+        Profile(
+            "lmstudio",
+            tool_choice="words",
+            json_object=False,
+            parallel_tool_calls=False,
+            image_urls=False,
+            files=False,
+        ),
         Profile(
             "openrouter",
             effort="reasoning",
