@@ -6,6 +6,7 @@ import pytest
 
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.schemas import check_strict
+from antiphon.protocol.schemas_strict import resolve
 
 Json = dict[str, Any]
 
@@ -265,3 +266,11 @@ def test_accepted(schema: Json) -> None:
 
 def test_the_table_is_long_enough() -> None:
     assert len(REFUSED) >= 40
+
+
+def test_only_pointers_are_resolved() -> None:
+    root = {"a": [{"b": 1}]}
+    assert resolve(root, "#") is root
+    assert resolve(root, "#/a/0/b") == 1
+    for ref in ("#a", "http://x/#/a", "#/a/1", "#/a/b", "#/a/0/b/c", "#/c"):
+        assert resolve(root, ref) is None

@@ -10,6 +10,7 @@ Rules
 4. The walk is one pass; its depth is bounded by the caller (`schemas.MAX_DEPTH`).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn, TypeAlias
 
@@ -33,6 +34,7 @@ FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 )
 DEFINITIONS = ("$defs", "definitions")
+_INDEX = re.compile(r"[0-9]{1,9}")
 _NOT_PERMITTED = frozenset(
     {
         *("allOf", "oneOf", "not", "if", "then", "else", "default", "uniqueItems", "contains"),
@@ -83,14 +85,14 @@ def resolve(root: Schema, ref: str) -> Any:
     """The target of a local `$ref` (a JSON pointer, RFC 6901), or None."""
     if ref == "#":
         return root
-    if not ref.startswith("#/"):
+    if not ref.startswith("#/"):  # an anchor, or remote
         return None
     node: Any = root
     for word in ref[2:].split("/"):
         key = word.replace("~1", "/").replace("~0", "~")
         if isinstance(node, dict):
             node = node.get(key)
-        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+        elif isinstance(node, list) and _INDEX.fullmatch(key) and int(key) < len(node):
             node = node[int(key)]
         else:
             return None
@@ -268,11 +270,9 @@ def _is(value: Any, name: str) -> bool:
 
 
 def in_place(root: Schema, schema: Schema) -> Iterator[Schema]:
-    """The schemas that `schema` applies to the same instance: its target, its union's branches."""
+    """What a checked `schema` applies to the same instance: its target, its union's branches."""
     if "$ref" in schema:
-        target = resolve(root, schema["$ref"])
-        if isinstance(target, dict):
-            yield target
+        yield resolve(root, schema["$ref"])
     yield from schema.get("anyOf", ())
 
 
