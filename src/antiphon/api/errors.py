@@ -6,7 +6,7 @@ Rules
 2. Nothing of an exception reaches the client but the message of an `APIError` (R-129).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -120,9 +120,16 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
 async def _on_validation(_request: Request, exc: Exception) -> Response:
     param = None
     if isinstance(exc, RequestValidationError) and exc.errors():
-        param = ".".join(str(part) for part in exc.errors()[0]["loc"][1:]) or None
+        param = _path(exc.errors()[0]["loc"][1:]) or None
     message = f"Invalid value for '{param}'." if param else None
     return _response(InvalidRequestError(message, param=param, code="invalid_value"))
+
+
+def _path(location: Iterable[int | str]) -> str:
+    """``include[0]`` for the first value of ``?include[]=`` (R-02)."""
+    return "".join(
+        f"[{step}]" if isinstance(step, int) else step.removesuffix("[]") for step in location
+    )
 
 
 #: For ``FastAPI(exception_handlers=EXCEPTION_HANDLERS)``. The last one answers in our envelope

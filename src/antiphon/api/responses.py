@@ -23,6 +23,7 @@ from antiphon.engine.prompt import read_history
 from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine
 from antiphon.errors import InvalidRequestError, NotFoundError
+from antiphon.protocol.fields import MAX_NAME
 from antiphon.protocol.ids import ID_PATTERN
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.parameters import Includable
@@ -211,7 +212,8 @@ def _listed(item: Item) -> Item:
 
 
 def _check_id(response_id: str) -> None:
-    if not ID_PATTERN.match(response_id) or not response_id.startswith("resp_"):
+    well_formed = ID_PATTERN.match(response_id) and len(response_id) <= MAX_NAME
+    if not well_formed or not response_id.startswith("resp_"):
         raise InvalidRequestError(
             f"Invalid 'response_id': '{_shown(response_id)}'. Expected an ID that begins with "
             "'resp'.",
