@@ -3,7 +3,7 @@
 Rules
 1. A fixed number of connections; each sends its next request when its answer is whole.
 2. Every answer is checked: status 200, the marks that a whole answer has, the number of deltas.
-   The first bad one ends the run with `BadAnswerError`: a figure of a broken server is no figure.
+   The first bad one ends the run with `ServerError`: a figure of a broken server is no figure.
 3. Answers are searched, not parsed: the generator must cost less than what it measures.
 """
 
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+#: The API key of the measured server.
+KEY: Final = "bench-key"
 #: Seconds after which a run is stuck.
 _STUCK: Final = 120.0
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -23,8 +25,8 @@ _CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _STAMP: Final = re.compile(rb'"(?:delta|content)":"t(\d+) "')
 
 
-class BadAnswerError(Exception):
-    """An answer was not what it should be; the message shows where it began and ended."""
+class ServerError(Exception):
+    """A server did not do what it should; the message says what was asked and what came."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Sample:
     transits: list[float] = field(default_factory=list)
 
 
-def post(port: int, path: str, body: bytes, key: str = "bench-key") -> bytes:
+def post(port: int, path: str, body: bytes, key: str = KEY) -> bytes:
     """A rendered request with a JSON body."""
     return (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
@@ -113,7 +115,9 @@ class _Run:
     def fail(self, why: str) -> None:
         """End the run."""
         if not self.finished.done():
-            self.finished.set_exception(BadAnswerError(why))
+            asked = self.target.request.decode(errors="replace")
+            left = f"{self._unsent} unsent, {self._unanswered} unanswered"
+            self.finished.set_exception(ServerError(f"{why}\nAsked ({left}): {asked}"))
 
 
 class _Connection(asyncio.Protocol):
@@ -186,12 +190,13 @@ class _Connection(asyncio.Protocol):
 
 
 async def load(target: Target, requests: int, at_once: int) -> Sample:
-    """Send `requests` requests, `at_once` at a time. Raises `BadAnswerError`."""
+    """Send `requests` requests, `at_once` at a time. Raises `ServerError`."""
     run = _Run(target, requests)
     started = time.perf_counter()
     for _ in range(min(at_once, requests)):
         run.open()
-    async with asyncio.timeout(_STUCK):
-        await run.finished
+    stuck = asyncio.get_running_loop().call_later(_STUCK, run.fail, f"no end in {_STUCK} s")
+    await run.finished
+    stuck.cancel()
     run.sample.wall = time.perf_counter() - started
     return run.sample

@@ -19,7 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-KEY: Final = "bench-key"
+from benchmarks.load import KEY, ServerError
+
+if sys.platform != "linux":
+    sys.exit("scripts/bench needs Linux: it reads /proc and gives processes cores of their own")
+
 _ROOT: Final = Path(__file__).parents[1]
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _CORES: Final = sorted(os.sched_getaffinity(0))
@@ -35,10 +39,6 @@ kind = "chat_completions"
 base_url = "http://127.0.0.1:{port}/v1"
 models = ["*"]
 """
-
-
-class StartError(Exception):
-    """A server did not start; the message is the end of its log."""
 
 
 class Meter:
@@ -128,8 +128,11 @@ def antiphon(upstream_port: int) -> Iterator[Meter]:
                 command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
             )
         try:
-            _await_ready(server, port, log)
+            _await_ready(server, port)
             yield Meter(server.pid, port)
+        except ServerError as error:
+            tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+            raise ServerError(f"{error}\nThe server's log ends with:\n{tail}") from error
         finally:
             server.terminate()
             server.wait(_PATIENCE)
@@ -142,7 +145,7 @@ def _free_port() -> int:
         return port
 
 
-def _await_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await_ready(server: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + _PATIENCE
     while server.poll() is None and time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -152,4 +155,4 @@ def _await_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
                 return
         connection.close()
         time.sleep(0.05)
-    raise StartError(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+    raise ServerError("It is not ready.")
