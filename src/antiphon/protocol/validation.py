@@ -41,6 +41,7 @@ _KIND_NAMES: Final[Mapping[str, str]] = {
 }
 _MAX_ECHO: Final = 100
 _MAX_PATH: Final = 400
+_MAX_ERRORS: Final = 1_000
 
 
 # -- texts ---------------------------------------------------------------------------------------
@@ -107,6 +108,9 @@ def _join(words: Sequence[str], word: str) -> str:
 
 def refusal(error: ValidationError, body: object) -> InvalidRequestError:
     """The one error to answer with; `body` is what was validated."""
+    if error.error_count() > _MAX_ERRORS:
+        # Only unknown keys come in such numbers. To describe them all would take long (R-09).
+        return UnknownParameter("Unknown parameters: more than a thousand.")
     errors = error.errors(include_url=False)
     strangers = [one for one in errors if one["type"] == "extra_forbidden" and len(one["loc"]) == 1]
     first = (strangers or errors)[0]
