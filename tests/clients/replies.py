@@ -45,6 +45,17 @@ def calling(*calls: tuple[str, str, str]) -> Reply:
     return said(*parts, finish="tool_calls")
 
 
+#: The tool that the calls below are for.
+WEATHER: Final[dict[str, Any]] = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
 #: Two parallel calls whose fragments interleave.
 TWO_CALLS: Final = said(
     sse(chunk(tool_calls=[call(0, "call_a", "weather", '{"city"')])),

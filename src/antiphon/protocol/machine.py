@@ -85,7 +85,8 @@ class ResponseMachine:
         self._options = options
         self._frames: list[Frame] = []
         self._sequence = 0
-        self._usage = Usage()
+        #: Tokens of all turns so far.
+        self.usage = Usage()
         self._message: _OpenItem | None = None
         self._reasoning: _OpenItem | None = None
         #: Calls of this turn by the backend's index; None: suppressed.
@@ -125,7 +126,9 @@ class ResponseMachine:
 
     def beat(self) -> None:
         """A data-bearing sign of life: ``response.in_progress`` again (design §5)."""
-        self._emit_response("response.in_progress")
+        self._fold.settle()
+        said = output_text(self._fold.response["output"])
+        self._emit_response("response.in_progress", output_text=said)
 
     def feed(self, deltas: list[Delta]) -> None:
         """The model said something."""
@@ -151,7 +154,7 @@ class ResponseMachine:
             status,
             completed_at=self._mint.now() if status == "completed" else None,
             incomplete_details={"reason": reason} if reason else None,
-            usage=self._usage.body(),
+            usage=self.usage.body(),
         )
 
     def fail(self, error: APIError) -> None:
@@ -166,7 +169,7 @@ class ResponseMachine:
         self._emit_terminal(
             "failed",
             error=error.response_error(),
-            usage=self._usage.body() if self._usage.total() else None,
+            usage=self.usage.body() if self.usage.total() else None,
         )
 
     def cancel(self) -> None:
@@ -264,7 +267,7 @@ class ResponseMachine:
             )
 
     def _on_usage(self, delta: UsageReport) -> None:
-        self._usage += delta.usage
+        self.usage += delta.usage
 
     def _on_finish(self, delta: Finish) -> None:
         self.finish_reason = delta.reason
