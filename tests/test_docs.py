@@ -35,9 +35,8 @@ def _type(annotation: Any) -> str:
         return " \\| ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) is list:
         return "comma-separated"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
-        annotation.__name__, annotation.__name__.lower()
-    )
+    names = {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}
+    return names.get(annotation.__name__, "path")
 
 
 def settings_page() -> str:

@@ -17,6 +17,7 @@ import orjson
 import structlog
 
 from antiphon.backends.base import Backend, Prompt
+from antiphon.engine import metrics
 from antiphon.engine.log import EventLog
 from antiphon.errors import APIError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.items.base import Item
@@ -131,18 +132,23 @@ class Run:
             await self._save()
         except APIError as error:
             if self.error is None:
+                error.should_retry = False  # the tokens were spent (R-52)
                 self.machine.retract()
                 self._fail(error)
                 frames[-1:] = self.machine.take()
                 self.body = self.machine.body()
         self.log.append(frames)
+        self._close()
+
+    def _close(self) -> None:
         self.log.close()
+        metrics.count(self.machine.status, self.machine.usage, self.error)
 
     async def _cancelled(self) -> None:
         """The client left: the row says so (R-53)."""
         self.machine.cancel()
         self.body = self.machine.body()
-        self.log.close()
+        self._close()
         try:
             await self._save()
         except APIError as error:

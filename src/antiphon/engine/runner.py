@@ -12,6 +12,7 @@ from typing import Final
 
 from antiphon.backends.base import Prompt, Router
 from antiphon.engine.log import EventLog
+from antiphon.engine.metrics import IN_FLIGHT
 from antiphon.engine.mint import SystemMint
 from antiphon.engine.prompt import build_context
 from antiphon.engine.run import Run
@@ -43,11 +44,7 @@ class Engine:
         self.router = router
         self._options = options
         self._tasks: dict[asyncio.Task[None], Run] = {}
-
-    @property
-    def in_flight(self) -> int:
-        """Runs that have not ended."""
-        return len(self._tasks)
+        IN_FLIGHT.set_function(lambda: len(self._tasks))
 
     async def start(self, request: CreateResponse, project: str) -> tuple[Run, asyncio.Task[None]]:
         """Check the request and set it going. An `APIError` means: nothing was stored or sent."""

@@ -1,0 +1,240 @@
+"""Runs on a scripted backend: commit before you tell, failures are events, cancel stops all."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pytest
+
+from antiphon.backends.base import Backend, Model
+from antiphon.engine.run import Run
+from antiphon.engine.runner import Engine, EngineOptions
+from antiphon.errors import APIError, ModelNotFound, Overloaded, RateLimitError, UpstreamError
+from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta
+from antiphon.protocol.request import CreateResponse
+from antiphon.store.base import ResponseRow
+from antiphon.store.memory import MemoryStore
+from antiphon.testing import ScriptedBackend, Step, assert_valid_log, decode
+
+HELLO: Sequence[Step] = [[], [TextDelta("Hel")], [TextDelta("lo"), Finish()]]
+
+
+class OneBackend:
+    """Routes everything to one backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def route(self, model: str) -> tuple[Backend, str]:
+        if model == "nothing":
+            raise ModelNotFound(model)
+        return self.backend, model
+
+    async def models(self) -> list[Model]:
+        return []
+
+
+class BrokenStore(MemoryStore):
+    """Refuses writes: a full disk (R-71)."""
+
+    broken = True
+
+    async def save(self, row: ResponseRow) -> None:
+        if self.broken:
+            raise Overloaded(retry_after=1)
+        await super().save(row)
+
+
+class Bench:
+    """An engine on a scripted backend and a memory store."""
+
+    def __init__(self, *turns: Sequence[Step], store: MemoryStore | None = None) -> None:
+        self.backend = ScriptedBackend(*turns)
+        self.store = store or MemoryStore()
+        self.engine = Engine(self.store, OneBackend(self.backend), EngineOptions())
+
+    async def start(self, **fields: Any) -> tuple[Run, "asyncio.Task[None]"]:
+        return await self.engine.start(CreateResponse(model="m", **{"input": "hi", **fields}), "p")
+
+    async def events(self, **fields: Any) -> tuple[Run, list[dict[str, Any]]]:
+        run, task = await self.start(stream=True, **fields)
+        frames = [frame async for batch in run.log.read() for frame in batch]
+        await task
+        return run, decode(frames)
+
+
+async def test_the_stream_the_body_and_the_row_are_one_thing() -> None:
+    bench = Bench(HELLO)
+    run, events = await bench.events()
+    final = assert_valid_log(events)
+    row = await bench.store.get("p", run.id)
+    assert row is not None
+    assert orjson.loads(row.body) == orjson.loads(run.body) == final
+    assert (row.status, final["output_text"]) == ("completed", "Hello")
+
+
+async def test_the_row_is_committed_before_the_terminal_event_is_shown() -> None:
+    """R-67: a client that reacts at once finds GET working."""
+    bench = Bench(HELLO)
+    run, task = await bench.start(stream=True)
+    async for frames in run.log.read():
+        row = await bench.store.get("p", run.id)
+        assert row is not None, "a row before the first event"
+        shown = frames[-1][0] == "response.completed"
+        assert row.status == ("completed" if shown else "in_progress") or not shown
+    await task
+
+
+async def test_store_false_is_stored_nowhere() -> None:
+    bench = Bench(HELLO)
+    run, _ = await bench.events(store=False)
+    assert await bench.store.get("p", run.id) is None
+
+
+@pytest.mark.parametrize("error", [RateLimitError(retry_after=2), UpstreamError()])
+async def test_a_refusal_before_the_first_token_is_an_http_error(error: APIError) -> None:
+    bench = Bench([error])
+    run, task = await bench.start(stream=True)
+    await run.accepted.wait()
+    await task
+    assert (run.error, run.spoken) == (error, False)
+
+
+async def test_a_failure_after_the_first_token_is_an_event_and_the_text_is_kept() -> None:
+    """R-45, R-49."""
+    bench = Bench([[TextDelta("half")], UpstreamError(should_retry=False)])
+    run, events = await bench.events()
+    assert run.spoken
+    assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
+    row = await bench.store.get("p", run.id)
+    assert row is not None
+    assert row.status == "failed"
+    assert orjson.loads(row.body)["output_text"] == "half"
+
+
+async def test_a_turn_without_an_end_is_a_failure() -> None:
+    """R-45: never completed without a finish reason."""
+    run, events = await Bench([[TextDelta("x")]]).events()
+    assert assert_valid_log(events)["status"] == "failed"
+    assert isinstance(run.error, UpstreamError)
+
+
+async def test_a_bug_is_a_failure_and_says_nothing_of_itself() -> None:
+    """R-131."""
+    bench = Bench([[TextDelta("x")], ["not a delta"]])  # type: ignore[list-item]
+    run, events = await bench.events()
+    final = assert_valid_log(events)
+    assert final["error"] == {"code": "server_error", "message": APIError().message}
+    assert run.error is not None
+    assert "delta" not in final["error"]["message"]
+
+
+async def test_a_store_that_refuses_turns_the_answer_into_a_failure() -> None:
+    """R-71: what cannot be stored is not told as stored."""
+    store = BrokenStore()
+    bench = Bench(HELLO, store=store)
+    run, task = await bench.start()
+    await task
+    assert isinstance(run.error, Overloaded)
+    assert run.error.should_retry is False
+    assert orjson.loads(run.body)["status"] == "failed"
+
+
+async def test_a_stream_that_cannot_be_stored_never_reaches_the_upstream() -> None:
+    bench = Bench(HELLO, store=BrokenStore())
+    run, task = await bench.start(stream=True)
+    await run.accepted.wait()
+    await task
+    assert isinstance(run.error, Overloaded)
+    assert bench.backend.prompts == []
+
+
+async def test_cancel_closes_the_upstream_and_the_row_says_cancelled() -> None:
+    """R-53."""
+    bench = Bench([[TextDelta("half")], 60.0])
+    run, task = await bench.start(stream=True)
+    await anext(run.log.read())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+    assert bench.backend.closed == 1
+    row = await bench.store.get("p", run.id)
+    assert row is not None
+    assert row.status == "cancelled"
+    assert orjson.loads(row.body)["output_text"] == "half"
+
+
+async def test_delete_stops_a_running_response_and_its_late_words_are_dropped() -> None:
+    """R-59."""
+    bench = Bench([[TextDelta("half")], 60.0])
+    run, task = await bench.start(stream=True)
+    await asyncio.sleep(0.01)
+    assert await bench.engine.delete("p", run.id)
+    await asyncio.wait({task})
+    assert bench.backend.closed == 1
+    assert await bench.store.get("p", run.id) is None
+    assert not await bench.engine.delete("p", run.id)
+
+
+async def test_a_run_has_an_end() -> None:
+    """R-44: one deadline for the whole run."""
+    bench = Bench([[TextDelta("x")], 60.0])
+    bench.engine = Engine(bench.store, OneBackend(bench.backend), EngineOptions(run_timeout=0.05))
+    run, events = await bench.events()
+    assert assert_valid_log(events)["status"] == "failed"
+    assert run.error is not None
+    assert run.error.status == 504
+
+
+async def test_a_strict_answer_is_validated_and_a_call_is_not() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
+    tool = {"type": "function", "name": "f"}
+    turns: list[Sequence[Step]] = [
+        [[TextDelta('{"a": 1}'), Finish()]],
+        [[TextDelta('{"a": "x"}'), Finish()]],
+        [[TextDelta('{"a":'), Finish("length")]],
+        [[ToolCallDelta(0, "{}", "f"), Finish()]],
+    ]
+    bench = Bench(*turns)
+    statuses = []
+    for _ in turns:
+        _, events = await bench.events(text={"format": form}, tools=[tool])
+        statuses.append(assert_valid_log(events)["status"])
+    assert statuses == ["completed", "failed", "incomplete", "completed"]
+
+
+async def test_close_ends_what_still_runs() -> None:
+    bench = Bench([[TextDelta("x")], 60.0])
+    _, task = await bench.start(stream=True)
+    await asyncio.sleep(0.01)
+    await bench.engine.close()
+    assert task.cancelled()
+    assert bench.backend.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ({"background": True}, 400, "background"),
+        ({"conversation": "conv_1"}, 404, "conversation"),
+        ({"prompt": {"id": "pmpt_1"}}, 404, "prompt"),
+        ({"tools": [{"type": "web_search"}]}, 400, "tools"),
+        ({"model": "nothing"}, 400, "model"),
+    ],
+)
+async def test_what_is_not_supported_is_refused_before_anything_runs(
+    fields: dict[str, Any], status: int, param: str
+) -> None:
+    bench = Bench(HELLO)
+    request = CreateResponse(**{"model": "m", "input": "hi", **fields})
+    with pytest.raises(APIError) as caught:
+        await bench.engine.start(request, "p")
+    assert (caught.value.status, caught.value.param) == (status, param)
+    assert bench.backend.prompts == []
