@@ -94,9 +94,15 @@ EXPECTED: list[tuple[Any, Any]] = [
     ),
     (
         closed({"root": {"$ref": "#/$defs/node"}}, **{"$defs": {"node": NODE}}),
-        {"root": {"value": "text", "next": None, "children": []}},
+        {
+            "root": {
+                "value": "text",
+                "next": {"value": "text", "next": None, "children": []},
+                "children": [{"value": "text", "next": None, "children": []}],
+            }
+        },
     ),
-    (closed({"self": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}), {"self": None}),
+    (closed({"self": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}), {"self": {"self": None}}),
     ({"$ref": "#/$defs/x", "description": "d", "$defs": {"x": {"const": 4}}}, 4),
     ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"const": 4}}}, 4),
     (True, "text"),
@@ -126,6 +132,16 @@ IMPOSSIBLE = {
     "false": closed({"a": False}),
     "no number between": {"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2},
     "a billion laughs": {"$ref": "#/$defs/d0", "$defs": {**_LAUGHS, "d9": {"type": "null"}}},
+    "a billion tuples": {
+        "$ref": "#/$defs/d0",
+        "$defs": {
+            **{f"d{i}": {"prefixItems": [{"$ref": f"#/$defs/d{i + 1}"}] * 10} for i in range(9)},
+            "d9": {"type": "null"},
+        },
+    },
+    "many long strings": {"items": {"type": "string", "minLength": 9999}, "minItems": 9999},
+    "many long values": {"items": {"const": "x" * 9999}, "minItems": 9999},
+    "many distinct": {"items": {"type": "integer"}, "minItems": 9999, "uniqueItems": True},
     "too many items": {"type": "array", "items": {"type": "null"}, "minItems": 10**9},
     "too long": {"type": "string", "minLength": 10**12},
     "huge pattern": {"type": "string", "pattern": "((a{999}){999}){9}"},

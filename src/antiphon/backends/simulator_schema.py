@@ -2,9 +2,9 @@
 
 Rules
 1. First branch of a union, first value of an enum, first type that is not null.
-2. Recursion ends where it may: the depth limit grows from 1 until an instance exists, so an
-   optional recursive member is empty at the first place that allows it. What exists at a limit is
-   remembered per (schema, limit): the work is polynomial though the tries are many.
+2. Recursion ends: the depth limit grows from 1 until an instance exists, and then once more, so
+   that lists have an item and a tree has a leaf. What exists at a limit is remembered per (schema,
+   limit): the work is polynomial though the tries are many.
 3. `not`, `if`, `dependent…`, `propertyNames` and `contains` are not looked at; the strict subset of
    OpenAI (spec §8) has none of them.
 """
@@ -19,8 +19,11 @@ from antiphon.protocol.schemas_strict import resolve, types_of
 Schema: TypeAlias = Any
 
 _MAX_DEPTH: Final = 24
-#: JSON values in one instance.
+#: JSON values in one instance; so many characters count as one more.
 _MAX_SIZE: Final = 20_000
+_CHARACTERS: Final = 8
+#: Items that must differ from each other.
+_MAX_DISTINCT: Final = 500
 #: Keywords and properties that may be joined in all: a reference beside other keywords can unroll
 #: for ever. And calls of `build` within each other, five Python frames each.
 _MAX_MERGES: Final = 50_000
@@ -41,9 +44,13 @@ def instance(schema: Schema) -> Any:
     builder = _Builder(schema)
     for depth in range(1, _MAX_DEPTH):
         try:
-            return builder.build(schema, depth)[0]
+            smallest, _ = builder.build(schema, depth)
         except NoInstanceError:
             continue
+        try:
+            return builder.build(schema, depth + 1)[0]
+        except NoInstanceError:
+            return smallest
     raise NoInstanceError
 
 
@@ -51,7 +58,7 @@ _Built: TypeAlias = tuple[Any, int]
 
 
 class _Builder:
-    """`build` gives a value and the number of JSON values in it."""
+    """`build` gives a value and its size (`_MAX_SIZE`)."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
@@ -132,9 +139,10 @@ class _Builder:
         if any(schema.get(word) for word in ("$ref", "allOf", "anyOf", "oneOf")):
             return self.build(schema, depth)
         if "const" in schema:
-            return schema["const"], 1
+            return schema["const"], _weight(schema["const"])
         if schema.get("enum"):
-            return _listed(schema), 1
+            value = _listed(schema)
+            return value, _weight(value)
         for name in _types(schema):
             try:
                 return self._typed(name, schema, depth)
@@ -150,7 +158,8 @@ class _Builder:
         scalar = SCALARS.get(name)
         if scalar is None:
             raise NoInstanceError
-        return scalar(schema), 1
+        value = scalar(schema)
+        return value, _weight(value)
 
     def _object(self, schema: dict[str, Any], depth: int) -> _Built:
         if depth <= 0:
@@ -167,7 +176,7 @@ class _Builder:
                 if name in required:
                     raise
                 continue
-            size += cost
+            size += cost + len(name) // _CHARACTERS
         least = min(int(schema.get("minProperties", 0)), _MAX_SIZE)
         for number in range(least - len(value)):
             value[f"key{number}"], cost = self.build(extra, depth - 1)
@@ -175,19 +184,18 @@ class _Builder:
         return value, size
 
     def _array(self, schema: dict[str, Any], depth: int) -> _Built:
+        # No deeper than the array itself: an array of itself is stopped by `build`.
         least = int(schema.get("minItems", 0))
         items = schema.get("items", True)
-        value: list[Any] = []
-        size = 1
-        if depth <= 0 and least:
-            raise NoInstanceError
-        value += [self.build(member, depth - 1)[0] for member in schema.get("prefixItems", ())]
-        wanted = min(max(least, 1), schema.get("maxItems", math.inf)) if depth > 0 else 0
-        if wanted > _MAX_SIZE:
+        built = [self.build(member, depth) for member in schema.get("prefixItems", ())]
+        value = [member for member, _ in built]
+        size = 1 + sum(cost for _, cost in built)
+        wanted = min(max(least, 1), schema.get("maxItems", math.inf))
+        if wanted > (_MAX_DISTINCT if schema.get("uniqueItems") else _MAX_SIZE):
             raise NoInstanceError
         try:
-            while len(value) < wanted:
-                member, cost = self.build(items, depth - 1)
+            while len(value) < wanted and size <= _MAX_SIZE:
+                member, cost = self.build(items, depth)
                 if schema.get("uniqueItems"):
                     member = _distinct(member, items, value)
                 value.append(member)
@@ -196,6 +204,10 @@ class _Builder:
             if len(value) < least:
                 raise
         return value, size
+
+
+def _weight(value: Any) -> int:
+    return 1 + len(value if isinstance(value, str) else repr(value)) // _CHARACTERS
 
 
 def _width(schema: Schema) -> int:
