@@ -20,17 +20,24 @@ from antiphon.errors import InvalidRequestError
 Fields = dict[bytes, bytes]
 
 #: Two of these, and two readers may disagree which one counts.
-SINGULAR: Final = frozenset((b"content-length", b"content-type", b"host", b"transfer-encoding"))
+SINGULAR: Final = frozenset(
+    (b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding")
+)
 
 #: reg-name without percent-encoding, IPv4, or a bracketed IPv6 address; then a port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 
 
-def check_head(version: str, method: bytes, singular: Fields) -> None:
-    """Raise InvalidRequestError for a head that must not be served.
-
-    `singular` holds the values of the `SINGULAR` fields.
+def check_head(version: str, method: bytes, headers: list[tuple[bytes, bytes]]) -> Fields:
+    """Raise InvalidRequestError for a head that must not be served, else return its `SINGULAR`
+    fields. The names in `headers` are in lower case.
     """
+    singular: Fields = {}
+    for name, value in headers:
+        if name in SINGULAR:
+            if name in singular:
+                raise InvalidRequestError(f"Duplicate '{name.decode().title()}' header.")
+            singular[name] = value
     if version not in ("1.1", "1.0"):
         raise InvalidRequestError("Unsupported HTTP version. Use HTTP/1.1.")
     if method == b"CONNECT":
@@ -44,6 +51,7 @@ def check_head(version: str, method: bytes, singular: Fields) -> None:
     coding = singular.get(b"transfer-encoding")
     if coding is not None and (version == "1.0" or coding.strip().lower() != b"chunked"):
         raise InvalidRequestError("Invalid 'Transfer-Encoding' header: only 'chunked' is accepted.")
+    return singular
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:

@@ -17,7 +17,6 @@ Rules
 
 import asyncio
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,21 +27,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from antiphon.api.closing import Cycle, LingeringTransport, WriteWatch, refusal
-from antiphon.api.head import SINGULAR, check_head, split_target
+from antiphon.api.head import check_head, split_target
 from antiphon.api.limits import WireLimits
 from antiphon.errors import APIError, InvalidRequestError, RequestTimeout
 
 #: Chunked coding costs at most 6 bytes for a byte of body, unless someone plays with extensions.
 _CHUNK_COST = 8
+#: Where in a request the parser is. Plain numbers: an enum's members are slow to get at, and each
+#: header field asks.
+_IDLE, _HEAD, _BODY = range(3)
+
 _NOT_HTTP = "We could not parse your HTTP request."
-
-
-class _Phase(Enum):
-    """Where in a request the parser is."""
-
-    IDLE = "between requests"
-    HEAD = "in the request line or the header fields"
-    BODY = "after the head, before the end of the body"
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -61,10 +56,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # uvicorn's declaration says int; it goes to `call_later`.
         self.timeout_keep_alive: float = self.limits.keep_alive_timeout  # type: ignore[assignment]
-        self._phase = _Phase.IDLE
-        self._running: Cycle | None = None
+        self._phase = _IDLE
+        self._running: RequestResponseCycle | None = None
         self._clock: asyncio.TimerHandle | None = None
         #: Bytes of the phase at hand: as fed to the parser, and as told by it.
+        self._packet = 0
         self._fed = 0
         self._told = 0
         self._body_start = 0.0
@@ -102,6 +98,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         before = self._phase
+        self._packet = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -114,7 +111,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(InvalidRequestError(_NOT_HTTP))
         else:
-            self._measure(before, len(data))
+            self._measure(before, self._packet)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -128,9 +125,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._replaying:
             return
         super().on_message_begin()
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._fed = self._told = 0
-        self._singular = {}
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
@@ -141,30 +137,22 @@ class GuardedProtocol(HttpToolsProtocol):
             raise InvalidRequestError("The request target is too long.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field; trailer fields are dropped, they must not pass for header fields."""
-        if self._phase is not _Phase.HEAD:
-            return
-        name = name.lower()
-        if name in SINGULAR:
-            if name in self._singular:
-                raise InvalidRequestError(f"Duplicate '{name.decode().title()}' header.")
-            self._singular[name] = value
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        self._told += len(name) + len(value)
-        if len(self.headers) > self.limits.max_headers or self._told > self.limits.max_header_bytes:
-            raise InvalidRequestError("The request header is too large.")
+        """A header field, or a trailer field: those are dropped, or they would pass for header
+        fields."""
+        if self._phase == _HEAD:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The end of the head: run the app, or queue the request behind the one that runs."""
         if self._replaying:
             return
         self._stop_clock()
-        self._phase = _Phase.BODY
+        self._check_size()
+        self._phase = _BODY
         self._fed = self._told = 0
         version, method = self.parser.get_http_version(), self.parser.get_method()
-        check_head(version, method, self._singular)
+        self._singular = check_head(version, method, self.headers)
+        self.expect_100_continue = self._singular.get(b"expect", b"").lower() == b"100-continue"
         raw_path, query = split_target(self.url)
         path = raw_path.decode("ascii")
         self.scope["method"] = method.decode("ascii")
@@ -187,9 +175,18 @@ class GuardedProtocol(HttpToolsProtocol):
         """The end of the request."""
         if self._plain_upgrade and not self._replaying:
             return
-        self._phase = _Phase.IDLE
+        self._phase = _IDLE
         self._stop_clock()
         super().on_message_complete()
+
+    def _check_size(self) -> None:
+        limits = self.limits
+        size = self._fed + self._packet
+        if size > limits.max_header_bytes:
+            # The packets may hold more than this head.
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > limits.max_header_bytes or len(self.headers) > limits.max_headers:
+            raise InvalidRequestError("The request header is too large.")
 
     def _new_cycle(self, version: str) -> Cycle:
         cycle = Cycle(
@@ -221,8 +218,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.pipeline.appendleft((cycle, self.app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if isinstance(cycle, Cycle):
-            self._running = cycle
+        self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def _after_upgrade(self, rest: bytes) -> None:
@@ -241,7 +237,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if name in self._singular
         ]
         self._replaying = True
-        self._phase = _Phase.BODY
+        self._phase = _BODY
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
         self._replaying = self._plain_upgrade = False
         if rest:
@@ -260,17 +256,17 @@ class GuardedProtocol(HttpToolsProtocol):
             self._clock.cancel()
             self._clock = None
 
-    def _measure(self, before: _Phase, size: int) -> None:
+    def _measure(self, before: int, size: int) -> None:
         """After a packet of `size` bytes that was well-formed: is the phase still in bounds?"""
         phase = self._phase
-        if phase is before:
+        if phase == before:
             self._fed += size
-        if phase is _Phase.BODY:
+        if phase == _BODY:
             self._measure_body()
-        elif phase is _Phase.HEAD or self._at_rest():
+        elif phase == _HEAD or self._at_rest():
             # Line ends between requests would otherwise keep a connection for ever.
             self._start_clock(self.limits.header_timeout, self._head_is_late)
-            if phase is before and self._fed > self.limits.max_header_bytes:
+            if phase == before and self._fed > self.limits.max_header_bytes:
                 self._refuse(InvalidRequestError("The request header is too large."))
 
     def _measure_body(self) -> None:
@@ -291,7 +287,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._clock = None
-        if self._phase is _Phase.HEAD:
+        if self._phase == _HEAD:
             self._refuse(RequestTimeout("The request header did not arrive in time."))
         else:
             self.transport.close()
