@@ -135,6 +135,15 @@ async def test_after_the_finish_reason_a_cut_does_no_harm(
     assert (await ask(backend))[-1] == [Finish("length")]
 
 
+async def test_after_the_finish_reason_silence_does_no_harm(
+    config: ChatCompletionsConfig, upstream: ChatUpstream
+) -> None:
+    upstream.script(Reply(body=[HELLO, sse(chunk(finish="stop")), "stall"]))
+    async with using(replace(config, idle_timeout=0.2)) as backend:
+        assert (await ask(backend))[-1] == [Finish()]
+    assert upstream.requests[0].left.wait(2)
+
+
 @pytest.mark.parametrize("body", [["stall"], [HELLO, "stall"]], ids=["silent", "after a token"])
 async def test_an_idle_stream_is_given_up(
     config: ChatCompletionsConfig, upstream: ChatUpstream, body: list[Step]

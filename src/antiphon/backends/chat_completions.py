@@ -26,6 +26,7 @@ from antiphon.backends.base import Deltas, Model, Prompt
 from antiphon.backends.chat_faults import UpstreamFaultError, error_for_status, printable
 from antiphon.backends.chat_request import chat_body, check_request, custom_tool_names
 from antiphon.backends.chat_stream import ChatStream
+from antiphon.backends.idle import IdleTimer
 from antiphon.backends.profiles import (
     GENERIC,
     PROFILES,
@@ -82,7 +83,12 @@ class ChatCompletions:
     def __init__(self, config: ChatCompletionsConfig) -> None:
         self.name = config.name
         self._config = config
-        self._base_url = config.base_url.rstrip("/")
+        base_url = config.base_url.rstrip("/")
+        self._chat_url = f"{base_url}/chat/completions"
+        self._models_url = f"{base_url}/models"
+        self._timeout = aiohttp.ClientTimeout(
+            total=config.total_timeout, sock_connect=config.connect_timeout
+        )
         profile = PROFILES[config.profile] if config.profile else profile_for(config.base_url)
         self._profile = replace(profile, think=config.think) if config.think else profile
         self._breaker = CircuitBreaker(config.breaker)
@@ -100,13 +106,14 @@ class ChatCompletions:
         try:
             if response.content_type == "text/event-stream":
                 yield []
-            limit = self._config.first_byte_timeout
-            while not stream.done:
-                data = await self._read(response, stream, limit)
-                deltas = stream.feed(data) if data else stream.close()
-                if deltas:
-                    yield deltas
-                limit = _GRACE if stream.finished else self._config.idle_timeout
+            with IdleTimer(self._config.first_byte_timeout, response.close) as timer:
+                while not stream.done:
+                    data = await self._read(response, stream, timer)
+                    deltas = stream.feed(data) if data else stream.close()
+                    if deltas:
+                        yield deltas
+                    idle = self._config.idle_timeout
+                    timer.allow(min(_GRACE, idle) if stream.finished else idle)
             self._breaker.succeeded()
             await _drain(response)
         except UpstreamFaultError as fault:
@@ -123,7 +130,7 @@ class ChatCompletions:
         )
         try:
             async with self._client().get(
-                f"{self._base_url}/models", allow_redirects=False, timeout=timeout
+                self._models_url, allow_redirects=False, timeout=timeout
             ) as response:
                 response.raise_for_status()
                 listed = orjson.loads(await response.read())
@@ -180,13 +187,9 @@ class ChatCompletions:
 
     async def _post(self, body: bytes, model: str) -> aiohttp.ClientResponse:
         """One attempt. Raises `_RefusedError` unless the status is 200."""
-        timeout = aiohttp.ClientTimeout(
-            total=self._config.total_timeout, sock_connect=self._config.connect_timeout
-        )
-        url = f"{self._base_url}/chat/completions"
         try:
             response = await self._client().post(
-                url, data=body, allow_redirects=False, timeout=timeout
+                self._chat_url, data=body, allow_redirects=False, timeout=self._timeout
             )
         except (aiohttp.ClientError, OSError) as exc:
             self._tell("upstream_unreachable", _named(exc))
@@ -209,19 +212,21 @@ class ChatCompletions:
         raise _RefusedError(error, broken=response.status >= 500)
 
     async def _read(
-        self, response: aiohttp.ClientResponse, stream: ChatStream, limit: float
+        self, response: aiohttp.ClientResponse, stream: ChatStream, timer: IdleTimer
     ) -> bytes:
         """The next bytes, empty at the end. Raises `UpstreamFaultError`."""
+        timer.begin()
         try:
-            async with asyncio.timeout(limit):
-                return await response.content.readany()
+            return await response.content.readany()
         except (aiohttp.ClientError, OSError) as exc:
             if stream.finished:
                 return b""  # all that counts was said
             self._breaker.failed()
-            late = isinstance(exc, TimeoutError)
+            late = timer.expired or isinstance(exc, TimeoutError)
             error = UpstreamTimeout if late else UpstreamError
             raise UpstreamFaultError(error(should_retry=False), f"cut off: {_named(exc)}") from None
+        finally:
+            timer.end()
 
     def _client(self) -> aiohttp.ClientSession:
         """The session; made here because it belongs to the running loop."""
