@@ -2,13 +2,14 @@
 
 Rules
 1. An exact name beats a wildcard; among wildcards the first backend in the configuration wins.
-2. `models` shows exact names, and what backends with wildcards list themselves, cached for a
-   short time; a backend that does not answer hides only its own models.
+2. `models` shows the exact names, and of what backends list themselves what their wildcards
+   match; lists are cached for a short time. A backend that does not answer hides only its own.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -51,16 +52,17 @@ class TableRouter:
 
     async def models(self) -> list[Model]:
         """All models that clients may name, each once."""
-        found: dict[str, Model] = {
-            name: Model(name, backend.name) for name, (backend, _) in self._exact.items()
-        }
-        wild = list({backend.name: backend for _, backend in self._wildcards}.values())
-        for backend, models in zip(
-            wild, await asyncio.gather(*(self._list(b) for b in wild)), strict=True
-        ):
-            patterns = [pattern for pattern, owner in self._wildcards if owner is backend]
-            for model in models:
-                if any(fnmatchcase(model.id, pattern) for pattern in patterns):
+        lists = await asyncio.gather(*(self._list(backend) for backend in self.backends))
+        found: dict[str, Model] = {}
+        for (backend, names), listed in zip(self._table, lists, strict=True):
+            known = {model.id: model for model in listed}
+            for name, upstream in names.items():
+                if "*" in name:
+                    matching = [model for model in listed if fnmatchcase(model.id, name)]
+                else:
+                    model = known.get(upstream) or Model(name, backend.name)
+                    matching = [replace(model, id=name)]
+                for model in matching:
                     found.setdefault(model.id, model)
         return list(found.values())
 
