@@ -40,6 +40,7 @@ from antiphon.api.streams import Heartbeat
 from antiphon.backends.base import Backend
 from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
 from antiphon.backends.discovery import discover
+from antiphon.backends.profiles import PROFILES
 from antiphon.backends.routing import TableRouter
 from antiphon.backends.simulator import Simulator
 from antiphon.config import BackendConfig, Config, ConfigError, load_config
@@ -223,6 +224,9 @@ def _chat_completions(entry: BackendConfig) -> Backend:
     key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
     if entry.api_key_env and not key:
         raise ConfigError(f"backend '{entry.name}': {entry.api_key_env} is not set")
+    if entry.profile is not None and entry.profile not in PROFILES:
+        known = ", ".join(PROFILES)
+        raise ConfigError(f"backend '{entry.name}': no profile '{entry.profile}'; there are {known}")
     return ChatCompletions(
         ChatCompletionsConfig(
             name=entry.name,

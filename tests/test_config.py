@@ -1,0 +1,84 @@
+"""antiphon.toml and the settings: what can be used, and what is refused with its place (R-132)."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from antiphon.app import Antiphon
+from antiphon.config import ConfigError, load_config
+from antiphon.settings import Settings
+
+BACKEND = (
+    '[[backends]]\nname = "a"\nkind = "chat_completions"\nbase_url = "http://127.0.0.1:1/v1"\n'
+)
+
+
+def load(tmp_path: Path, text: str) -> object:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_models_may_be_names_wildcards_and_aliases(tmp_path: Path) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(BACKEND + 'models = ["x", "y-*", {z = "up"}]\n', encoding="utf-8")
+    config = load_config(path)
+    assert config is not None
+    assert config.backends[0].models == {"x": "x", "y-*": "y-*", "z": "up"}
+    assert load_config(tmp_path / "none.toml") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("not toml", "antiphon.toml"),
+        ("unknown = 1", "unknown"),
+        (BACKEND + "surprise = true", "backends.0.surprise"),
+        (BACKEND + BACKEND, "same name"),
+        ('[[backends]]\nname = "a"\nkind = "chat_completions"', "base_url"),
+        ('[[backends]]\nname = "a"\nkind = "telepathy"', "backends.0.kind"),
+        (BACKEND + 'connect_timeout = "5"', "backends.0.connect_timeout"),
+        (BACKEND + "max_retries = 99", "backends.0.max_retries"),
+        (BACKEND + "models = [1]", "backends.0.models"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert says in str(caught.value)
+
+
+def test_a_key_variable_that_is_not_set_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    path = tmp_path / "antiphon.toml"
+    path.write_text(BACKEND + 'api_key_env = "NOT_THERE"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="NOT_THERE"):
+        Antiphon(Settings(config=path, database_url="memory://"))
+
+
+def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(BACKEND + 'profile = "abacus"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="abacus"):
+        Antiphon(Settings(config=path, database_url="memory://"))
+
+
+def test_an_unknown_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_PROT", "8000")
+    with pytest.raises(ValidationError, match="ANTIPHON_PROT"):
+        Settings()
+
+
+def test_without_a_file_openai_is_there_when_its_key_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(config=tmp_path / "none.toml", database_url="memory://", discover=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert [b.name for b in Antiphon(settings).router.backends] == ["simulator"]
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    router = Antiphon(settings).router
+    assert router.route("gpt-9")[0].name == "openai"
+    assert router.route("simulator")[0].name == "simulator"
