@@ -8,7 +8,14 @@ import pytest
 
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_request import chat_body, check_request, custom_tool_names
-from antiphon.backends.profiles import GENERIC, PROFILES, Profile, profile_for, profile_of_owner
+from antiphon.backends.profiles import (
+    GENERIC,
+    PROFILES,
+    Profile,
+    profile_for,
+    profile_named,
+    profile_of_owner,
+)
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.request import CreateResponse, parse_request
 
@@ -350,6 +357,13 @@ def test_hosted_tools_are_refused_by_name() -> None:
 )
 def test_the_address_tells_the_profile(url: str, name: str) -> None:
     assert profile_for(url).name == name
+
+
+def test_an_unknown_profile_is_an_error_with_the_known_ones() -> None:
+    """R-132."""
+    assert profile_named("vllm") is VLLM
+    with pytest.raises(ValueError, match="unknown profile 'vlm'; there are generic, openai, vllm"):
+        profile_named("vlm")
 
 
 def test_the_owner_of_the_models_tells_the_profile() -> None:

@@ -29,9 +29,9 @@ from antiphon.backends.chat_stream import ChatStream
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.profiles import (
     GENERIC,
-    PROFILES,
     ThinkTags,
     profile_for,
+    profile_named,
     profile_of_owner,
 )
 from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
@@ -89,7 +89,7 @@ class ChatCompletions:
         self._timeout = aiohttp.ClientTimeout(
             total=config.total_timeout, sock_connect=config.connect_timeout
         )
-        profile = PROFILES[config.profile] if config.profile else profile_for(config.base_url)
+        profile = profile_named(config.profile) if config.profile else profile_for(config.base_url)
         self._profile = replace(profile, think=config.think) if config.think else profile
         self._breaker = CircuitBreaker(config.breaker)
         self._session: aiohttp.ClientSession | None = None

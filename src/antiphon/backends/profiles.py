@@ -125,6 +125,13 @@ _BY_OWNER = {
 }
 
 
+def profile_named(name: str) -> Profile:
+    """The profile that a configuration names. Raises `ValueError`."""
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile '{name}'; there are {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
 def profile_for(base_url: str) -> Profile:
     """The profile that the address of a server suggests."""
     parts = urlsplit(base_url)
