@@ -15,6 +15,8 @@ def a_part(**fields: Any) -> Json:
     return {"input": [{"type": "message", "role": "user", "content": [fields]}]}
 
 
+ROLES = ("assistant", "system", "developer", "user")
+
 #: A valid body, and the fields that are in it.
 ITEMS: list[tuple[Json, list[Row]]] = [
     (
