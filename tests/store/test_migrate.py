@@ -18,7 +18,7 @@ from antiphon.store import migrate
 from antiphon.store.base import NewerStoreError, StoreError
 from antiphon.store.sql import SqliteStore
 from antiphon.store.tables import metadata
-from tests.store.processes import ROOT, line, started
+from tests.store.children import ROOT, line, started
 from tests.store.rows import api_key, response
 
 HEAD = "0002"

@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from antiphon.errors import Overloaded
 from antiphon.store import sqlite
-from antiphon.store.base import CorruptStoreError, StoreError
+from antiphon.store.base import CorruptStoreError, ResponseRow, StoreError
 from antiphon.store.sql import SqliteStore
-from tests.store.processes import line, started, tell
+from tests.store.children import line, started, tell
 from tests.store.rows import response
 
 
@@ -44,6 +44,11 @@ async def refused(store: SqliteStore) -> bool:
     except Overloaded as error:
         return error.status == 503 and error.headers()["retry-after"] == "1"
     return False
+
+
+async def all_readers(store: SqliteStore, row: ResponseRow) -> None:
+    """Every reader finds the row, and so is connected."""
+    assert await asyncio.gather(*(store.get("alpha", row.id) for _ in range(40))) == [row] * 40
 
 
 def move(source: Path, target: Path) -> None:
@@ -115,6 +120,7 @@ async def test_a_file_that_is_gone_is_503_until_it_is_back(store: SqliteStore, p
     """Writes into a deleted file would be acknowledged and lost; and nothing is recreated."""
     row = response()
     await store.save(row)
+    await all_readers(store, row)
     away = path.parent.with_name("away")
     move(path.parent, away)
     assert await refused(store)
@@ -131,6 +137,7 @@ async def test_a_file_that_was_replaced_is_taken_up(store: SqliteStore, path: Pa
     """A backup that an operator puts in place is served, not the deleted file."""
     old, new = response("old"), response("new")
     await store.save(old)
+    await all_readers(store, old)
     other = SqliteStore(url(path.with_name("backup.db")))
     await other.open()
     await other.save(new)
@@ -138,7 +145,7 @@ async def test_a_file_that_was_replaced_is_taken_up(store: SqliteStore, path: Pa
     remove(path)
     move(path.with_name("backup.db"), path)
     assert await store.get("alpha", old.id) is None
-    assert await store.get("alpha", new.id) == new
+    await all_readers(store, new)
     last = response("last")
     await store.save(last)
     assert await store.get("alpha", last.id) == last

@@ -126,7 +126,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+            if not sqlite.reason(error).startswith("SQLITE_BUSY") or time.monotonic() > end:
                 raise
             time.sleep(0.05)
 
@@ -150,7 +150,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _refusal(path: Path, error: BaseException) -> StoreError:
-    code = error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) else 0
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return CorruptStoreError(_damaged(path, sqlite.reason(error)))
-    return StoreError(f"The database {path} cannot be used ({sqlite.reason(error)}: {error}).")
+    why = sqlite.reason(error)
+    if why.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return CorruptStoreError(_damaged(path, why))
+    return StoreError(f"The database {path} cannot be used ({why}: {error}).")

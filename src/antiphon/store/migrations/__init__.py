@@ -1,0 +1,1 @@
+"""Alembic environment and scripts, run by `store/migrate.py`."""

@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 ROOT = Path(__file__).parents[2]
 
-Process: TypeAlias = "subprocess.Popen[str]"
+Child: TypeAlias = "subprocess.Popen[str]"
 
 
 @contextmanager
-def started(task: str, path: Path) -> Iterator[Process]:
+def started(task: str, path: Path) -> Iterator[Child]:
     """The process, with pipes for its lines; killed and reaped at the end."""
-    process = subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-m", "tests.store.writing", task, str(path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
@@ -24,20 +24,20 @@ def started(task: str, path: Path) -> Iterator[Process]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:
+    with child:
         try:
-            yield process
+            yield child
         finally:
-            process.kill()
+            child.kill()
 
 
-def line(process: Process) -> str:
+def line(child: Child) -> str:
     """The next line that it prints."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
 
 
-def tell(process: Process, text: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(text + "\n")
-    process.stdin.flush()
+def tell(child: Child, text: str) -> None:
+    assert child.stdin is not None
+    child.stdin.write(text + "\n")
+    child.stdin.flush()
