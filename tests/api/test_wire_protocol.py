@@ -14,7 +14,7 @@ from antiphon.api.limits import WireLimits
 from antiphon.api.wire import GuardedProtocol, guarded_protocol
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-LIMITS = WireLimits(send_timeout=0.08, linger_timeout=0.05, linger_bytes=1000)
+LIMITS = WireLimits(send_timeout=0.08, linger_timeout=0.05, linger_bytes=1000, min_rate_after=0.02)
 
 
 class Socket(asyncio.Transport):
@@ -108,6 +108,30 @@ async def test_a_rest_that_shrinks_does_not() -> None:
     socket.unread = 0
     await asyncio.sleep(0.15)
     assert not socket.aborted
+    protocol.connection_lost(None)
+
+
+async def test_a_body_that_had_to_wait_for_the_app_is_not_refused() -> None:
+    """R-18, R-19: neither as slow nor as wasteful, whatever was counted before the pause."""
+    ready = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await ready.wait()
+        while (await receive())["more_body"]:
+            pass
+        await hello(scope, receive, send)
+
+    protocol, socket = connect(app)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 201000\r\n\r\n")
+    protocol.data_received(b"x" * 200_000)
+    assert not socket.reading
+    await asyncio.sleep(0.1)
+    ready.set()
+    await until(lambda: socket.reading)
+    for _ in range(10):
+        protocol.data_received(b"x" * 100)
+    await until(lambda: socket.written.endswith(b"hi"))
+    assert socket.written.startswith(b"HTTP/1.1 200 ")
     protocol.connection_lost(None)
 
 

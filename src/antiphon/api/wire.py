@@ -303,7 +303,7 @@ class GuardedProtocol(HttpToolsProtocol):
             # The app does not read, or did not until just now: not the client's fault, the time
             # starts anew.
             self._body_start = self._body_moved = now
-            self._told = self._body_told = 0
+            self._fed = self._told = self._body_told = 0
         self._was_paused = paused
         by_rate = self._body_start + max(limits.min_rate_after, self._told / limits.min_body_rate)
         due = min(by_rate, self._body_moved + limits.body_idle_timeout)
