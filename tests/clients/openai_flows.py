@@ -253,14 +253,14 @@ def failed(client: OpenAI) -> object:
     """The upstream dies in the middle: an APIError in the raw stream and in the helper."""
     got: list[Any] = []
 
-    def raw() -> None:
+    def plain() -> None:
         got.extend(client.responses.create(model="m", input="x", stream=True))
 
-    def helper() -> None:
+    def accumulated() -> None:
         with client.responses.stream(model="m", input="x") as opened:
             got.extend(opened)
 
-    errors = [caught(openai.APIError, way) for way in (raw, helper)]
+    errors = [caught(openai.APIError, way) for way in (plain, accumulated)]
     assert [error.code for error in errors] == ["server_error", "server_error"], errors
     ids = [event.response.id for event in got if event.type == "response.created"]
     stored = [client.responses.retrieve(id_) for id_ in ids]

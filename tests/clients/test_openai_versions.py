@@ -1,6 +1,7 @@
 """openai-python, old and newest, in processes of their own (issue 1/8, must show 2)."""
 
 import json
+import re
 import sys
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from tests.backends.upstream import ChatUpstream
 from tests.clients.replies import (
     CLIENTS,
     FLOWS,
+    REQUIREMENTS,
     SCRIPT,
     SLOW,
     assert_beats_between_deltas,
@@ -53,3 +55,12 @@ def test_the_stream_helper_survives_heartbeats(
     """Design §5: comments, and response.in_progress in the middle for clients that need bytes."""
     upstream.script(SLOW)
     assert_beats_between_deltas(flows(restless, version, "stream")["stream"])
+
+
+@pytest.mark.parametrize("version", [version for version, lock in VERSIONS.items() if lock])
+def test_the_locks_of_old_versions_name_no_address(version: str) -> None:
+    """R-134; that every package is hashed, pip itself holds (``--require-hashes``)."""
+    text = (REQUIREMENTS / f"{VERSIONS[version]}.txt").read_text(encoding="utf-8")
+    assert f"\nopenai=={version} " in text
+    assert "://" not in text
+    assert set(re.findall(r"(?<!\S)--?[a-z-]+", text)) == {"--hash"}
