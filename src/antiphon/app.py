@@ -225,8 +225,9 @@ def _chat_completions(entry: BackendConfig) -> Backend:
     if entry.api_key_env and not key:
         raise ConfigError(f"backend '{entry.name}': {entry.api_key_env} is not set")
     if entry.profile is not None and entry.profile not in PROFILES:
-        known = ", ".join(PROFILES)
-        raise ConfigError(f"backend '{entry.name}': no profile '{entry.profile}'; there are {known}")
+        raise ConfigError(
+            f"backend '{entry.name}': no profile '{entry.profile}'; there are {', '.join(PROFILES)}"
+        )
     return ChatCompletions(
         ChatCompletionsConfig(
             name=entry.name,
