@@ -263,6 +263,7 @@ PARAMETERS: list[tuple[Json, list[Row]]] = [
             Row("tools[0].user_location.timezone", "string"),
             Row("tools[0].external_web_access", "boolean"),
             Row("tools[0].return_token_budget", "enum", ("default", "unlimited")),
+            Row("tools[0].search_content_types", "array"),
         ],
     ),
     (

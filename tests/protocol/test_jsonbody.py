@@ -59,6 +59,13 @@ def test_128_levels_are_read() -> None:
     assert parse_json(nested(128)) == orjson.loads(nested(128))
 
 
+def test_the_limit_is_the_same_where_there_are_many_brackets() -> None:
+    crowd = b"[" + b"{}," * 200 + nested(127) + b"]"
+    assert parse_json(crowd) == orjson.loads(crowd)
+    with pytest.raises(InvalidRequestError):
+        parse_json(b"[" + b"{}," * 200 + nested(128) + b"]")
+
+
 @pytest.mark.parametrize("levels", [129, 200, 254, 255, 1_000, 1_025, 20_000, 200_000])
 def test_deeper_nesting_is_refused_at_once(levels: int) -> None:
     """R-09: no RecursionError, and no time to speak of."""

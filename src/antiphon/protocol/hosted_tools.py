@@ -146,6 +146,8 @@ class WebSearchTool(TypedDict):
     user_location: NotRequired[UserLocation | None]
     external_web_access: NotRequired[bool | None]
     return_token_budget: NotRequired[Literal["default", "unlimited"] | None]
+    #: Only the preview has it on paper, but Codex sends it with the current name.
+    search_content_types: NotRequired[Many[Literal["text", "image"]] | None]
 
 
 @with_config(CLOSED)
