@@ -14,7 +14,7 @@ from antiphon.protocol.request import CreateResponse, parse_request
 from tests.backends.upstream import Reply
 
 #: The operator's key for the upstream: it may be seen there and nowhere else.
-KEY = "sk-operators-own-secret"
+KEY = "operators-own-secret"
 
 
 @contextlib.asynccontextmanager

@@ -62,6 +62,10 @@ FAULTS = [
     Fault("json body with detail", b'{"detail":"boom"}'),
     Fault("error chunk", HELLO + sse({"error": {"message": "boom", "type": "server_error"}})),
     Fault("error chunk with choices", HELLO + sse({**chunk(), "error": {"message": "boom"}})),
+    Fault(
+        "error beside a good finish",
+        HELLO + sse({**chunk(finish="stop"), "error": {"message": "boom"}}) + DONE,
+    ),
     Fault("error string", HELLO + sse({"error": "boom"})),
     Fault("old vLLM error", HELLO + sse({"object": "error", "message": "boom", "code": 500})),
     Fault("error event", HELLO + b'event: error\ndata: {"message":"boom"}\n\n'),

@@ -1,6 +1,7 @@
 """The backend over real sockets: turns, broken streams, time limits, leaving, models."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from structlog.testing import capture_logs
 
 from antiphon.backends.base import Model
 from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
-from antiphon.errors import UpstreamError, UpstreamTimeout
+from antiphon.errors import InvalidRequestError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.deltas import Finish, ReasoningDelta, TextDelta
 from tests.backends.asking import KEY, ask, failed, prompt, refusal, using
 from tests.backends.upstream import DONE, ChatUpstream, Reply, Step, chunk, sse
@@ -37,8 +38,11 @@ async def test_a_turn(backend: ChatCompletions, upstream: ChatUpstream) -> None:
 
 
 async def test_connections_are_kept(backend: ChatCompletions, upstream: ChatUpstream) -> None:
-    for _ in range(5):
-        await ask(backend)
+    late_end = replace(Reply.chat("Hello"), body=[*Reply.chat("Hello").body, 0.02])
+    for reply in (Reply.chat("Hello"), late_end, Reply.chat("Hello"), failed(400, "x")):
+        upstream.script(reply)
+        with contextlib.suppress(InvalidRequestError):
+            await ask(backend)
     assert upstream.connections == 1
 
 

@@ -51,12 +51,22 @@ def user(content: Any) -> Item:
     return {"role": "user", "content": content}
 
 
-def assistant(content: str | None, *ids: str, **more: Any) -> Item:
-    """An assistant message with a call of `f` for each id."""
+def assistant(content: str | None, *ids: str, calls: list[Item] | None = None, **more: Any) -> Item:
+    """An assistant message with `calls`, or with a call of `f` for each id."""
     message: Item = {"role": "assistant", "content": content, **more}
-    if ids:
-        message["tool_calls"] = [calling(id_) for id_ in ids]
+    if calls or ids:
+        message["tool_calls"] = calls or [calling(id_) for id_ in ids]
     return message
+
+
+def search(id_: str) -> Item:
+    """A call that an MCP server has answered: call and result in one."""
+    named = {"server_label": "s", "name": "search", "arguments": "{}", "output": "ok"}
+    return {"type": "mcp_call", "id": id_, "status": "completed", **named}
+
+
+def searching(id_: str) -> Item:
+    return calling(id_, "search")
 
 
 def calling(id_: str, name: str = "f", arguments: str = "{}") -> Item:
@@ -259,6 +269,22 @@ CALLS = [
         ],
     ),
     Case(
+        "calls that carry their result, and what was said after it",
+        [search("1"), search("2"), said("assistant", "Found."), search("3"), thought("hm")],
+        [
+            assistant(None, calls=[searching("1"), searching("2")]),
+            tool("1"),
+            tool("2"),
+            assistant("Found.", calls=[searching("3")]),
+            tool("3"),
+        ],
+    ),
+    Case(
+        "a call with its result beside one of the client",
+        [search("1"), call("2"), result("2", "x")],
+        [assistant(None, calls=[searching("1"), calling("2")]), tool("1"), tool("2", "x")],
+    ),
+    Case(
         "texts in a result",
         [call("1"), result("1", [text("a"), text("b")])],
         [assistant(None, "1"), tool("1", "a\nb")],
@@ -334,7 +360,7 @@ def test_histories(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_no_result_is_lost_and_none_comes_twice(case: Case) -> None:
     messages = chat_messages(case.instructions, case.items, case.profile)
-    results = sum(item["type"].endswith("_output") for item in case.items)
+    results = sum(item["type"].endswith(("_output", "mcp_call")) for item in case.items)
     assert sum(message["role"] == "tool" for message in messages) == results
 
 

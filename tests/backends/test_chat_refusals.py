@@ -164,6 +164,24 @@ async def test_a_refused_key_is_loud(
     assert KEY not in line["detail"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Incorrect API key provided: sk-proj-abcdef123456",
+        "bad header 'Authorization: Bearer abcdef123456'",
+        "token hf_abcdef123456 is revoked",
+    ],
+)
+async def test_nobodys_key_is_logged(
+    backend: ChatCompletions, upstream: ChatUpstream, said: str
+) -> None:
+    """R-42, R-130: an upstream may quote the key of its own upstream."""
+    upstream.script(failed(401, said))
+    with capture_logs() as logs:
+        await refusal(backend)
+    assert "abcdef123456" not in str(logs)
+
+
 async def test_the_log_line_is_short(backend: ChatCompletions, upstream: ChatUpstream) -> None:
     """R-42, R-119."""
     upstream.script(Reply(400, [b"x" * 100_000]))
@@ -270,6 +288,25 @@ async def test_an_upstream_that_is_down_is_left_alone(
         upstream.script(Reply.chat("Hello"))
         await asyncio.sleep(0.35)
         await ask(backend)
+        await ask(backend)
+
+
+async def test_a_probe_whose_client_left_makes_room_for_another(
+    config: ChatCompletionsConfig, upstream: ChatUpstream
+) -> None:
+    """R-50."""
+    upstream.script(failed(500, "x"), Reply(body=["stall"], raw=True))
+    settings = BreakerSettings(failures=1, cool_down=0.1)
+    async with using(replace(config, breaker=settings, max_retries=0)) as backend:
+        await refusal(backend)
+        await asyncio.sleep(0.15)
+        probe = asyncio.create_task(ask(backend))
+        await asyncio.sleep(0.1)
+        assert type(await refusal(backend)) is Overloaded
+        probe.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await probe
+        upstream.script(Reply.chat("Hello"))
         await ask(backend)
 
 

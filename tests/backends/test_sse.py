@@ -14,6 +14,7 @@ TABLE: list[tuple[str, bytes, list[Event]]] = [
     ("only one blank is dropped", b"data:  a \n\n", [Event(b" a ")]),
     ("crlf", b"data: a\r\n\r\ndata: b\r\n\r\n", [Event(b"a"), Event(b"b")]),
     ("cr", b"data: a\r\rdata: b\r\r", [Event(b"a"), Event(b"b")]),
+    ("crlf between data lines", b"data: a\r\ndata: b\r\n\r\n", [Event(b"a\nb")]),
     ("mixed ends", b"data: a\r\n\ndata: b\n\r\n", [Event(b"a"), Event(b"b")]),
     ("data lines are joined", b"data: a\ndata\ndata: b\n\n", [Event(b"a\n\nb")]),
     ("name", b"event: error\ndata: a\n\ndata: b\n\n", [Event(b"a", b"error"), Event(b"b")]),
