@@ -9,14 +9,14 @@ from tests.api.talk import client_of
 from tests.live import OTHER_KEY, LiveServer
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(server: LiveServer) -> Iterator[httpx2.Client]:
     """A client of the first project."""
     with client_of(server) as client:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def other(server: LiveServer) -> Iterator[httpx2.Client]:
     """A client of another project."""
     with client_of(server, OTHER_KEY) as client:

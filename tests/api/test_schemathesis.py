@@ -1,0 +1,92 @@
+"""Whatever fits or nearly fits our OpenAPI description gets no 5xx (must show 6).
+
+The simulator answers: it fills any schema, so that an answer that does not match one would be a
+failure of ours.
+"""
+
+from typing import Any, Final, TypeAlias
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+
+from tests.api.talk import client_of
+from tests.live import KEY, LiveServer
+
+OPERATIONS: Final = [
+    "POST /v1/responses",
+    "GET /v1/responses/{response_id}",
+    "DELETE /v1/responses/{response_id}",
+    "POST /v1/responses/{response_id}/cancel",
+    "GET /v1/responses/{response_id}/input_items",
+    "GET /v1/models",
+    "GET /v1/models/{model}",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /metrics",
+]
+#: Refused as a whole by this release: what else stands in a body would not be looked at.
+REFUSED: Final = frozenset(
+    {
+        "background",
+        "background_options",
+        "context_management",
+        "conversation",
+        "moderation",
+        "previous_response_id",
+        "prompt",
+        "stream_options",
+        "tool_choice",
+        "tools",
+    }
+)
+Operation: TypeAlias = schemathesis.APIOperation[Any, Any, Any, Any]
+
+
+@pytest.fixture(scope="module")
+def operations(server: LiveServer) -> dict[str, Operation]:
+    with client_of(server) as client:
+        schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    found = {}
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
+        operation = result.ok()
+        found[operation.label] = operation
+    return found
+
+
+def test_every_operation_is_tried(operations: dict[str, Operation]) -> None:
+    assert sorted(operations) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_no_operation_breaks(
+    label: str,
+    mode: GenerationMode,
+    operations: dict[str, Operation],
+    server: LiveServer,
+) -> None:
+    @given(case=operations[label].as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=100 if label == "POST /v1/responses" else 20,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: schemathesis.Case[Any]) -> None:
+        if isinstance(case.body, dict) and mode is GenerationMode.POSITIVE:
+            case.body = {key: value for key, value in case.body.items() if key not in REFUSED}
+            case.body["model"] = "simulator"
+            case.body["input"] = case.body.get("input") or "As JSON"
+        reply = case.call(
+            base_url=server.root_url, headers={"Authorization": f"Bearer {KEY}"}, timeout=10
+        )
+        assert reply.status_code < 500, reply.text
+        if reply.status_code >= 400:
+            assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+
+    check()
