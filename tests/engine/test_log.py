@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from antiphon.engine.log import EventLog
-from antiphon.protocol.machine import Frame
+from antiphon.protocol.emitter import Frame
 
 
 def frames(*numbers: int) -> list[Frame]:

@@ -119,6 +119,44 @@ def test_interleaved_parallel_calls_stay_apart() -> None:
     assert [item.get("call_id") for item in final["output"]] == [None, "call_a", "call_b"]
 
 
+def test_one_item_is_open_at_a_time() -> None:
+    """LangChain takes every change of `output_index` for a new block."""
+    events = play(
+        ToolCallDelta(0, '{"a":', "f"),
+        ToolCallDelta(1, '{"b"', "g"),
+        TextDelta("By the way"),
+        ToolCallDelta(0, "1}"),
+        ToolCallDelta(1, ":2}"),
+        ToolCallDelta(2, "{}", "h"),
+        Finish(),
+    )
+    final = assert_valid_log(events)
+    assert [item.get("arguments") for item in final["output"]] == ['{"a":1}', '{"b":2}', None, "{}"]
+    indexes = [event["output_index"] for event in events if "output_index" in event]
+    assert indexes == sorted(indexes)
+
+
+def test_a_call_that_is_whole_ends_when_the_next_begins() -> None:
+    machine = make()
+    machine.start()
+    machine.feed([ToolCallDelta(0, '{"a":1}', "f"), ToolCallDelta(1, "", "g")])
+    kinds = [kind for kind, _ in machine.take()]
+    assert kinds[-2:] == ["response.output_item.done", "response.output_item.added"]
+    machine.feed([ToolCallDelta(0, " "), ToolCallDelta(1, "{}"), Finish()])
+    machine.end_turn()
+    machine.finish()
+    assert [item["arguments"] for item in machine.response["output"]] == ['{"a":1}', "{}"]
+
+
+def test_a_failure_tells_what_was_held_back() -> None:
+    events = play(ToolCallDelta(0, '{"a', "f"), TextDelta("text"), fail=True)
+    final = assert_valid_log(events)
+    assert [(i["type"], i["status"]) for i in final["output"]] == [
+        ("function_call", "incomplete"),
+        ("message", "incomplete"),
+    ]
+
+
 def test_a_custom_call_has_its_own_events() -> None:
     events = play(ToolCallDelta(0, "SELECT 1", "sql", kind="custom"), Finish())
     assert "custom_tool_call_input.done" in types(events)
@@ -321,6 +359,8 @@ def test_the_response_is_the_fold_of_its_events(
         assert before["output"] == final["output"]
     ids = [item["id"] for item in final["output"]]
     assert len(set(ids)) == len(ids)
+    indexes = [event["output_index"] for event in events if "output_index" in event]
+    assert indexes == sorted(indexes)
     said = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
     assert final["output_text"] == said
     for event in events:

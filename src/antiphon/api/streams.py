@@ -14,8 +14,8 @@ from typing import Final
 from starlette.types import Send
 
 from antiphon.engine.run import Run
+from antiphon.protocol.emitter import Frame
 from antiphon.protocol.events import EFFECTS
-from antiphon.protocol.machine import Frame
 
 HEADERS: Final[list[tuple[bytes, bytes]]] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -12,7 +12,7 @@ Rules
 import asyncio
 from collections.abc import AsyncGenerator
 
-from antiphon.protocol.machine import Frame
+from antiphon.protocol.emitter import Frame
 
 #: Bytes that a reader may lie behind before the run waits (R-117).
 BACKLOG_LIMIT = 4 * 1024 * 1024

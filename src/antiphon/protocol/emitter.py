@@ -1,0 +1,68 @@
+"""The birthplace of events (design §1, decision 0001).
+
+Rules
+1. `emit` is the only place where an event is made: it stamps `sequence_number`, encodes the event
+   once and applies it to the Response with the effect that replay uses.
+2. The Response is changed by events only. Growing strings in it lag behind until `settle`.
+3. Events are kept as bytes only, so what an event carried may be changed by later events.
+"""
+
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from antiphon.protocol.effects import Fold, Json
+from antiphon.protocol.events import EFFECTS
+from antiphon.protocol.ids import Mint
+from antiphon.protocol.response import Response
+
+#: One event: its type and its JSON, encoded once.
+Frame: TypeAlias = tuple[str, bytes]
+
+#: Payloads of deltas are padded to a multiple of this, as OpenAI's `obfuscation` does.
+_PADDING: Final = 16
+
+
+class Emitter:
+    """Makes the events of one response and holds what they amount to."""
+
+    def __init__(self, response: Response, mint: Mint, *, obfuscation: bool) -> None:
+        self.mint = mint
+        self.fold = Fold()
+        self.fold.replace(response)
+        self._obfuscation = obfuscation
+        self._frames: list[Frame] = []
+        self._sequence = 0
+
+    def take(self) -> list[Frame]:
+        """The frames emitted since the last call, in order."""
+        frames, self._frames = self._frames, []
+        return frames
+
+    def retract(self) -> None:
+        """The last event was taken but shown to nobody: its number is free again."""
+        self._sequence -= 1
+
+    def emit(self, type_: str, fields: Json) -> None:
+        """One event of `type_` with `fields` beside its number."""
+        event = {"type": type_, "sequence_number": self._sequence, **fields}
+        self._sequence += 1
+        self._frames.append((type_, orjson.dumps(event)))
+        EFFECTS[type_](self.fold, event)
+
+    def emit_delta(self, type_: str, fields: Json) -> None:
+        """An event with a `delta`, padded if the client asked for it (spec §4)."""
+        if self._obfuscation:
+            fields["obfuscation"] = self.mint.noise(_PADDING - len(fields["delta"]) % _PADDING)
+        self.emit(type_, fields)
+
+    def emit_response(self, type_: str, **changes: Any) -> None:
+        """An event that carries the whole Response, with `changes`."""
+        self.fold.settle()
+        self.emit(type_, {"response": {**self.fold.response, **changes}})
+
+    def add_item(self, item: Json) -> int:
+        """``output_item.added``; returns the item's `output_index`."""
+        output_index = len(self.fold.response["output"])
+        self.emit("response.output_item.added", {"output_index": output_index, "item": item})
+        return output_index
