@@ -50,7 +50,7 @@ async def stored(*turns: tuple[list[Any], list[Any]], project: str = "p") -> Mem
                 created_at=number,
                 expires_at=None,
                 previous_response_id=response_id(number - 1) if number else None,
-                body=orjson.dumps({"id": response_id(number), "output": output}),
+                body=orjson.dumps({"status": "completed", "output": output}),
                 input=orjson.dumps(own),
             )
         )
@@ -78,6 +78,29 @@ async def test_an_unknown_parent_and_another_projects_parent_are_the_same_error(
         with pytest.raises(PreviousResponseNotFound) as caught:
             await context(store, project, input="x", previous_response_id=parent)
         assert caught.value.message == f"Previous response with id '{parent}' not found."
+
+
+async def test_a_parent_that_still_runs_cannot_be_continued() -> None:
+    store = await stored()
+    body = orjson.dumps({"status": "in_progress", "output": []})
+    await store.save(ResponseRow(response_id(0), "p", "in_progress", 0, None, None, body, b"[]"))
+    with pytest.raises(InvalidRequestError) as caught:
+        await context(store, input="x", previous_response_id=response_id(0))
+    assert caught.value.param == "previous_response_id"
+    assert "in progress" in caught.value.message
+
+
+async def test_an_output_without_call_id_answers_the_first_call_of_its_name() -> None:
+    calls = [CALL, {**CALL, "call_id": "call_2", "name": "g"}, {**CALL, "call_id": "call_3"}]
+    outputs = [
+        {"type": "function_call_output", "output": "a", "name": "g"},
+        {"type": "function_call_output", "output": "b"},
+        {"type": "function_call_output", "output": "c", "name": "f"},
+    ]
+    items = await context(await stored(), input=[*calls, *outputs])
+    assert [item["call_id"] for item in items[3:]] == ["call_2", "call_1", "call_3"]
+    with pytest.raises(InvalidRequestError):
+        await context(await stored(), input=[outputs[0]])
 
 
 async def test_own_items_get_ids_of_their_type() -> None:

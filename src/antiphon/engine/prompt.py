@@ -6,8 +6,9 @@ Rules
 3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
    stand for, anywhere in the same project.
 4. An item that is already there word for word under the same id is not repeated.
-5. A tool output needs its call, and a call its output (spec §3.4). A call that was cut off is
-   neither shown nor asked for.
+5. A tool output needs its call, and a call its output (spec §3.4). An output without `call_id`
+   belongs to the first call that waits for one, of its `name` if it has one. A call that was cut
+   off is neither shown nor asked for.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from antiphon.protocol.ids import Mint
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
 from antiphon.protocol.request import CreateResponse
-from antiphon.store.base import Store
+from antiphon.store.base import RUNNING, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ async def build_context(request: CreateResponse, project: str, store: Store, min
         history = await read_history(store, project, request.previous_response_id)
     own = await _own_items(request, project, store, mint, history)
     items = history + own if history else own
-    _check_pairs(items)
+    _pair(items)
     return Context(own, [item for item in items if not _is_cut_off(item)])
 
 
@@ -45,6 +46,12 @@ async def read_history(store: Store, project: str, response_id: str) -> list[Ite
     turns = await store.chain(project, response_id)
     if turns is None:
         raise PreviousResponseNotFound(response_id)
+    if turns[-1].status in RUNNING:
+        raise InvalidRequestError(
+            f"Previous response with id '{response_id}' is still in progress. "
+            "Wait until it has ended.",
+            param="previous_response_id",
+        )
     return [item for turn in turns for item in (*turn.input, *turn.output)]
 
 
@@ -99,29 +106,34 @@ def _is_cut_off(item: Item) -> bool:
     return item.get("status") == "incomplete" and _is_open_call(ITEM_TYPES[item["type"]])
 
 
-def _check_pairs(items: Iterable[Item]) -> None:
+def _pair(items: Iterable[Item]) -> None:
     """Calls and outputs belong together by `call_id`, the call first."""
-    waiting: dict[str, str] = {}
+    waiting: dict[str, Item] = {}
     answered: set[str] = set()
     for item in items:
-        call_id = item.get("call_id")
-        if call_id is None:
-            continue
         item_type = ITEM_TYPES[item["type"]]
         if _is_open_call(item_type):
-            if not _is_cut_off(item):
-                waiting[call_id] = item["type"]
+            if not _is_cut_off(item) and (call_id := item.get("call_id")) is not None:
+                waiting[call_id] = item
         elif item_type.as_result is not None and item_type.as_call is None:
+            call_id = item.get("call_id") or _first_waiting(waiting, item)
             if waiting.pop(call_id, None) is None and call_id not in answered:
                 kind = _words(item["type"].removesuffix("_output"))
                 raise InvalidRequestError(
                     f"No tool call found for {kind} output with call_id {call_id}.", param="input"
                 )
+            item["call_id"] = call_id
             answered.add(call_id)
-    for call_id, type_ in waiting.items():
+    for call_id, call in waiting.items():
         raise InvalidRequestError(
-            f"No tool output found for {_words(type_)} {call_id}.", param="input"
+            f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
         )
+
+
+def _first_waiting(waiting: dict[str, Item], output: Item) -> str:
+    name = output.get("name")
+    ids = (id_ for id_, call in waiting.items() if name is None or call.get("name") == name)
+    return next(ids, "null")
 
 
 def _words(type_: str) -> str:

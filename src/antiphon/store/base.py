@@ -54,6 +54,7 @@ class Turn:
     """One ancestor of a chain."""
 
     id: str
+    status: str
     input: list[Item]
     output: list[Item]
 

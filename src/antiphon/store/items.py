@@ -10,7 +10,8 @@ from antiphon.store.base import Turn
 
 def turn(id: str, input: bytes, body: bytes) -> Turn:  # noqa: A002
     """The items of one response; decoding the whole body costs less than a second column would."""
-    return Turn(id, orjson.loads(input), orjson.loads(body)["output"])
+    response = orjson.loads(body)
+    return Turn(id, response["status"], orjson.loads(input), response["output"])
 
 
 def find(id: str, rows: Iterable[tuple[bytes, bytes]]) -> Item | None:  # noqa: A002
