@@ -59,6 +59,16 @@ async def test_what_was_read_is_forgotten() -> None:
         await collect(log)
 
 
+async def test_nothing_wakes_nobody() -> None:
+    log = EventLog()
+    reader = log.read(idle=0.02)
+    waiting = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    log.append([])
+    assert await waiting == []
+    await reader.aclose()
+
+
 async def test_an_idle_reader_gets_an_empty_list() -> None:
     log = EventLog()
     reader = log.read(idle=0.01)

@@ -122,6 +122,13 @@ async def test_a_reference_stands_for_its_item() -> None:
     assert caught.value.message == f"Item with id '{id_}' not found."
 
 
+async def test_an_image_of_which_only_the_id_is_sent_is_looked_up() -> None:
+    id_ = "ig_" + response_id(0).removeprefix("resp_")
+    image = {"id": id_, "type": "image_generation_call", "status": "completed", "result": "QUJD"}
+    store = await stored(([], [image]))
+    assert await context(store, input=[{"type": "image_generation_call", "id": id_}]) == [image]
+
+
 async def test_a_bare_reasoning_item_is_looked_up_and_a_full_one_is_not() -> None:
     store = await stored()
     full = {"type": "reasoning", "id": "rs_x", "summary": [], "encrypted_content": "abc"}

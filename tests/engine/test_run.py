@@ -17,6 +17,7 @@ from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
 from antiphon.testing import ScriptedBackend, Step, assert_valid_log, decode
 
+GRAMMAR = {"type": "grammar", "syntax": "regex", "definition": "a+"}
 HELLO: Sequence[Step] = [[], [TextDelta("Hel")], [TextDelta("lo"), Finish()]]
 
 
@@ -177,6 +178,54 @@ async def test_delete_stops_a_running_response_and_its_late_words_are_dropped() 
     assert not await bench.engine.delete("p", run.id)
 
 
+async def test_a_cancelled_run_that_cannot_be_stored_still_ends() -> None:
+    store = BrokenStore()
+    store.broken = False
+    bench = Bench([[TextDelta("half")], 60.0], store=store)
+    _, task = await bench.start(stream=True)
+    await asyncio.sleep(0.01)
+    store.broken = True
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert bench.backend.closed == 1
+
+
+async def test_a_beat_is_an_event_of_a_running_response_only() -> None:
+    bench = Bench([[TextDelta("half")], 0.05, [Finish()]])
+    run, task = await bench.start(stream=True)
+    await asyncio.sleep(0.01)
+    run.beat()
+    frames = [frame async for batch in run.log.read() for frame in batch]
+    await task
+    events = decode(frames)
+    assert_valid_log(events)
+    beats = [event for event in events if event["type"] == "response.in_progress"]
+    assert [beat["response"]["output_text"] for beat in beats] == ["", "half"]
+    run.beat()
+    assert run.machine.take() == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("none", []),
+        ("auto", ["f", "g"]),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]},
+            ["g"],
+        ),
+    ],
+)
+async def test_tool_choice_is_a_hard_limit(choice: Any, names: list[str]) -> None:
+    """Spec §10: calls of unlisted tools are suppressed, whatever the backend does."""
+    bench = Bench([[ToolCallDelta(0, "{}", "f"), ToolCallDelta(1, "{}", "g"), Finish()]])
+    tools = [{"type": "function", "name": name} for name in "fg"]
+    _, events = await bench.events(tools=tools, tool_choice=choice)
+    final = assert_valid_log(events)
+    assert [item["name"] for item in final["output"]] == names
+
+
 async def test_a_run_has_an_end() -> None:
     """R-44: one deadline for the whole run."""
     bench = Bench([[TextDelta("x")], 60.0])
@@ -226,6 +275,11 @@ async def test_close_ends_what_still_runs() -> None:
         ({"conversation": "conv_1"}, 404, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, 404, "prompt"),
         ({"tools": [{"type": "web_search"}]}, 400, "tools"),
+        (
+            {"tools": [{"type": "custom", "name": "c", "format": GRAMMAR}]},
+            400,
+            "tools[0].format",
+        ),
         ({"model": "nothing"}, 400, "model"),
     ],
 )
