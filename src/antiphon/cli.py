@@ -45,6 +45,11 @@ class _Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             _banner(self._antiphon, host, port)
 
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """An orderly end is exit status 0: uvicorn would raise the signal once more (R-73)."""
+        await super().shutdown(sockets)
+        self._captured_signals.clear()
+
 
 def _banner(antiphon: Antiphon, host: str, port: int) -> None:
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

@@ -183,6 +183,8 @@ class ChatUpstream:
         send.cancel()
         watch.cancel()
         whole, _ = await asyncio.gather(send, watch, return_exceptions=True)
+        if isinstance(whole, ConnectionError):
+            request.left.set()
         return whole is True
 
 
