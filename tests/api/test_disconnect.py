@@ -1,4 +1,4 @@
-"""Clients that leave: the upstream call ends, the row is finalised, nothing stays (R-53 to R-59)."""
+"""Clients that leave: the upstream call ends and the row is finalised (R-53 to R-59, R-73)."""
 
 import contextlib
 import re
