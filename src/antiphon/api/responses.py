@@ -8,6 +8,7 @@ Rules
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -22,7 +23,7 @@ from antiphon.api.streams import Heartbeat, send_stream
 from antiphon.engine.prompt import read_history
 from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine
-from antiphon.errors import InvalidRequestError, NotFoundError
+from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
 from antiphon.protocol.fields import MAX_NAME
 from antiphon.protocol.ids import ID_PATTERN
 from antiphon.protocol.items.base import Item
@@ -172,8 +173,10 @@ class StoredResponses:
         row = await self._row(request, response_id)
         items: list[Item] = orjson.loads(row.input)
         if row.previous_response_id is not None:
-            store = self._engine.store
-            items = await read_history(store, row.project, row.previous_response_id) + items
+            # A child stays readable when an ancestor was deleted (R-60): it shows what is its own.
+            with contextlib.suppress(PreviousResponseNotFound):
+                store = self._engine.store
+                items = await read_history(store, row.project, row.previous_response_id) + items
         return _json(paginate([_listed(item) for item in items], limit, order, after))
 
     async def _row(self, request: Request, response_id: str) -> ResponseRow:

@@ -1,0 +1,113 @@
+"""Whose a response is: another project's id answers like an unknown one (reliability C)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.talk import UNKNOWN, Json, client_of, create
+from tests.backends.upstream import ChatUpstream, Reply
+from tests.live import OTHER_KEY, LiveServer
+
+#: A text that occurs nowhere else.
+MARKER = "xylophone-4712-zeugma"
+
+
+@pytest.fixture
+def theirs(client: httpx2.Client, upstream: ChatUpstream) -> Iterator[Json]:
+    """A response of the first project, which `other` must not see."""
+    upstream.script(Reply.chat(MARKER))
+    yield create(client, input=MARKER)
+    upstream.script(Reply.chat("Hello"))
+
+
+def same_answer(one: httpx2.Response, two: httpx2.Response, ids: tuple[str, str]) -> None:
+    """Another project's id and an unknown one cannot be told apart (R-29)."""
+    assert one.status_code == two.status_code
+    assert one.status_code in (400, 404)
+    assert one.text.replace(ids[0], "ID") == two.text.replace(ids[1], "ID")
+    assert MARKER not in one.text
+    told = ("x-request-id", "openai-processing-ms", "date", "content-length")
+    headers = [{k: v for k, v in reply.headers.items() if k not in told} for reply in (one, two)]
+    assert headers[0] == headers[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix"),
+    [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("GET", "/input_items"),
+        ("GET", "?stream=true"),
+    ],
+)
+def test_another_projects_id_in_a_path(
+    method: str, suffix: str, client: httpx2.Client, other: httpx2.Client, theirs: Json
+) -> None:
+    """R-29."""
+    ids = (theirs["id"], UNKNOWN)
+    one, two = (other.request(method, f"/v1/responses/{id_}{suffix}") for id_ in ids)
+    same_answer(one, two, ids)
+    assert client.get(f"/v1/responses/{theirs['id']}").json() == theirs
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@pytest.mark.parametrize("field", ["previous_response_id", "item_reference", "reasoning", "image"])
+def test_another_projects_id_in_a_body(
+    field: str, stream: bool, other: httpx2.Client, theirs: Json, upstream: ChatUpstream
+) -> None:
+    """R-30: every field that can name something stored."""
+    upstream.requests.clear()
+    item = theirs["output"][0]["id"]
+    unknown = "msg_" + "0" * 48
+    bodies: dict[str, Any] = {
+        "previous_response_id": lambda id_: {"previous_response_id": id_},
+        "item_reference": lambda id_: {"input": [{"type": "item_reference", "id": id_}]},
+        "reasoning": lambda id_: {"input": [{"type": "reasoning", "id": id_, "summary": []}]},
+        "image": lambda id_: {"input": [{"type": "image_generation_call", "id": id_}]},
+    }
+    ids = (theirs["id"], UNKNOWN) if field == "previous_response_id" else (item, unknown)
+    one, two = (
+        other.post(
+            "/v1/responses",
+            json={"model": "m", "input": "Hi", "stream": stream, **bodies[field](id_)},
+        )
+        for id_ in ids
+    )
+    same_answer(one, two, ids)
+    assert upstream.requests == []
+
+
+def test_an_item_of_ones_own_project_is_found_by_any_of_its_keys(
+    server: LiveServer, client: httpx2.Client, theirs: Json, upstream: ChatUpstream
+) -> None:
+    reference = {"type": "item_reference", "id": theirs["output"][0]["id"]}
+    create(client, input=[reference, {"role": "user", "content": "Again"}])
+    assert upstream.requests[-1].json["messages"][0]["content"] == MARKER
+    with client_of(server, OTHER_KEY) as other:
+        mine = create(other)
+        assert other.get(f"/v1/responses/{mine['id']}").status_code == 200
+        assert client.get(f"/v1/responses/{mine['id']}").status_code == 404
+
+
+def test_ids_cannot_be_guessed(client: httpx2.Client, upstream: ChatUpstream) -> None:
+    """R-32: at least 128 random bits, not in the order of time."""
+    ids = [create(client)["id"] for _ in range(30)]
+    assert all(len(id_) == len("resp_") + 48 for id_ in ids)
+    assert ids != sorted(ids)
+    assert len({id_[5:13] for id_ in ids}) == 30
+
+
+def test_instructions_are_shown_to_their_owner_only(
+    client: httpx2.Client, other: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    """R-128."""
+    made = create(client, instructions=MARKER)
+    child = create(client, previous_response_id=made["id"])
+    assert child["instructions"] is None
+    assert MARKER not in client.get(f"/v1/responses/{child['id']}").text
+    assert MARKER not in client.get(f"/v1/responses/{child['id']}/input_items").text
+    assert client.get(f"/v1/responses/{made['id']}").json()["instructions"] == MARKER
+    assert MARKER not in other.get(f"/v1/responses/{made['id']}").text
