@@ -63,13 +63,15 @@ class Socket(asyncio.Transport):
 
 
 def connect(
-    app: ASGIApp, configure: Callable[[uvicorn.Config], None] = lambda _: None
+    app: ASGIApp,
+    configure: Callable[[uvicorn.Config], None] = lambda _: None,
+    limits: WireLimits = LIMITS,
 ) -> tuple[GuardedProtocol, Socket]:
     """A new connection to `app`."""
     config = uvicorn.Config(app, ws="none", log_config=None, access_log=False)
     config.load()
     configure(config)
-    protocol = guarded_protocol(LIMITS)(config, ServerState(), {})
+    protocol = guarded_protocol(limits)(config, ServerState(), {})
     assert isinstance(protocol, GuardedProtocol)
     socket = Socket()
     protocol.connection_made(socket)
@@ -144,7 +146,7 @@ async def test_nothing_follows_a_refusal() -> None:
             heard.append((await receive())["type"])
         await hello(scope, receive, send)
 
-    protocol, socket = connect(app)
+    protocol, socket = connect(app, limits=WireLimits())
     protocol.data_received(
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
     )
