@@ -82,3 +82,25 @@ def test_without_a_file_openai_is_there_when_its_key_is(
     router = Antiphon(settings).router
     assert router.route("gpt-9")[0].name == "openai"
     assert router.route("simulator")[0].name == "simulator"
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("sk-proj-of-openai", ["openai", "simulator"]),
+        ("sk-antiphon-0123456789abcdefghijKLMN", ["simulator"]),
+        ("sk-configured-here", ["simulator"]),
+    ],
+)
+def test_a_key_of_this_server_is_not_sent_to_openai(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, names: list[str]
+) -> None:
+    """R-92: the README has clients export our key as OPENAI_API_KEY."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    settings = Settings(
+        config=tmp_path / "none.toml",
+        discover=False,
+        database_url="memory://",
+        api_keys="sk-configured-here:first",
+    )
+    assert [backend.name for backend in Antiphon(settings).router.backends] == names

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from antiphon import __version__
 from antiphon.api.auth import (
     DEFAULT_PROJECT,
+    KEY_PREFIX,
     Authenticator,
     hash_key,
     key_hint,
@@ -198,7 +199,10 @@ def _backends(settings: Settings, config: Config | None) -> list[tuple[Backend, 
 
 def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]]]:
     table: list[tuple[Backend, Mapping[str, str]]] = []
-    if key := os.environ.get("OPENAI_API_KEY"):
+    key = os.environ.get("OPENAI_API_KEY")
+    if key and _is_our_own(key, settings):
+        log.info("openai_api_key_ignored", reason="it is a key of this server")
+    elif key:
         openai = ChatCompletions(
             ChatCompletionsConfig(
                 name="openai",
@@ -218,6 +222,12 @@ def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]
         # Exact names first; the wildcard is for models that it gets later.
         table.append((backend, {**{name: name for name in server.models}, "*": "*"}))
     return table
+
+
+def _is_our_own(key: str, settings: Settings) -> bool:
+    """Clients have our keys under OpenAI's name, often in the shell that the server starts from:
+    such a key must not be sent to OpenAI (R-92)."""
+    return key.startswith(KEY_PREFIX) or hash_key(key) in parse_keys(settings.api_keys)
 
 
 def _chat_completions(entry: BackendConfig) -> Backend:

@@ -54,7 +54,7 @@ class _Server(uvicorn.Server):
 def _banner(antiphon: Antiphon, host: str, port: int) -> None:
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     backends = ", ".join(backend.name for backend in antiphon.router.backends)
-    key = antiphon.first_key or "$ANTIPHON_API_KEY"
+    key = antiphon.first_key or "$OPENAI_API_KEY"
     print(f"Antiphon {__version__} at {base_url} (backends: {backends})")
     if antiphon.first_key:
         print(
