@@ -16,6 +16,8 @@ from antiphon.api.auth import (
 )
 from antiphon.errors import APIError, AuthenticationError, Overloaded
 from antiphon.store.base import KeyRow
+from tests.api.talk import UNKNOWN, client_of, error_of
+from tests.live import LiveServer
 
 KEY = "sk-antiphon-0123456789abcdefghijKLMN"
 
@@ -240,3 +242,11 @@ def test_bad_key_settings_are_named_by_their_place_only(setting: str, place: int
     with pytest.raises(ValueError, match=f"entry {place}:") as caught:
         parse_keys(setting)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["?stream=perhaps", "/input_items?limit=many", "?include[]=all"])
+def test_the_key_is_checked_before_the_query(server: LiveServer, path: str) -> None:
+    """R-27: a stranger learns nothing of what an endpoint takes."""
+    with client_of(server, key=None) as stranger:
+        reply = stranger.get(f"/v1/responses/{UNKNOWN}{path}")
+    assert reply.status_code == 401, error_of(reply)

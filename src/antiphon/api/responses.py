@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from antiphon.api.auth import Authenticator
@@ -122,7 +122,10 @@ class StoredResponses:
     def __init__(self, engine: Engine, auth: Authenticator) -> None:
         self._engine = engine
         self._auth = auth
-        self.router = APIRouter(prefix="/v1/responses", tags=["Responses"])
+        # As a dependency the key is checked before FastAPI looks at the query (R-27).
+        self.router = APIRouter(
+            prefix="/v1/responses", tags=["Responses"], dependencies=[Depends(self._authorise)]
+        )
         add = self.router.add_api_route
         add("/{response_id}", self.retrieve, methods=["GET"])
         add("/{response_id}", self.delete, methods=["DELETE"])
@@ -149,9 +152,8 @@ class StoredResponses:
 
     async def delete(self, request: Request, response_id: str) -> Response:
         """Forget a response; a running one is stopped (R-59)."""
-        project = await self._auth.project(request.scope)
         _check_id(response_id)
-        if not await self._engine.delete(project, response_id):
+        if not await self._engine.delete(request.state.project, response_id):
             raise _not_found(response_id)
         return _json({"id": response_id, "object": "response", "deleted": True})
 
@@ -179,10 +181,13 @@ class StoredResponses:
                 items = await read_history(store, row.project, row.previous_response_id) + items
         return _json(paginate([_listed(item) for item in items], limit, order, after))
 
+    async def _authorise(self, request: Request) -> None:
+        """Leaves the caller's project in ``request.state.project``."""
+        await self._auth.project(request.scope)
+
     async def _row(self, request: Request, response_id: str) -> ResponseRow:
-        project = await self._auth.project(request.scope)
         _check_id(response_id)
-        row = await self._engine.store.get(project, response_id)
+        row = await self._engine.store.get(request.state.project, response_id)
         if row is None:
             raise _not_found(response_id)
         return row
