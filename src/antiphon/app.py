@@ -49,7 +49,7 @@ from antiphon.engine.metrics import REGISTRY
 from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.errors import APIError
 from antiphon.settings import Settings
-from antiphon.store.base import KeyRow, Store
+from antiphon.store.base import KeyRow, Store, StoreError
 from antiphon.store.registry import open_store
 
 log = structlog.get_logger(__name__)
@@ -83,6 +83,8 @@ class Antiphon:
         )
         #: The key that this start made, to be shown once.
         self.first_key: str | None = None
+        #: Why the store could not be opened, if so.
+        self.store_error: StoreError | None = None
         self.limits = WireLimits(
             header_timeout=settings.header_timeout,
             body_idle_timeout=settings.body_timeout,
@@ -137,7 +139,11 @@ class Antiphon:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None, None]:
-        await self.store.open()
+        try:
+            await self.store.open()
+        except StoreError as error:
+            self.store_error = error
+            raise
         sweep = None
         try:
             self.first_key = await self._ensure_key()

@@ -40,7 +40,12 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Listen, then print the banner."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            if self._antiphon.store_error is not None:
+                raise _refused(self._antiphon.store_error) from None
+            raise
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             _banner(self._antiphon, host, port)
@@ -71,14 +76,31 @@ def _banner(antiphon: Antiphon, host: str, port: int) -> None:
 
 
 def _settings(**overrides: object) -> Settings:
-    """Settings from the environment, with the options of the command on top."""
+    """Settings from the environment, with the options of the command on top; also sets up the log,
+    so that nothing but the answer of a command goes to stdout."""
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         for problem in error.errors():
             name = "ANTIPHON_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
             print(f"antiphon: {name}: {problem['msg']}", file=sys.stderr)
         raise typer.Exit(2) from error
+    _configure_logging(settings)
+    return settings
+
+
+def _antiphon(settings: Settings) -> Antiphon:
+    try:
+        return Antiphon(settings)
+    except (ConfigError, StoreError, ValueError) as error:
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> typer.Exit:
+    """Say in one line what cannot be used."""
+    print(f"antiphon: {error}", file=sys.stderr)
+    return typer.Exit(2)
 
 
 def _configure_logging(settings: Settings) -> None:
@@ -115,12 +137,7 @@ def serve(
 ) -> None:
     """Serve the API."""
     settings = _settings(host=host, port=port, config=config, database_url=database_url)
-    _configure_logging(settings)
-    try:
-        antiphon = Antiphon(settings)
-    except (ConfigError, StoreError, ValueError) as error:
-        print(f"antiphon: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+    antiphon = _antiphon(settings)
     if check:
         print("The configuration can be used.")
         return
@@ -140,6 +157,8 @@ def serve(
         ),
         antiphon,
     )
+    # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: antiphon.store_error is None)
     server.run()
     if not server.started:
         raise typer.Exit(3)
@@ -154,15 +173,14 @@ def migrate(
     try:
         migrate_store(settings.database_url)
     except (StoreError, ValueError) as error:
-        print(f"antiphon: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise _refused(error) from error
     print("The database is up to date.")
 
 
 @cli.command()
 def models() -> None:
     """List the models that clients may name."""
-    antiphon = Antiphon(_settings())
+    antiphon = _antiphon(_settings())
 
     async def list_models() -> None:
         for model in await antiphon.router.models():
@@ -220,7 +238,10 @@ def _line(key: KeyRow) -> str:
 
 
 def _with_store(use: Any) -> None:
-    store = open_store(_settings().database_url)
+    try:
+        store = open_store(_settings().database_url)
+    except StoreError as error:
+        raise _refused(error) from error
 
     async def work() -> None:
         await store.open()
@@ -232,8 +253,7 @@ def _with_store(use: Any) -> None:
     try:
         asyncio.run(work())
     except StoreError as error:
-        print(f"antiphon: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise _refused(error) from error
 
 
 def main() -> None:
