@@ -11,8 +11,9 @@ from antiphon.backends.base import Backend, Model
 from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.errors import APIError, ModelNotFound, Overloaded, RateLimitError, UpstreamError
-from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta
+from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta, UsageReport
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.response import Usage
 from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
 from antiphon.testing import ScriptedBackend, Step, assert_valid_log, decode
@@ -44,6 +45,15 @@ class BrokenStore(MemoryStore):
     async def save(self, row: ResponseRow) -> None:
         if self.broken:
             raise Overloaded(retry_after=1)
+        await super().save(row)
+
+
+class SlowStore(MemoryStore):
+    """Takes a minute to commit an end."""
+
+    async def save(self, row: ResponseRow) -> None:
+        if row.status == "completed":
+            await asyncio.sleep(60)
         await super().save(row)
 
 
@@ -129,6 +139,37 @@ async def test_a_bug_is_a_failure_and_says_nothing_of_itself() -> None:
     assert final["error"] == {"code": "server_error", "message": APIError().message}
     assert run.error is not None
     assert "delta" not in final["error"]["message"]
+
+
+async def test_whatever_happens_the_log_ends() -> None:
+    """R-48: no reader waits for ever, not even when the failure itself cannot be told."""
+    bench = Bench([[], [UsageReport(Usage(input_tokens=2**64)), Finish()]])
+    run, task = await bench.start(stream=True)
+    async with asyncio.timeout(5):
+        async for _ in run.log.read():
+            pass
+    await asyncio.wait({task})
+
+
+async def test_a_delete_during_the_last_commit_ends_the_stream() -> None:
+    """R-59: the reader of a run that is stopped while it is being stored is not left waiting."""
+    bench = Bench(HELLO, store=SlowStore())
+    run, task = await bench.start(stream=True)
+    shown: list[str] = []
+    async with asyncio.timeout(5):
+        async for frames in run.log.read():
+            shown += [type_ for type_, _ in frames]
+            if run.machine.status == "completed":
+                await bench.engine.delete("p", run.id)
+    assert "response.completed" not in shown
+    await asyncio.wait({task})
+
+
+async def test_a_stream_that_could_not_be_stored_still_begins_with_created() -> None:
+    """Spec §4.1: whoever already reads sees a whole log."""
+    bench = Bench(HELLO, store=BrokenStore())
+    _, events = await bench.events()
+    assert assert_valid_log(events)["status"] == "failed"
 
 
 async def test_a_store_that_refuses_turns_the_answer_into_a_failure() -> None:

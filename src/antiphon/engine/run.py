@@ -58,12 +58,21 @@ class Run:
     body: bytes = b""
 
     async def run(self) -> None:
-        """Everything from the first event to the last."""
+        """Everything from the first event to the last. Whatever happens, the log ends."""
+        try:
+            await self._speak()
+            await self._publish()
+        finally:
+            self.log.close()
+            metrics.count(self.machine.status, self.machine.usage, self.error)
+
+    async def _speak(self) -> None:
+        """All that the model says, and how it ended."""
         machine = self.machine
         try:
+            machine.start()
             if self.request.stream:
                 await self._save()
-            machine.start()
             self.log.append(machine.take())
             async with asyncio.timeout(self.timeout):
                 await self._turn()
@@ -80,7 +89,6 @@ class Run:
             self._fail(APIError(should_retry=False))
         finally:
             self.accepted.set()
-        await self._publish()
 
     def beat(self) -> None:
         """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""
@@ -138,17 +146,11 @@ class Run:
                 frames[-1:] = self.machine.take()
                 self.body = self.machine.body()
         self.log.append(frames)
-        self._close()
-
-    def _close(self) -> None:
-        self.log.close()
-        metrics.count(self.machine.status, self.machine.usage, self.error)
 
     async def _cancelled(self) -> None:
         """The client left: the row says so (R-53)."""
         self.machine.cancel()
         self.body = self.machine.body()
-        self._close()
         try:
             await self._save()
         except APIError as error:
