@@ -242,6 +242,16 @@ NUMBERS = [
         [UsageReport(Usage(9, 0, 13, 5))],
     ),
     Stream(
+        "usage of another shape",
+        HELLO + STOP + sse({"choices": [], "usage": [1]}) + DONE,
+        [TextDelta("Hello")],
+    ),
+    Stream(
+        "usage beyond JSON's integers",
+        STOP + usage(prompt_tokens=2**64 - 1, completion_tokens=1),
+        [UsageReport(Usage(2**53 - 1, 0, 1, 0))],
+    ),
+    Stream(
         "senseless usage",
         STOP + usage(prompt_tokens=None, completion_tokens="8", prompt_tokens_details=[]),
         [UsageReport(Usage())],

@@ -25,10 +25,11 @@ _ID_LIMIT = 64
 #: After this many fragments (one character each at worst) the arguments are no ``{"input": "``.
 _HEAD_PIECES = 64
 _HEAD = re.compile(r'\s*\{\s*"input"\s*:\s*"')
-#: Characters and escapes that are whole; a surrogate pair is one.
+#: Characters and escapes that are whole; a surrogate pair is one, half of a pair is none: no JSON
+#: can carry it.
 _WHOLE = re.compile(
     r'(?:[^"\\]|\\["\\/bfnrt]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
-    r"|\\u(?![dD][89abAB])[0-9a-fA-F]{4})*"
+    r"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})*"
 )
 
 

@@ -154,8 +154,9 @@ class ChatStream:
     def _chunk(self, data: bytes, out: list[Delta]) -> None:
         try:
             chunk = orjson.loads(data)
-            if chunk.get("usage"):
-                self._usage = chunk["usage"]
+            usage = chunk.get("usage")
+            if usage and isinstance(usage, dict):
+                self._usage = usage
             choices = chunk.get("choices")
             if not choices:
                 self._without_choices(chunk, data)

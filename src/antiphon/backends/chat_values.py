@@ -2,12 +2,13 @@
 
 Rules
 1. A value of another type raises `TypeError` or `KeyError`: the chunk is not a chat chunk.
-2. Counts that are missing or senseless are 0.
+2. Counts that are missing or senseless are 0; larger ones than JSON can carry are cut.
 """
 
 from typing import Any
 
 from antiphon.protocol.deltas import Logprob
+from antiphon.protocol.fields import MAX_INT
 from antiphon.protocol.response import Usage
 
 
@@ -60,4 +61,4 @@ def usage_of(usage: dict[str, Any]) -> Usage:
 
 def _count(counts: Any, key: str) -> int:
     value = counts.get(key) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    return min(value, MAX_INT) if isinstance(value, int) and value > 0 else 0
