@@ -146,6 +146,22 @@ async def test_what_is_already_there_word_for_word_is_not_repeated() -> None:
     assert [item["content"][0]["text"] for item in items] == ["1", "2"]
 
 
+async def test_an_item_that_comes_back_under_its_own_id_is_not_repeated() -> None:
+    """Spec §3.4: clients drop or add keys (status, logprobs) when they send a history back; a call
+    that came twice would make a turn that no upstream accepts."""
+    call = {**CALL, "id": "fc_" + "0" * 48}
+    sent = {key: value for key, value in call.items() if key != "status"}
+    store = await stored(([message("msg_a", "1")], [call]))
+    items = await context(store, input=[sent, OUTPUT], previous_response_id=response_id(0))
+    assert items[1:-1] == [call]
+
+
+async def test_one_foreign_id_for_many_items_loses_none() -> None:
+    """Some clients give all their items the same id."""
+    items = await context(await stored(), input=[message("fake", "1"), message("fake", "2")])
+    assert [item["content"][0]["text"] for item in items] == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("items", "text"),
     [
@@ -169,6 +185,13 @@ async def test_a_call_that_was_cut_off_is_not_shown_and_needs_no_output() -> Non
     store = await stored(([message("msg_a", "1")], [cut]))
     items = await context(store, input="2", previous_response_id=response_id(0))
     assert [item["type"] for item in items] == ["message", "message"]
+
+
+async def test_a_call_that_was_cut_off_but_answered_is_shown() -> None:
+    """The arguments were whole all the same, and the client ran the tool."""
+    cut = {**CALL, "status": "incomplete"}
+    items = await context(await stored(), input=[cut, OUTPUT])
+    assert [item["type"] for item in items] == ["function_call", "function_call_output"]
 
 
 async def test_an_output_may_answer_a_call_of_the_history() -> None:

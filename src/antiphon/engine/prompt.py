@@ -5,17 +5,18 @@ Rules
 2. Only items are carried over: no instructions, tools, sampling or formats.
 3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
    stand for, anywhere in the same project.
-4. An item that is already there word for word under the same id is not repeated.
+4. An item that is already there is not repeated: the same type under an id that we minted, or the
+   same word for word under an id that a client chose (some give all items one id).
 5. A tool output needs its call, and a call its output (spec §3.4). An output without `call_id`
    belongs to the first call that waits for one, of its `name` if it has one. A call that was cut
-   off is neither shown nor asked for.
+   off needs none, and is shown only if it has one.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
-from antiphon.protocol.ids import Mint
+from antiphon.protocol.ids import Mint, partition_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
 from antiphon.protocol.request import CreateResponse
@@ -37,8 +38,9 @@ async def build_context(request: CreateResponse, project: str, store: Store, min
         history = await read_history(store, project, request.previous_response_id)
     own = await _own_items(request, project, store, mint, history)
     items = history + own if history else own
-    _pair(items)
-    return Context(own, [item for item in items if not _is_cut_off(item)])
+    answered = _pair(items)
+    shown = [item for item in items if not _is_cut_off(item) or item.get("call_id") in answered]
+    return Context(own, shown)
 
 
 async def read_history(store: Store, project: str, response_id: str) -> list[Item]:
@@ -67,11 +69,17 @@ async def _own_items(
             item = await _look_up(item, project, store, known)
         elif "id" not in item:
             item = {"id": mint.item_id(item_type.prefix), **item}
-        if known.get(item["id"]) == item:
+        if _is_same(known.get(item["id"]), item):
             continue
         known[item["id"]] = item
         own.append(item)
     return own
+
+
+def _is_same(earlier: Item | None, item: Item) -> bool:
+    if earlier is None or partition_of(item["id"]) is None:
+        return earlier == item
+    return bool(earlier["type"] == item["type"])
 
 
 def _needs_lookup(item: Item) -> bool:
@@ -106,14 +114,14 @@ def _is_cut_off(item: Item) -> bool:
     return item.get("status") == "incomplete" and _is_open_call(ITEM_TYPES[item["type"]])
 
 
-def _pair(items: Iterable[Item]) -> None:
-    """Calls and outputs belong together by `call_id`, the call first."""
+def _pair(items: Iterable[Item]) -> set[str]:
+    """Calls and outputs belong together by `call_id`, the call first; the ids that have both."""
     waiting: dict[str, Item] = {}
     answered: set[str] = set()
     for item in items:
         item_type = ITEM_TYPES[item["type"]]
         if _is_open_call(item_type):
-            if not _is_cut_off(item) and (call_id := item.get("call_id")) is not None:
+            if (call_id := item.get("call_id")) is not None:
                 waiting[call_id] = item
         elif item_type.as_result is not None and item_type.as_call is None:
             call_id = item.get("call_id") or _first_waiting(waiting, item)
@@ -125,9 +133,11 @@ def _pair(items: Iterable[Item]) -> None:
             item["call_id"] = call_id
             answered.add(call_id)
     for call_id, call in waiting.items():
-        raise InvalidRequestError(
-            f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
-        )
+        if not _is_cut_off(call):
+            raise InvalidRequestError(
+                f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
+            )
+    return answered
 
 
 def _first_waiting(waiting: dict[str, Item], output: Item) -> str:
