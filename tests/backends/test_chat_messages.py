@@ -89,6 +89,11 @@ class Case:
 
 
 MESSAGES = [
+    Case(
+        "an empty message of the assistant adds no blank lines",
+        [said("user", "Hi"), said("assistant"), said("assistant", "a"), said("user", "b")],
+        [user("Hi"), assistant("a"), user("b")],
+    ),
     Case("one text", [said("user", "Hi")], [user("Hi")]),
     Case("several texts are one string", [said("user", "a", "b")], [user("a\nb")]),
     Case(

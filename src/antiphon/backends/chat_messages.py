@@ -105,7 +105,7 @@ class _Writer:
         if not (self._texts or self._calls or self._reasoning):
             return
         # Null says that there are only calls; without calls it is an error in most servers.
-        content = "\n\n".join(self._texts) or (None if self._calls else "")
+        content = "\n\n".join(filter(None, self._texts)) or (None if self._calls else "")
         message: Message = {"role": "assistant", "content": content}
         if self._reasoning and self._profile.reasoning_back:
             message[self._profile.reasoning_back] = "".join(self._reasoning)
