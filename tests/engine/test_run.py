@@ -19,6 +19,11 @@ from antiphon.store.memory import MemoryStore
 from antiphon.testing import ScriptedBackend, Step, assert_valid_log, decode
 
 GRAMMAR = {"type": "grammar", "syntax": "regex", "definition": "a+"}
+LATE_TOOLS: dict[str, Any] = {
+    "type": "additional_tools",
+    "role": "developer",
+    "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}],
+}
 HELLO: Sequence[Step] = [[], [TextDelta("Hel")], [TextDelta("lo"), Finish()]]
 
 
@@ -309,6 +314,12 @@ async def test_close_ends_what_still_runs() -> None:
     assert bench.backend.closed == 1
 
 
+async def test_tools_that_come_in_the_input_are_named_as_ignored() -> None:
+    """Design §5, never silent."""
+    run, _ = await Bench(HELLO).events(input=[LATE_TOOLS, {"role": "user", "content": "hi"}])
+    assert run.ignored == ["input.additional_tools"]
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [
@@ -322,6 +333,13 @@ async def test_close_ends_what_still_runs() -> None:
             "tools[0].format",
         ),
         ({"model": "nothing"}, 400, "model"),
+        ({"tool_choice": {"type": "web_search"}, "input": [LATE_TOOLS]}, 400, "tool_choice"),
+        ({"tool_choice": "required", "input": [LATE_TOOLS]}, 400, "tool_choice"),
+        (
+            {"tool_choice": {"type": "function", "name": "f"}, "input": [LATE_TOOLS]},
+            400,
+            "tool_choice",
+        ),
     ],
 )
 async def test_what_is_not_supported_is_refused_before_anything_runs(

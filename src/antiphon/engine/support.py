@@ -31,6 +31,9 @@ _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
     "background_options.continuation_id": lambda request: (
         (request.background_options or {}).get("continuation_id") is not None
     ),
+    "input.additional_tools": lambda request: any(
+        item["type"] == "additional_tools" for item in request.input
+    ),
     "include[reasoning.encrypted_content]": lambda request: (
         "reasoning.encrypted_content" in (request.include or ())
     ),
@@ -54,7 +57,25 @@ def check_support(request: CreateResponse) -> list[str]:
             f"Conversation with id '{conversation_id}' not found.", param="conversation"
         )
     _check_tools(request)
+    _check_tool_choice(request)
     return [name for name, used in _IGNORED.items() if used(request)]
+
+
+def _check_tool_choice(request: CreateResponse) -> None:
+    """A tool of an input item satisfies the protocol, but the model will not see it."""
+    choice = request.tool_choice
+    if choice is None or choice in ("auto", "none"):
+        return
+    seen = {(tool["type"], tool.get("name")) for tool in request.tools or ()}
+    wanted = [choice] if isinstance(choice, dict) else []
+    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        wanted = choice["tools"]
+    if not seen or any((tool["type"], tool.get("name")) not in seen for tool in wanted):
+        raise InvalidRequestError(
+            "Tool choice not found in 'tools' parameter. Tools in input items are not supported "
+            "by this server yet.",
+            param="tool_choice",
+        )
 
 
 def _check_tools(request: CreateResponse) -> None:
