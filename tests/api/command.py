@@ -4,6 +4,8 @@
 than all of them. It reads a list of `Case` as JSON and writes a list of `Outcome`.
 """
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,8 +14,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-from typer.testing import CliRunner
 
 from antiphon.cli import cli
 
@@ -86,10 +86,17 @@ def _play(case: Case) -> Outcome:
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
-        result = CliRunner().invoke(cli, case.arguments)
+        # Kept open, not `CliRunner`: a logger remembers the stream of its first line.
+        stdout, stderr = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            try:
+                cli(case.arguments)
+            except SystemExit as end:
+                code = int(end.code or 0)
         os.chdir("/")
         left = sorted(path.name for path in folder.iterdir() if path.name not in case.files)
-    return Outcome(result.exit_code, result.stdout, result.stderr, left)
+    return Outcome(code, stdout.getvalue(), stderr.getvalue(), left)
 
 
 if __name__ == "__main__":

@@ -107,10 +107,10 @@ WIDE: Final = [
     _json(
         "100,000 same includes", lambda: {"include": ["file_search_call.results"] * 100_000}, 200
     ),
-    Heavy("30 M numbers", lambda: b"[%s]" % b",".join([b"1"] * (30 * MIB))),
-    _with("20 M numbers with spaces", "include", lambda: b"[%s]" % b", ".join([b"1"] * 20 * MIB)),
-    _with("20 M empty arrays", "include", lambda: b"[%s]" % b",".join([b"[]"] * 20 * MIB)),
-    Heavy("4 M keys", lambda: b"{%s}" % b", ".join(b'"k%d":0' % i for i in range(4 * MIB))),
+    Heavy("8 M numbers", lambda: b"[%s]" % b",".join([b"1"] * (8 * MIB))),
+    _with("8 M numbers with spaces", "include", lambda: b"[%s]" % b", ".join([b"1"] * 8 * MIB)),
+    _with("5 M empty arrays", "include", lambda: b"[%s]" % b",".join([b"[]"] * 5 * MIB)),
+    Heavy("1 M keys", lambda: b"{%s}" % b", ".join(b'"k%d":0' % i for i in range(MIB))),
     _input("300,000 parts", lambda: _message(_text("x"), 300_000)),
     Heavy(
         "a key twice among many",

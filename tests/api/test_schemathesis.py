@@ -71,7 +71,7 @@ def test_no_operation_breaks(
 ) -> None:
     @given(case=operations[label].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=100 if label == "POST /v1/responses" else 20,
+        max_examples=50 if label == "POST /v1/responses" else 15,
         deadline=None,
         derandomize=True,
         database=None,
