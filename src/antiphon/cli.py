@@ -13,10 +13,11 @@ import uvicorn
 from pydantic import ValidationError
 
 from antiphon import __version__
-from antiphon.api.auth import DEFAULT_PROJECT, new_key
+from antiphon.api.auth import DEFAULT_PROJECT, PROJECT_RULE, is_project, new_key
 from antiphon.api.wire import guarded_protocol
 from antiphon.app import Antiphon, make_key_row
 from antiphon.config import ConfigError
+from antiphon.errors import Overloaded
 from antiphon.settings import Settings
 from antiphon.store.base import KeyRow, Store, StoreError
 from antiphon.store.migrate import migrate as migrate_store
@@ -196,6 +197,10 @@ def create_key(
     project: Annotated[str, typer.Option(help="The project it belongs to.")] = DEFAULT_PROJECT,
 ) -> None:
     """Make an API key. It is shown once."""
+    if not is_project(project):
+        raise _refused(ValueError(PROJECT_RULE))
+    if not name.isprintable():
+        raise _refused(ValueError("a name has only printable characters"))
     key = new_key()
     row = make_key_row(key, name, project)
 
@@ -238,12 +243,12 @@ def _line(key: KeyRow) -> str:
 
 
 def _with_store(use: Any) -> None:
-    try:
-        store = open_store(_settings().database_url)
-    except StoreError as error:
-        raise _refused(error) from error
+    url = _settings().database_url
+    if url.startswith("memory:"):
+        raise _refused(StoreError("memory:// keeps no keys; ANTIPHON_API_KEYS gives them"))
 
     async def work() -> None:
+        store = open_store(url)
         await store.open()
         try:
             await use(store)
@@ -252,6 +257,8 @@ def _with_store(use: Any) -> None:
 
     try:
         asyncio.run(work())
+    except Overloaded as error:
+        raise _refused(StoreError("the database cannot be used now; the log says why")) from error
     except StoreError as error:
         raise _refused(error) from error
 

@@ -26,6 +26,7 @@ from antiphon.store.base import KeyRow
 KEY_PREFIX = "sk-antiphon-"
 DEFAULT_PROJECT = "default"
 
+PROJECT_RULE = "a project is 1 to 64 letters, digits, '_', '-' or '.'"
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 #: What may be shown of a key: the vendor and kind in front ("sk-proj-").
 _PUBLIC_PREFIX = re.compile(r"sk-(?:[a-z]{2,12}-)?")
@@ -50,6 +51,11 @@ def key_hint(key: str) -> str:
     return key[-4:]
 
 
+def is_project(name: str) -> bool:
+    """Whether a project may have this name: `PROJECT_RULE`."""
+    return _PROJECT.match(name) is not None
+
+
 def parse_keys(setting: str) -> dict[str, str]:
     """``ANTIPHON_API_KEYS``, ``key`` or ``key:project`` separated by commas, as hash → project.
 
@@ -66,10 +72,8 @@ def parse_keys(setting: str) -> dict[str, str]:
             key, project = entry, DEFAULT_PROJECT
         if not key.isascii() or not key.isprintable() or " " in key or not key:
             raise ValueError(f"API_KEYS, entry {place}: a key is printable ASCII without spaces")
-        if not _PROJECT.match(project):
-            raise ValueError(
-                f"API_KEYS, entry {place}: a project is 1 to 64 letters, digits, '_', '-' or '.'"
-            )
+        if not is_project(project):
+            raise ValueError(f"API_KEYS, entry {place}: {PROJECT_RULE}")
         if keys.setdefault(hash_key(key), project) != project:
             raise ValueError(f"API_KEYS, entry {place}: this key already belongs to a project")
     return keys
