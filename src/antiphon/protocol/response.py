@@ -104,6 +104,8 @@ def _optional(request: CreateResponse) -> Json:
             "mode": options.get("mode") or "implicit",
             "ttl": options.get("ttl") or "30m",
         }
+    if request.image is not None:
+        optional["image"] = request.image
     if request.access_programs is not None:
         optional["access_programs"] = {"cyber": "standard", **request.access_programs}
     return optional
@@ -122,9 +124,13 @@ def _reasoning(request: CreateResponse) -> Json:
 
 
 def _text(request: CreateResponse) -> Json:
+    """The format echoed with the effective `strict`, as a function is (spec §1.2)."""
     sent = request.text or {}
+    form = sent.get("format") or {"type": "text"}
+    if form["type"] == "json_schema":
+        form = {"description": None, **form, "strict": bool(form.get("strict"))}
     return {
-        "format": sent.get("format") or {"type": "text"},
+        "format": form,
         "verbosity": sent.get("verbosity") or "medium",
     }
 
