@@ -68,10 +68,9 @@ def keys(folder: Path, *commands: list[str]) -> list[Outcome]:
 def test_keys_of_the_command_line(tmp_path: Path) -> None:
     """R-28, R-37: created, listed and revoked beside a running server, in force within 5 s."""
     with serve(tmp_path) as live:
-        assert "sk-antiphon-" not in banner(live)  # there are keys: none is made
-        made, listed = keys(
-            tmp_path, ["create", "--name", "laptop", "--project", "first"], ["list"]
-        )
+        assert "sk-antiphon-" not in banner(live)  # one is configured: none is made
+        create_key = ["create", "--name", "laptop", "--project", "first"]
+        foreign, made, listed = keys(tmp_path, ["create", "--project", "x"], create_key, ["list"])
         key = made.stdout.strip()
         assert re.fullmatch(r"sk-antiphon-[\w-]{43}", key)
         with client_of(live, key) as client, client_of(live, KEY) as colleague:
