@@ -29,6 +29,8 @@ cli = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 cli.add_typer(keys, name="keys")
 
+#: Seconds for terminal events and rows after the grace period.
+_LAST_WORDS = 5
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
@@ -38,6 +40,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, antiphon: Antiphon) -> None:
         super().__init__(config)
         self._antiphon = antiphon
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Turn new requests away, let running ones end, stop them when the grace is over (R-73).
+
+        An orderly end is exit status 0: uvicorn would raise the signal once more.
+        """
+        engine = self._antiphon.engine
+        engine.stopping = True
+        grace = self._antiphon.settings.shutdown_grace
+        timer = asyncio.get_running_loop().call_later(grace, engine.stop)
+        await super().shutdown(sockets)
+        timer.cancel()
+        self._captured_signals.clear()
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Listen, then print the banner."""
@@ -50,11 +65,6 @@ class _Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             _banner(self._antiphon, host, port)
-
-    async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """An orderly end is exit status 0: uvicorn would raise the signal once more (R-73)."""
-        await super().shutdown(sockets)
-        self._captured_signals.clear()
 
 
 def _banner(antiphon: Antiphon, host: str, port: int) -> None:
@@ -154,7 +164,7 @@ def serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=round(settings.shutdown_grace),
+            timeout_graceful_shutdown=round(settings.shutdown_grace) + _LAST_WORDS,
         ),
         antiphon,
     )

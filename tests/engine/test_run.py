@@ -54,11 +54,11 @@ class BrokenStore(MemoryStore):
 
 
 class SlowStore(MemoryStore):
-    """Takes a minute to commit an end."""
+    """Takes a moment to commit an end."""
 
     async def save(self, row: ResponseRow) -> None:
         if row.status == "completed":
-            await asyncio.sleep(60)
+            await asyncio.sleep(0.05)
         await super().save(row)
 
 
@@ -157,7 +157,7 @@ async def test_whatever_happens_the_log_ends() -> None:
 
 
 async def test_a_delete_during_the_last_commit_ends_the_stream() -> None:
-    """R-59: the reader of a run that is stopped while it is being stored is not left waiting."""
+    """R-59: what has ended is not stopped; its reader gets the end, its row does not come back."""
     bench = Bench(HELLO, store=SlowStore())
     run, task = await bench.start(stream=True)
     shown: list[str] = []
@@ -166,8 +166,9 @@ async def test_a_delete_during_the_last_commit_ends_the_stream() -> None:
             shown += [type_ for type_, _ in frames]
             if run.machine.status == "completed":
                 await bench.engine.delete("p", run.id)
-    assert "response.completed" not in shown
-    await asyncio.wait({task})
+    assert shown[-1] == "response.completed"
+    await task
+    assert await bench.store.get("p", run.id) is None
 
 
 async def test_a_stream_that_could_not_be_stored_still_begins_with_created() -> None:
@@ -213,12 +214,15 @@ async def test_cancel_closes_the_upstream_and_the_row_says_cancelled() -> None:
 
 
 async def test_delete_stops_a_running_response_and_its_late_words_are_dropped() -> None:
-    """R-59."""
+    """R-59, R-48: its reader is told."""
     bench = Bench([[TextDelta("half")], 60.0])
     run, task = await bench.start(stream=True)
     await asyncio.sleep(0.01)
     assert await bench.engine.delete("p", run.id)
-    await asyncio.wait({task})
+    frames = [frame async for batch in run.log.read() for frame in batch]
+    final = assert_valid_log(decode(frames))
+    assert (final["status"], final["output_text"]) == ("failed", "half")
+    await task
     assert bench.backend.closed == 1
     assert await bench.store.get("p", run.id) is None
     assert not await bench.engine.delete("p", run.id)
@@ -303,6 +307,27 @@ async def test_a_strict_answer_is_validated_and_a_call_is_not() -> None:
         _, events = await bench.events(text={"format": form}, tools=[tool])
         statuses.append(assert_valid_log(events)["status"])
     assert statuses == ["completed", "failed", "incomplete", "completed"]
+
+
+async def test_at_shutdown_runs_end_with_a_terminal_event_and_new_ones_are_turned_away() -> None:
+    """R-73."""
+    bench = Bench([[TextDelta("half")], 60.0], [[TextDelta("half")], 60.0])
+    streamed, stream_task = await bench.start(stream=True)
+    plain, plain_task = await bench.start()
+    await asyncio.sleep(0.01)
+    bench.engine.stopping = True
+    with pytest.raises(Overloaded):
+        await bench.start()
+    bench.engine.stop()
+    bench.engine.stop()
+    frames = [frame async for batch in streamed.log.read() for frame in batch]
+    assert assert_valid_log(decode(frames))["status"] == "failed"
+    await asyncio.gather(stream_task, plain_task)
+    assert isinstance(plain.error, Overloaded)
+    row = await bench.store.get("p", plain.id)
+    assert row is not None
+    assert row.status == "failed"
+    assert bench.backend.closed == 2
 
 
 async def test_close_ends_what_still_runs() -> None:

@@ -56,5 +56,7 @@ async def send_stream(
             body = _PING
             if quiet >= heartbeat.event:
                 run.beat()
+        # A slow client holds us here: keep the bytes only, not the frames they were made of.
+        frames.clear()
         await send({"type": "http.response.body", "body": body, "more_body": True})
     await send({"type": "http.response.body", "body": _DONE, "more_body": False})

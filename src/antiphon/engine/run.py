@@ -1,7 +1,9 @@
 """One run: from ``response.created`` to the terminal event (design §4).
 
 Rules
-1. `run` never raises, except that a cancelled run ends as cancelled: a failure is an event.
+1. `run` never raises, except that a cancelled run ends as cancelled: a failure is an event. A run
+   is cancelled when nobody waits for it any more; when somebody does, it is stopped (`stop`), and
+   that is a failure like any other.
 2. Commit before you tell: the terminal snapshot is in the store before the terminal event, or the
    JSON answer made from it, is shown (R-67).
 3. A stored stream has its row before its first event: whoever knows an id can GET it.
@@ -56,6 +58,8 @@ class Run:
     error: APIError | None = None
     #: The final Response, encoded.
     body: bytes = b""
+    #: Why it is being stopped, if it is.
+    stopped: APIError | None = None
 
     async def run(self) -> None:
         """Everything from the first event to the last. Whatever happens, the log ends."""
@@ -82,13 +86,21 @@ class Run:
         except TimeoutError:
             self._fail(UpstreamTimeout(should_retry=False))
         except asyncio.CancelledError:
-            await self._cancelled()
-            raise
+            if self.stopped is None:
+                await self._cancelled()
+                raise
+            self._fail(self.stopped)
         except Exception:
             log.exception("run_crashed", response_id=self.id)
             self._fail(APIError(should_retry=False))
         finally:
             self.accepted.set()
+
+    def stop(self, task: "asyncio.Task[None]", error: APIError) -> None:
+        """End the run, which `task` is, with a failure that its client is told of."""
+        if self.machine.status == "in_progress" and self.stopped is None:
+            self.stopped = error
+            task.cancel()
 
     def beat(self) -> None:
         """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""

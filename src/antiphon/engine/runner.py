@@ -3,7 +3,8 @@
 Rules
 1. Everything that can be checked is checked in `start`, before anything is stored or sent.
 2. A task is kept until it ends; a run that nobody waits for any more is cancelled by `cancel`.
-3. `close` ends what still runs: the upstream calls are closed and the rows say ``cancelled``.
+3. At shutdown `stopping` turns new requests away, `stop` ends what still runs with a terminal
+   event, and `close` waits for the last rows.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from antiphon.engine.mint import SystemMint
 from antiphon.engine.prompt import build_context
 from antiphon.engine.run import Run
 from antiphon.engine.support import check_support
+from antiphon.errors import APIError, Overloaded
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import new_response
@@ -24,6 +26,8 @@ from antiphon.protocol.schemas import check_schemas
 from antiphon.store.base import Store
 
 _DAY: Final = 86_400
+#: Seconds after which a client may look for us again.
+_RESTART: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,13 @@ class Engine:
         self._options = options
         self._tasks: dict[asyncio.Task[None], Run] = {}
         IN_FLIGHT.set_function(lambda: len(self._tasks))
+        #: New requests are turned away: the server is shutting down (R-73).
+        self.stopping = False
 
     async def start(self, request: CreateResponse, project: str) -> tuple[Run, asyncio.Task[None]]:
         """Check the request and set it going. An `APIError` means: nothing was stored or sent."""
+        if self.stopping:
+            raise Overloaded("The server is shutting down.", retry_after=_RESTART)
         ignored = check_support(request)
         model = request.model or ""
         backend, upstream_model = self.router.route(model)
@@ -88,8 +96,13 @@ class Engine:
         deleted = await self.store.delete(project, id)
         for task, run in self._tasks.items():
             if run.id == id and run.project == project:
-                task.cancel()
+                run.stop(task, APIError("The response was deleted.", should_retry=False))
         return deleted
+
+    def stop(self) -> None:
+        """End what still runs: clients get a terminal event, or a 503 (R-73)."""
+        for task, run in self._tasks.items():
+            run.stop(task, Overloaded("The server is shutting down.", should_retry=False))
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
