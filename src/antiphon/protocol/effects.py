@@ -69,6 +69,12 @@ class Fold:
             fragments[:] = ["".join(fragments)]
         return fragments[0]
 
+    def last(self, path: Path) -> str:
+        """The last fragment of the string at `path`, at no cost."""
+        fragments = self._growing.get(path)
+        value: str = fragments[-1] if fragments else self.locate(path)[path[-1]]
+        return value
+
     def settle(self, prefix: Path = ()) -> None:
         """Write the growing strings below `prefix` into the Response."""
         size = len(prefix)

@@ -153,11 +153,11 @@ class CallWriter:
 
     def is_whole(self) -> bool:
         """Whether the arguments are a JSON object; free text may always go on."""
-        said = self._emitter.fold.read((self._output_index, self._field)).rstrip()
-        if self._field != "arguments" or not said.endswith("}"):
+        fold, path = self._emitter.fold, (self._output_index, self._field)
+        if self._field != "arguments" or not fold.last(path).endswith("}"):
             return False
         try:
-            orjson.loads(said)
+            orjson.loads(fold.read(path))
         except orjson.JSONDecodeError:
             return False
         return True
