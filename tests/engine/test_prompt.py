@@ -1,5 +1,6 @@
 """What the model sees: history, references, pairs (spec §3.4, §9)."""
 
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ import pytest
 
 from antiphon.engine.prompt import build_context
 from antiphon.errors import APIError, InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
@@ -37,9 +39,19 @@ def response_id(number: int) -> str:
     return f"resp_{number:016x}{number:032x}"
 
 
-async def stored(*turns: tuple[list[Any], list[Any]], project: str = "p") -> MemoryStore:
+class CountingStore(MemoryStore):
+    """Counts how often it is asked for items."""
+
+    questions = 0
+
+    async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
+        self.questions += 1
+        return await super().items(project, ids)
+
+
+async def stored(*turns: tuple[list[Any], list[Any]], project: str = "p") -> CountingStore:
     """A store with one chain: each turn's own input and output."""
-    store = MemoryStore()
+    store = CountingStore()
     await store.open()
     for number, (own, output) in enumerate(turns):
         await store.save(
@@ -120,6 +132,17 @@ async def test_a_reference_stands_for_its_item() -> None:
     with pytest.raises(NotFoundError) as caught:
         await context(store, "q", input=[{"type": "item_reference", "id": id_}])
     assert caught.value.message == f"Item with id '{id_}' not found."
+
+
+async def test_all_references_are_looked_up_with_one_question() -> None:
+    """The Vercel AI SDK sends a whole history as references; 10,000 are allowed."""
+    ids = [f"msg_{0:016x}{number:032x}" for number in range(50)]
+    store = await stored(([message(id_, id_) for id_ in ids], []))
+    items = await context(store, input=[{"type": "item_reference", "id": id_} for id_ in ids])
+    assert [item["id"] for item in items] == ids
+    assert store.questions == 1
+    await context(store, input="no reference")
+    assert store.questions == 1
 
 
 async def test_an_image_of_which_only_the_id_is_sent_is_looked_up() -> None:

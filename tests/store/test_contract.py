@@ -1,6 +1,7 @@
 """What every store does (store/base.py): one suite, run on each."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
@@ -64,8 +65,8 @@ async def test_a_saved_response_comes_back_byte_for_byte(store: Store) -> None:
 async def test_an_unknown_response_is_none(store: Store) -> None:
     assert await store.get("alpha", "resp_none") is None
     assert await store.chain("alpha", "resp_none") is None
-    assert await store.item("alpha", "msg_none") is None
-    assert await store.item("alpha", item_id(new_partition())) is None
+    assert await store.items("alpha", ["msg_none", item_id(new_partition())]) == {}
+    assert await store.items("alpha", []) == {}
     assert not await store.delete("alpha", "resp_none")
 
 
@@ -76,7 +77,7 @@ async def test_another_projects_id_is_like_an_unknown_one(store: Store) -> None:
     msg = orjson.loads(row.input)[0]["id"]
     assert await store.get("alpha", row.id) is None
     assert await store.chain("alpha", row.id) is None
-    assert await store.item("alpha", msg) is None
+    assert await store.items("alpha", [msg]) == {}
     assert not await store.delete("alpha", row.id)
     assert await store.get("beta", row.id) == row
 
@@ -145,7 +146,7 @@ async def test_deleted_stays_deleted(store: Store) -> None:
     await store.save(replace(row, status="completed"))
     assert await store.get("alpha", row.id) is None
     assert await store.chain("alpha", row.id) is None
-    assert await store.item("alpha", orjson.loads(row.input)[0]["id"]) is None
+    assert await store.items("alpha", [orjson.loads(row.input)[0]["id"]]) == {}
 
 
 async def test_a_delete_waits_for_the_save_before_it(store: Store) -> None:
@@ -212,12 +213,39 @@ async def test_an_item_is_found_in_input_and_output(store: Store) -> None:
     partition = new_partition()
     row = response(partition=partition)
     await store.save(row)
-    await store.save(response("another"))
     said = orjson.loads(row.input)[0]
     heard = orjson.loads(row.body)["output"][0]
-    assert await store.item("alpha", said["id"]) == said
-    assert await store.item("alpha", heard["id"]) == heard
-    assert await store.item("alpha", item_id(partition)) is None
+    for item in (said, heard):
+        assert await store.items("alpha", [item["id"]]) == {item["id"]: item}
+    assert await store.items("alpha", [item_id(partition)]) == {}
+
+
+async def test_items_of_many_responses_are_found_at_once(store: Store) -> None:
+    """Spec §9: across the responses of the project; what is unknown is left out."""
+    rows = [response(text) for text in "abc"]
+    foreign = response(project="beta")
+    for row in (*rows, foreign):
+        await store.save(row)
+    wanted = [
+        *(orjson.loads(row.input)[0] for row in rows),
+        orjson.loads(rows[1].body)["output"][0],
+    ]
+    ids = [item["id"] for item in wanted]
+    unknown = ["run:1", item_id(new_partition()), orjson.loads(foreign.input)[0]["id"]]
+    assert await store.items("alpha", unknown + ids + ids) == dict(zip(ids, wanted, strict=True))
+
+
+async def test_ten_thousand_items_of_one_row_are_one_decoding(store: Store) -> None:
+    """R-09: one by one, each with the whole row, these took minutes."""
+    partition = new_partition()
+    row = response(partition=partition)
+    wanted = [message(item_id(partition), str(n)) for n in range(10_000)]
+    row.input = orjson.dumps(wanted)
+    await store.save(row)
+    start = time.process_time()
+    found = await store.items("alpha", [str(item["id"]) for item in wanted])
+    assert time.process_time() - start < 1
+    assert list(found.values()) == wanted
 
 
 async def test_neighbouring_partitions_are_kept_apart(store: Store) -> None:
@@ -226,9 +254,8 @@ async def test_neighbouring_partitions_are_kept_apart(store: Store) -> None:
         row = response(partition=partition)
         row.input = orjson.dumps([message(f"msg_{partition}{'0' * 32}", partition)])
         await store.save(row)
-    found = await store.item("alpha", f"msg_{low}{'0' * 32}")
-    assert found == message(f"msg_{low}{'0' * 32}", low)
-    assert await store.item("alpha", f"msg_{low}{'1' * 32}") is None
+    said, never = f"msg_{low}{'0' * 32}", f"msg_{low}{'1' * 32}"
+    assert await store.items("alpha", [said, never]) == {said: message(said, low)}
 
 
 async def test_an_expired_response_is_unknown_before_the_sweep(store: Store, clock: Clock) -> None:
@@ -241,7 +268,7 @@ async def test_an_expired_response_is_unknown_before_the_sweep(store: Store, clo
     clock.now = NOW + 10
     assert await store.get("alpha", row.id) is None
     assert await store.chain("alpha", child.id) is None
-    assert await store.item("alpha", orjson.loads(row.input)[0]["id"]) is None
+    assert await store.items("alpha", [orjson.loads(row.input)[0]["id"]]) == {}
     assert not await store.delete("alpha", row.id)
 
 

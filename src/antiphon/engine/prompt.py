@@ -61,12 +61,14 @@ async def _own_items(
     request: CreateResponse, project: str, store: Store, mint: Mint, history: list[Item]
 ) -> list[Item]:
     known = {item["id"]: item for item in history if "id" in item}
+    wanted = {item["id"] for item in request.input if _needs_lookup(item)} - known.keys()
+    found = await store.items(project, wanted) if wanted else {}
     own: list[Item] = []
     for sent in request.input:
         item = sent
         item_type = ITEM_TYPES[item["type"]]
         if _needs_lookup(item):
-            item = await _look_up(item, project, store, known)
+            item = _look_up(item["id"], known, found)
         elif "id" not in item:
             item = {"id": mint.item_id(item_type.prefix), **item}
         if _is_same(known.get(item["id"]), item):
@@ -97,12 +99,11 @@ def _needs_lookup(item: Item) -> bool:
             return False
 
 
-async def _look_up(item: Item, project: str, store: Store, known: dict[str, Item]) -> Item:
-    item_id = item["id"]
-    found = known.get(item_id) or await store.item(project, item_id)
-    if found is None:
+def _look_up(item_id: str, known: dict[str, Item], found: dict[str, Item]) -> Item:
+    item = known.get(item_id) or found.get(item_id)
+    if item is None:
         raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
-    return found
+    return item
 
 
 def _is_open_call(item_type: ItemType) -> bool:

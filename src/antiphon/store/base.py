@@ -12,6 +12,7 @@ Rules
    the operator, no client sees it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -104,8 +105,9 @@ class Store(Protocol):
         """The response and all its ancestors, oldest first; None when one of them is gone."""
         ...
 
-    async def item(self, project: str, id: str) -> Item | None:  # noqa: A002
-        """An input or output item of any stored response, by its id (`item_reference`)."""
+    async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
+        """Input and output items of any stored responses, by id (`item_reference`); an id that is
+        not found is not there. One read and one decoding for each response that is meant."""
         ...
 
     async def expire(self, now: int, limit: int) -> int:

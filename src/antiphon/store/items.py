@@ -1,9 +1,10 @@
 """What is inside a row: its items, decoded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import orjson
 
+from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items.base import Item
 from antiphon.store.base import Turn
 
@@ -14,11 +15,21 @@ def turn(id: str, input: bytes, body: bytes) -> Turn:  # noqa: A002
     return Turn(id, response["status"], orjson.loads(input), response["output"])
 
 
-def find(id: str, rows: Iterable[tuple[bytes, bytes]]) -> Item | None:  # noqa: A002
-    """The item with this id in the (input, body) pairs; output goes first."""
+def find(ids: Set[str], rows: Iterable[tuple[bytes, bytes]]) -> dict[str, Item]:
+    """The items with these ids in the (input, body) pairs; output and the first row go first."""
+    found: dict[str, Item] = {}
     for encoded_input, body in rows:
-        found: Item
-        for found in (*orjson.loads(body)["output"], *orjson.loads(encoded_input)):
-            if found.get("id") == id:
-                return found
-    return None
+        item: Item
+        for item in (*orjson.loads(body)["output"], *orjson.loads(encoded_input)):
+            if "id" in item and item["id"] in ids:
+                found.setdefault(item["id"], item)
+    return found
+
+
+def by_partition(ids: Iterable[str]) -> dict[str, set[str]]:
+    """The ids that we minted, by the partition that leads to their response."""
+    groups: dict[str, set[str]] = {}
+    for id_ in ids:
+        if (partition := partition_of(id_)) is not None:
+            groups.setdefault(partition, set()).add(id_)
+    return groups

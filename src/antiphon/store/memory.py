@@ -6,7 +6,7 @@ Rules
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from antiphon.protocol.ids import partition_of
@@ -106,11 +106,14 @@ class MemoryStore:
         turns.reverse()
         return turns
 
-    async def item(self, project: str, id: str) -> Item | None:  # noqa: A002
-        """See `Store.item`."""
-        holder = self._partitions.get(partition_of(id) or "")
-        row = self._live(project, holder) if holder else None
-        return items.find(id, [(row.input, row.body)]) if row else None
+    async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
+        """See `Store.items`."""
+        found: dict[str, Item] = {}
+        for partition, wanted in items.by_partition(ids).items():
+            holder = self._partitions.get(partition)
+            if holder is not None and (row := self._live(project, holder)) is not None:
+                found |= items.find(wanted, [(row.input, row.body)])
+        return found
 
     async def expire(self, now: int, limit: int) -> int:
         """See `Store.expire`."""
