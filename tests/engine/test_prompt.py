@@ -1,5 +1,6 @@
 """What the model sees: history, references, pairs (spec §3.4, §9)."""
 
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -113,6 +114,29 @@ async def test_an_output_without_call_id_answers_the_first_call_of_its_name() ->
     assert [item["call_id"] for item in items[3:]] == ["call_2", "call_1", "call_3"]
     with pytest.raises(InvalidRequestError):
         await context(await stored(), input=[outputs[0]])
+
+
+async def test_a_call_that_was_answered_waits_no_more() -> None:
+    calls = [{**CALL, "call_id": f"call_{n}", "name": name} for n, name in enumerate("fgf")]
+    outputs = [
+        {"type": "function_call_output", "output": "a", "call_id": "call_0"},
+        {"type": "function_call_output", "output": "b", "name": "f"},
+        {"type": "function_call_output", "output": "c"},
+    ]
+    items = await context(await stored(), input=[*calls, *outputs])
+    assert [item["call_id"] for item in items[3:]] == ["call_0", "call_2", "call_1"]
+
+
+async def test_thousands_of_outputs_find_their_calls_by_name_at_once() -> None:
+    """R-09: the time is linear, also when the last call is answered first."""
+    names = [str(n) for n in range(4900)]
+    calls = [{**CALL, "id": f"fc_{n}", "call_id": f"call_{n}", "name": n} for n in names]
+    outputs = [{"type": "function_call_output", "output": "x", "name": n} for n in names[::-1]]
+    store = await stored()
+    start = time.process_time()
+    items = await context(store, input=[*calls, *outputs])
+    assert time.process_time() - start < 0.25
+    assert [item["call_id"] for item in items[4900:]] == [f"call_{n}" for n in names[::-1]]
 
 
 async def test_own_items_get_ids_of_their_type() -> None:

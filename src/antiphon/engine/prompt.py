@@ -12,6 +12,7 @@ Rules
    off needs none, and is shown only if it has one.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -115,36 +116,55 @@ def _is_cut_off(item: Item) -> bool:
     return item.get("status") == "incomplete" and _is_open_call(ITEM_TYPES[item["type"]])
 
 
+class _Waiting:
+    """Calls that no output has answered yet, oldest first."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Item] = {}
+        #: The same by name, and all of them under None; who was answered is dropped when met.
+        self._queues: dict[str | None, deque[tuple[str, Item]]] = {}
+
+    def add(self, call_id: str, call: Item) -> None:
+        """One more call."""
+        self.calls[call_id] = call
+        for name in {call.get("name"), None}:
+            self._queues.setdefault(name, deque()).append((call_id, call))
+
+    def first(self, name: str | None) -> str | None:
+        """The id of the oldest one with this name; of the oldest one at all when it is None."""
+        queue = self._queues.get(name, deque())
+        while queue:
+            call_id, call = queue[0]
+            if self.calls.get(call_id) is call:
+                return call_id
+            queue.popleft()
+        return None
+
+
 def _pair(items: Iterable[Item]) -> set[str]:
     """Calls and outputs belong together by `call_id`, the call first; the ids that have both."""
-    waiting: dict[str, Item] = {}
+    waiting = _Waiting()
     answered: set[str] = set()
     for item in items:
         item_type = ITEM_TYPES[item["type"]]
         if _is_open_call(item_type):
             if (call_id := item.get("call_id")) is not None:
-                waiting[call_id] = item
+                waiting.add(call_id, item)
         elif item_type.as_result is not None and item_type.as_call is None:
-            call_id = item.get("call_id") or _first_waiting(waiting, item)
-            if waiting.pop(call_id, None) is None and call_id not in answered:
+            call_id = item.get("call_id") or waiting.first(item.get("name")) or "null"
+            if waiting.calls.pop(call_id, None) is None and call_id not in answered:
                 kind = _words(item["type"].removesuffix("_output"))
                 raise InvalidRequestError(
                     f"No tool call found for {kind} output with call_id {call_id}.", param="input"
                 )
             item["call_id"] = call_id
             answered.add(call_id)
-    for call_id, call in waiting.items():
+    for call_id, call in waiting.calls.items():
         if not _is_cut_off(call):
             raise InvalidRequestError(
                 f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
             )
     return answered
-
-
-def _first_waiting(waiting: dict[str, Item], output: Item) -> str:
-    name = output.get("name")
-    ids = (id_ for id_, call in waiting.items() if name is None or call.get("name") == name)
-    return next(ids, "null")
 
 
 def _words(type_: str) -> str:
