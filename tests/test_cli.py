@@ -2,6 +2,7 @@
 
 import pytest
 
+from antiphon import __version__
 from tests.api.command import Case, outcomes
 
 
@@ -18,3 +19,13 @@ def test_a_key_that_is_not_made(arguments: list[str], env: dict[str, str], says:
     (done,) = outcomes([Case(["keys", "create", *arguments], env)])
     assert (done.code, done.stdout, done.left) == (2, "", [])
     assert done.stderr.startswith(f"antiphon: {says}")
+
+
+def test_the_version() -> None:
+    (done,) = outcomes([Case(["--version"])])
+    assert (done.code, done.stdout, done.stderr, done.left) == (
+        0,
+        f"antiphon {__version__}\n",
+        "",
+        [],
+    )

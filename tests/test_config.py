@@ -41,12 +41,44 @@ def test_models_may_be_names_wildcards_and_aliases(tmp_path: Path) -> None:
         (BACKEND + 'connect_timeout = "5"', "backends.0.connect_timeout"),
         (BACKEND + "max_retries = 99", "backends.0.max_retries"),
         (BACKEND + "models = [1]", "backends.0.models"),
+        (BACKEND + "models = []", "backends.0.models"),
+        (BACKEND + 'headers = {"X Y" = "1"}', "'X Y' has characters"),
+        (BACKEND + 'headers = {"X-A" = "1\\r\\nX-B: 2"}', "'X-A' has characters"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:8001/v1",
+        "localhost:8001/v1",
+        "ftp://host/v1",
+        "http://",
+        "http:///v1",
+        "http://:80/v1",
+        "http://[::1/v1",
+        "http://host:port/v1",
+        "http://host:0/v1",
+        "http://host:70000/v1",
+        "http://ho st/v1",
+        "http://host/v1\\n",
+    ],
+)
+def test_a_base_url_that_leads_nowhere(tmp_path: Path, url: str) -> None:
+    """R-132: at start, not as a 502 of the first request."""
+    with pytest.raises(ConfigError, match="base_url"):
+        load(tmp_path, f'[[backends]]\nname = "a"\nkind = "chat_completions"\nbase_url = "{url}"\n')
+
+
+@pytest.mark.parametrize("url", ["https://api.example/v1", "http://[::1]:8001", "HTTP://h"])
+def test_a_base_url_that_can_be_used(tmp_path: Path, url: str) -> None:
+    load(tmp_path, f'[[backends]]\nname = "a"\nkind = "chat_completions"\nbase_url = "{url}"\n')
 
 
 def test_a_key_variable_that_is_not_set_stops_the_start(

@@ -34,6 +34,21 @@ _LAST_WORDS = 5
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"antiphon {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Which this is.")
+    ] = False,
+) -> None:
+    """A Responses API server."""
+
+
 class _Server(uvicorn.Server):
     """Says where it listens and how to try it, once it really does."""
 
@@ -148,6 +163,8 @@ def serve(
 ) -> None:
     """Serve the API."""
     settings = _settings(host=host, port=port, config=config, database_url=database_url)
+    if config is not None and not config.exists():
+        raise _refused(ConfigError(f"{config}: there is no such file"))
     antiphon = _antiphon(settings)
     if check:
         print("The configuration can be used.")

@@ -6,11 +6,16 @@ Rules
 3. `models` are names, wildcards (``*``) or ``{alias = "name at the upstream"}``; default ``*``.
 """
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+#: A header's name (RFC 9110 §5.1).
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ConfigError(Exception):
@@ -27,7 +32,7 @@ class BackendConfig(BaseModel):
     base_url: str | None = None
     api_key_env: str | None = None
     #: Model name for clients → name at the upstream.
-    models: dict[str, str] = Field(default_factory=lambda: {"*": "*"})
+    models: dict[str, str] = Field(default_factory=lambda: {"*": "*"}, min_length=1)
     profile: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     connect_timeout: float = Field(5.0, gt=0)
@@ -42,6 +47,28 @@ class BackendConfig(BaseModel):
     @classmethod
     def _seconds(cls, value: object) -> object:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        plain = value.isprintable() and " " not in value
+        if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+            raise ValueError("must be an http:// or https:// URL with a host")
+        if parts.port == 0:
+            raise ValueError("port 0 is none")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, headers: dict[str, str]) -> dict[str, str]:
+        """A value is not shown: it may be a secret."""
+        for name, value in headers.items():
+            if not _TOKEN.fullmatch(name) or not value.isprintable():
+                raise ValueError(f"{name!r} has characters that no header can have")
+        return headers
 
     @field_validator("models", mode="before")
     @classmethod
@@ -75,7 +102,8 @@ class Config(BaseModel):
 
 
 def load_config(path: Path) -> Config | None:
-    """Read the file; None when there is none. Raises `ConfigError`."""
+    """Read the file; None when there is none. Raises `ConfigError`. A file that is not there is
+    no error here: the container image names one that may be mounted."""
     if not path.exists():
         return None
     try:
