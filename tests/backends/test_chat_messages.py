@@ -369,6 +369,13 @@ def test_no_result_is_lost_and_none_comes_twice(case: Case) -> None:
     assert sum(message["role"] == "tool" for message in messages) == results
 
 
+def test_a_long_text_file_is_decoded_whole() -> None:
+    """It is decoded in pieces: none may break a character or lose a byte."""
+    words = "gr\u00fc\u00df dich \U0001f600 " * 100_000
+    (message,) = chat_messages(None, [said("user", file("text/plain", words.encode()))], NO_FILES)
+    assert message["content"] == f"File a.txt:\n{words}"
+
+
 @pytest.mark.parametrize(
     ("part", "profile"),
     [
@@ -377,6 +384,10 @@ def test_no_result_is_lost_and_none_comes_twice(case: Case) -> None:
         ({"type": "input_file", "file_url": "http://x/a"}, GENERIC),
         (file("application/pdf", b"%PDF"), NO_FILES),
         (file("text/plain", b"\xff\xfe"), NO_FILES),
+        ({"type": "input_file", "file_data": "data:text/plain"}, NO_FILES),
+        ({"type": "input_file", "file_data": "data:text/plain;base64,QQ==QQ=="}, NO_FILES),
+        ({"type": "input_file", "file_data": "data:text/plain;base64,Q-=="}, NO_FILES),
+        ({"type": "input_file", "file_data": "data:text/plain;base64,QQ\u00e4="}, NO_FILES),
     ],
 )
 def test_parts_that_no_message_can_carry(part: Item, profile: Profile) -> None:

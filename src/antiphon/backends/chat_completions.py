@@ -7,9 +7,11 @@ Rules
 3. Retries happen before the first byte only, within one deadline (R-40). Every failure is an
    `APIError`; what the upstream said about it goes to the log and nowhere else (R-42).
 4. Leaving `generate` in any way closes the upstream call, unless its last byte was read (R-53).
+5. A large body is made in a thread, so that nobody else waits for it (R-118).
 """
 
 import asyncio
+import io
 import logging
 import time
 from collections.abc import Mapping
@@ -29,12 +31,14 @@ from antiphon.backends.chat_stream import ChatStream
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.profiles import (
     GENERIC,
+    Profile,
     ThinkTags,
     profile_for,
     profile_named,
     profile_of_owner,
 )
 from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
+from antiphon.backends.weight import is_heavy
 from antiphon.errors import APIError, RateLimitError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.request import CreateResponse
 
@@ -50,6 +54,8 @@ _GRACE: Final = 5.0
 _DRAIN: Final = 0.05
 #: Seconds in which a model list must be there.
 _LIST_TIMEOUT: Final = 10.0
+#: Bytes of a request that are written in one go; aiohttp sends a file piece by piece.
+_AT_ONCE: Final = 1 << 20
 #: Connections to one upstream at a time; more requests wait within their first-byte deadline.
 _CONNECTIONS: Final = 1024
 
@@ -101,7 +107,10 @@ class ChatCompletions:
     async def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
         stream = ChatStream(self._profile, custom_tool_names(prompt.request))
-        body = orjson.dumps(chat_body(prompt, self._profile))
+        if is_heavy(prompt.items):
+            body = await asyncio.to_thread(_encoded, prompt, self._profile)
+        else:
+            body = _encoded(prompt, self._profile)
         response = await self._open(body, prompt.request.model or prompt.model)
         try:
             if response.content_type == "text/event-stream":
@@ -187,9 +196,10 @@ class ChatCompletions:
 
     async def _post(self, body: bytes, model: str) -> aiohttp.ClientResponse:
         """One attempt. Raises `_RefusedError` unless the status is 200."""
+        data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
         try:
             response = await self._client().post(
-                self._chat_url, data=body, allow_redirects=False, timeout=self._timeout
+                self._chat_url, data=data, allow_redirects=False, timeout=self._timeout
             )
         except (aiohttp.ClientError, OSError) as exc:
             self._tell("upstream_unreachable", _named(exc))
@@ -266,6 +276,10 @@ class _RefusedError(Exception):
         """The same request may succeed a moment later."""
         rate = isinstance(self.error, RateLimitError) and self.error.should_retry is not False
         return self.broken or rate
+
+
+def _encoded(prompt: Prompt, profile: Profile) -> bytes:
+    return orjson.dumps(chat_body(prompt, profile))
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
