@@ -15,6 +15,7 @@ Rules
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
 from antiphon.protocol.ids import Mint, partition_of
@@ -69,7 +70,8 @@ async def _own_items(
         item = sent
         item_type = ITEM_TYPES[item["type"]]
         if _needs_lookup(item):
-            item = _look_up(item["id"], known, found)
+            item_id = item["id"]
+            item = known.get(item_id) or found.get(item_id) or _unknown(item_id, request)
         elif "id" not in item:
             item = {"id": mint.item_id(item_type.prefix), **item}
         if _is_same(known.get(item["id"]), item):
@@ -100,11 +102,15 @@ def _needs_lookup(item: Item) -> bool:
             return False
 
 
-def _look_up(item_id: str, known: dict[str, Item], found: dict[str, Item]) -> Item:
-    item = known.get(item_id) or found.get(item_id)
-    if item is None:
-        raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
-    return item
+def _unknown(item_id: str, request: CreateResponse) -> NoReturn:
+    """Who stores nothing is told why there is nothing (spec §3.4)."""
+    text = f"Item with id '{item_id}' not found."
+    if request.store is False:
+        text += (
+            " Items are not persisted when `store` is set to false. "
+            "Try again with `store` set to true, or remove this item from your input."
+        )
+    raise NotFoundError(text, param="input")
 
 
 def _is_open_call(item_type: ItemType) -> bool:
