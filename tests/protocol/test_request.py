@@ -129,9 +129,24 @@ def test_unknown_keys_of_items_and_parts_stay() -> None:
     assert ask(input=[item]).input == [item]
 
 
-def test_a_foreign_id_is_accepted() -> None:
-    item = {"type": "message", "id": "item-3.b_C", "role": "user", "content": "x"}
-    assert ask(input=[item]).input[0]["id"] == "item-3.b_C"
+@pytest.mark.parametrize("id_", ["item-3.b_C", "run:1/2=", "a b", "é№🙂", "x" * 512])
+def test_an_item_may_have_any_printable_id(id_: str) -> None:
+    """Spec §3.1, advice: histories come from many servers."""
+    item = {"type": "message", "id": id_, "role": "user", "content": "x"}
+    reference = {"type": "item_reference", "id": id_}
+    answer = {"type": "mcp_approval_response", "approval_request_id": id_, "approve": True}
+    items = ask(input=[item, reference, answer]).input
+    assert (items[0]["id"], items[1]["id"], items[2]["approval_request_id"]) == (id_,) * 3
+
+
+@pytest.mark.parametrize("id_", ["", "a\x00", "\n", "a\x1bb", "a\x7f", "a\x85", "a\u2028b"])
+@pytest.mark.parametrize("type_", ["message", "item_reference"])
+def test_an_item_id_has_no_control_characters(type_: str, id_: str) -> None:
+    """R-24: ids are repeated in errors and logs."""
+    error = refused(input=[{"type": type_, "id": id_, "role": "user", "content": "x"}])
+    assert (error.status, error.param) == (400, "input[0].id")
+    assert "Expected an ID" in error.message
+    assert error.message.isprintable()
 
 
 def test_an_integer_is_a_number() -> None:

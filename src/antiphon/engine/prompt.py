@@ -22,6 +22,7 @@ from antiphon.protocol.ids import Mint, partition_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.validation import echo
 from antiphon.store.base import RUNNING, Store
 
 
@@ -104,7 +105,7 @@ def _needs_lookup(item: Item) -> bool:
 
 def _unknown(item_id: str, request: CreateResponse) -> NoReturn:
     """Who stores nothing is told why there is nothing (spec §3.4)."""
-    text = f"Item with id '{item_id}' not found."
+    text = f"Item with id '{echo(item_id)}' not found."
     if request.store is False:
         text += (
             " Items are not persisted when `store` is set to false. "

@@ -35,6 +35,7 @@ MAX_INT: Final = 2**53 - 1
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
 BLANK_OR_ID_PATTERN: Final = r"^[A-Za-z0-9_-]*$"
 FOREIGN_ID_PATTERN: Final = r"^[A-Za-z0-9_.-]+$"
+ITEM_ID_PATTERN: Final = r"^[^\p{Cc}\p{Zl}\p{Zp}]+$"
 NAME_PATTERN: Final = r"^[a-zA-Z0-9_-]+$"
 NO_NUL_PATTERN: Final = r"^[^\x00]*$"
 IMAGE_URL_PATTERN: Final = r"^(?i:https?://|data:)"
@@ -43,10 +44,12 @@ URL_PATTERN: Final = r"^(?i:https?://)"
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 #: An id of this server.
 Id: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_NAME, pattern=ID_PATTERN)]
-#: An id that any server may have made (spec §3.1, advice).
+#: An id of a file, container or skill that any server may have made.
 ForeignId: TypeAlias = Annotated[
     str, StringConstraints(max_length=MAX_NAME, pattern=FOREIGN_ID_PATTERN)
 ]
+#: An item's id: whatever can be printed (spec §3.1, advice).
+ItemId: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_NAME, pattern=ITEM_ID_PATTERN)]
 CallId: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL_PATTERN)
 ]

@@ -271,6 +271,7 @@ _PATTERNS: Final[Mapping[str, _Text]] = {
     fields.ID_PATTERN: _bad_id,
     fields.BLANK_OR_ID_PATTERN: _bad_id,
     fields.FOREIGN_ID_PATTERN: _bad_id,
+    fields.ITEM_ID_PATTERN: _bad_id,
     fields.IMAGE_URL_PATTERN: _bad_url,
     fields.URL_PATTERN: _bad_url,
     fields.NO_NUL_PATTERN: _nul,

@@ -19,7 +19,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol.effects import Effect
-from antiphon.protocol.fields import LENIENT, ForeignId
+from antiphon.protocol.fields import LENIENT, ItemId
 
 Item: TypeAlias = dict[str, Any]
 
@@ -31,7 +31,7 @@ Progress: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 class ItemShape(TypedDict, total=False):
     """What every item may have."""
 
-    id: ForeignId | None
+    id: ItemId | None
 
 
 class Call(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Literal, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from antiphon.protocol.fields import LENIENT, ForeignId
+from antiphon.protocol.fields import LENIENT, ItemId
 from antiphon.protocol.items.base import ItemType
 
 
@@ -13,7 +13,7 @@ from antiphon.protocol.items.base import ItemType
 class ItemReference(TypedDict):
     """Its `type` may be null or absent (spec §3.4)."""
 
-    id: ForeignId
+    id: ItemId
     type: NotRequired[Literal["item_reference"] | None]
 
 

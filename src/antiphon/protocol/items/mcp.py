@@ -10,7 +10,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, ForeignId, Many, Name, Text, by_kind
+from antiphon.protocol.fields import LENIENT, ItemId, Many, Name, Text, by_kind
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
 
 Json = dict[str, Any]
@@ -44,7 +44,7 @@ class McpCall(ItemShape):
     arguments: Text
     output: NotRequired[Text | None]
     error: NotRequired[Annotated[Any, by_kind(string=Text, object=Json)] | None]
-    approval_request_id: NotRequired[ForeignId | None]
+    approval_request_id: NotRequired[ItemId | None]
     status: NotRequired[
         Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None
     ]
@@ -63,7 +63,7 @@ class McpApprovalResponse(ItemShape):
     """The client's answer."""
 
     type: Literal["mcp_approval_response"]
-    approval_request_id: ForeignId
+    approval_request_id: ItemId
     approve: bool
     reason: NotRequired[Text | None]
 
