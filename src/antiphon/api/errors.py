@@ -7,7 +7,7 @@ Rules
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -25,10 +25,14 @@ from antiphon.errors import (
     NotFoundError,
     PayloadTooLarge,
     RateLimitError,
+    UnknownParameter,
     UnsupportedMediaType,
 )
 
 Headers = list[tuple[bytes, bytes]]
+
+#: Characters of a client's text that a message repeats.
+MAX_ECHO: Final = 100
 
 
 class Reply(NamedTuple):
@@ -118,11 +122,15 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
 
 
 async def _on_validation(_request: Request, exc: Exception) -> Response:
-    param = None
-    if isinstance(exc, RequestValidationError) and exc.errors():
-        param = _path(exc.errors()[0]["loc"][1:]) or None
+    """The first unknown parameter, else the first one that is wrong: OpenAI's own order."""
+    problems = exc.errors() if isinstance(exc, RequestValidationError) else []
+    for problem in problems:
+        if problem["type"] == "extra_forbidden":
+            name = printable(_path(problem["loc"][1:]), MAX_ECHO)
+            return _response(UnknownParameter(f"Unknown parameter: '{name}'.", param=name))
+    param = _path(problems[0]["loc"][1:]) if problems else None
     message = f"Invalid value for '{param}'." if param else None
-    return _response(InvalidRequestError(message, param=param, code="invalid_value"))
+    return _response(InvalidRequestError(message, param=param or None, code="invalid_value"))
 
 
 def _path(location: Iterable[int | str]) -> str:

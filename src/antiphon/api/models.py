@@ -4,6 +4,8 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from antiphon.api.auth import Authenticator
+from antiphon.api.errors import MAX_ECHO
+from antiphon.api.logs import printable
 from antiphon.backends.base import Router
 from antiphon.errors import NotFoundError
 
@@ -34,7 +36,8 @@ class Models:
             if known.id == model:
                 return Response(orjson.dumps(known.body()), media_type=JSON)
         raise NotFoundError(
-            f"The model '{model[:256]}' does not exist or you do not have access to it.",
+            f"The model '{printable(model, MAX_ECHO)}' does not exist or you do not have access "
+            "to it.",
             param="model",
             code="model_not_found",
         )

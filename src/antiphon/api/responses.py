@@ -5,20 +5,25 @@ Rules
 2. Streamed or not, the answer is read from the same run (design §1).
 3. A client that leaves stops its run (reliability R-53, R-54).
 4. Stored bodies are answered as stored: nothing is built a second time.
+5. A query is as strict as a body: what is unknown or of the wrong kind is named (spec §6).
 """
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import ClientDisconnected, read_body
+from antiphon.api.errors import MAX_ECHO
+from antiphon.api.logs import printable
 from antiphon.api.streams import Heartbeat, send_stream
 from antiphon.engine.prompt import read_history
 from antiphon.engine.run import Run
@@ -116,6 +121,42 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
+def _digits(value: object) -> object:
+    """Pydantic would take ``1.0`` and ``1_0`` for integers."""
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}", value):
+        raise ValueError("not an integer")
+    return value
+
+
+_Integer = Annotated[int, BeforeValidator(_digits)]
+
+
+class _Revealing(BaseModel):
+    """What both questions about a stored response may have in their query. `include` reveals
+    nothing more here: what is stored is shown. SDKs write ``include[]``, people ``include``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    include: list[Includable] = Field(default_factory=list)
+    include_: list[Includable] = Field(default_factory=list, alias="include[]")
+
+
+class RetrieveQuery(_Revealing):
+    """The query of ``GET /v1/responses/{id}``; without `stream` the others mean nothing."""
+
+    stream: bool = False
+    starting_after: _Integer | None = None
+    include_obfuscation: bool | None = None
+
+
+class ItemsQuery(_Revealing):
+    """The query of ``GET /v1/responses/{id}/input_items``."""
+
+    limit: Annotated[_Integer, Field(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
+
+
 class StoredResponses:
     """The endpoints on stored responses."""
 
@@ -133,17 +174,11 @@ class StoredResponses:
         add("/{response_id}/input_items", self.input_items, methods=["GET"])
 
     async def retrieve(
-        self,
-        request: Request,
-        response_id: str,
-        stream: bool = False,
-        include: Annotated[list[Includable] | None, Query(alias="include[]")] = None,  # noqa: ARG002
-        starting_after: int | None = None,  # noqa: ARG002
-        include_obfuscation: bool | None = None,  # noqa: ARG002
+        self, request: Request, response_id: str, query: Annotated[RetrieveQuery, Query()]
     ) -> Response:
-        """A stored response as it is now. What `include` can reveal is always there."""
+        """A stored response as it is now."""
         row = await self._row(request, response_id)
-        if stream:
+        if query.stream:
             raise InvalidRequestError(
                 "This response cannot be streamed because it was not created with background=true.",
                 param="stream",
@@ -163,13 +198,7 @@ class StoredResponses:
         raise InvalidRequestError("Cannot cancel a synchronous response.")
 
     async def input_items(
-        self,
-        request: Request,
-        response_id: str,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        order: Literal["asc", "desc"] = "desc",
-        after: str | None = None,
-        include: Annotated[list[Includable] | None, Query(alias="include[]")] = None,  # noqa: ARG002
+        self, request: Request, response_id: str, query: Annotated[ItemsQuery, Query()]
     ) -> Response:
         """History and input of a response, newest first unless asked otherwise."""
         row = await self._row(request, response_id)
@@ -179,7 +208,9 @@ class StoredResponses:
             with contextlib.suppress(PreviousResponseNotFound):
                 store = self._engine.store
                 items = await read_history(store, row.project, row.previous_response_id) + items
-        return _json(paginate([_listed(item) for item in items], limit, order, after))
+        return _json(
+            paginate([_listed(item) for item in items], query.limit, query.order, query.after)
+        )
 
     async def _authorise(self, request: Request) -> None:
         """Leaves the caller's project in ``request.state.project``."""
@@ -202,7 +233,9 @@ def paginate(
     if after is not None:
         positions = [index for index, item in enumerate(ordered) if item["id"] == after]
         if not positions:
-            raise InvalidRequestError(f"Item with id '{after}' not found.", param="after")
+            raise InvalidRequestError(
+                f"Item with id '{printable(after, MAX_ECHO)}' not found.", param="after"
+            )
         start = positions[0] + 1
     page = ordered[start : start + limit]
     return {
@@ -223,8 +256,8 @@ def _check_id(response_id: str) -> None:
     well_formed = ID_PATTERN.match(response_id) and len(response_id) <= MAX_NAME
     if not well_formed or not response_id.startswith("resp_"):
         raise InvalidRequestError(
-            f"Invalid 'response_id': '{_shown(response_id)}'. Expected an ID that begins with "
-            "'resp'.",
+            f"Invalid 'response_id': '{printable(response_id, MAX_ECHO)}'. Expected an ID that "
+            "begins with 'resp'.",
             param="response_id",
             code="invalid_value",
         )
@@ -232,11 +265,6 @@ def _check_id(response_id: str) -> None:
 
 def _not_found(response_id: str) -> NotFoundError:
     return NotFoundError(f"Response with id '{response_id}' not found.")
-
-
-def _shown(text: str) -> str:
-    """Client text that is safe to show in a message."""
-    return "".join(char if char.isprintable() else "?" for char in text[:100])
 
 
 def _json(body: dict[str, Any]) -> Response:
