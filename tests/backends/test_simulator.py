@@ -210,8 +210,9 @@ async def test_usage_is_an_estimate_of_all_that_was_sent() -> None:
 async def test_batches() -> None:
     sizes = [len(batch) for batch in await batches("[[tokens=25]] [[chunk=10]]")]
     assert sizes == [10, 10, 5, 2]
-    sizes = [len(batch) for batch in await batches("[[tokens=2500]]")]
-    assert sizes == [1000, 1000, 500, 2]
+    for wish in ("", "[[chunk=5000]]"):
+        sizes = [len(batch) for batch in await batches(f"[[tokens=150]] {wish}")]
+        assert sizes == [64, 64, 22, 2]
 
 
 async def test_pace_and_wait(monkeypatch: pytest.MonkeyPatch) -> None:

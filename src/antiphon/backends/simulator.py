@@ -3,7 +3,8 @@
 Rules
 1. What it says is made in `simulator_script`; this file plays it: batches, pace, limits, failures.
 2. The same prompt gives the same deltas; the clock only matters to `pace` and `wait`.
-3. Unpaced output comes in batches of 1,000 tokens, with one turn of the event loop between them.
+3. Output comes in batches of at most 64 tokens, well under 1 ms of work, with a turn of the event
+   loop between them: many long answers at once keep nobody waiting (R-118).
 4. Usage is an estimate: a quarter of the characters in, the simulated tokens out.
 
 The directives are in docs/simulator.md.
@@ -20,7 +21,7 @@ from antiphon.protocol.deltas import Delta, Finish, FinishReason, ReasoningDelta
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
 
-_BATCH: Final = 1_000
+_BATCH: Final = 64
 
 
 class Simulator:
@@ -61,7 +62,7 @@ class Simulator:
         if directives.wait:
             yield []
             await asyncio.sleep(directives.wait)
-        size = directives.chunk or (1 if directives.pace else _BATCH)
+        size = min(directives.chunk or (1 if directives.pace else _BATCH), _BATCH)
         rest = script.deltas()
         limit = prompt.request.max_output_tokens
         said = itertools.islice(rest, _least(limit, fault_at))

@@ -9,6 +9,7 @@ Rules
    tools returned, the echo of the last user message. It always says that it is a simulator, unless
    it was told what to say.
 4. A token is a run of blanks with up to eight characters after it.
+5. Of a text above 100,000 characters only both ends are read and echoed (R-118).
 """
 
 import itertools
@@ -46,6 +47,8 @@ _VERBS: Final = frozenset(
         *("show", "tool", "update", "use"),
     }
 )
+#: Characters of each end of a long text.
+_END: Final = 50_000
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
 
 
@@ -56,7 +59,9 @@ class Script:
         request = prompt.request
         self._prompt = prompt
         turn = _last_turn(prompt.items)
-        self.directives, self._said = read_directives(_defaults(prompt), _text_of(turn[:1]))
+        self.directives, self._said = read_directives(
+            [_shortened("\n".join(_defaults(prompt)))], _shortened(_text_of(turn[:1]))
+        )
         self._attachments = sum(len(_other_parts(item)) for item in turn[:1])
         self._results = [item for item in turn if item["type"] in _OUTPUTS]
         self._format = (request.text or {}).get("format") or {}
@@ -100,9 +105,12 @@ class Script:
                 for item in self._prompt.items
                 if item["type"] in ("function_call", "custom_tool_call")
             }
-            return "Simulator: " + "; ".join(
-                f"{names.get(item.get('call_id'), 'the tool')} returned {_text_of([item])}"
-                for item in self._results
+            return _shortened(
+                "Simulator: "
+                + "; ".join(
+                    f"{names.get(item.get('call_id'), 'the tool')} returned {_text_of([item])}"
+                    for item in self._results
+                )
             )
         extra = f" (and {self._attachments} attachments)" if self._attachments else ""
         said = f"you said: {self._said}" if self._said else "you said nothing"
@@ -226,6 +234,14 @@ def _other_parts(item: Item) -> list[Any]:
 
 def _text_of(items: list[Item]) -> str:
     return "\n".join(part["text"] for item in items for part in _parts(item) if "text" in part)
+
+
+def _shortened(text: str) -> str:
+    """The text, or both its ends and how much was between them."""
+    left_out = len(text) - 2 * _END
+    if left_out <= 0:
+        return text
+    return f"{text[:_END]} [{left_out} characters left out] {text[-_END:]}"
 
 
 def count_input(prompt: Prompt) -> int:

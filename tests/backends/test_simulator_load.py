@@ -1,0 +1,81 @@
+"""The simulator under long prompts and many long answers: nobody else waits (R-118)."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from antiphon.backends.base import Prompt
+from antiphon.backends.simulator import Simulator
+from antiphon.protocol.deltas import TextDelta
+from antiphon.protocol.request import CreateResponse
+
+LONG = "many words " * 820_000
+SHOWN = 100_000
+
+
+def prompt(said: Any, **more: Any) -> Prompt:
+    request = CreateResponse.model_validate({"model": "sim", "input": said, **more})
+    return Prompt(request, "simulator", request.input)
+
+
+async def text_of(asked: Prompt) -> str:
+    deltas = [delta async for batch in Simulator().generate(asked) for delta in batch]
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+
+
+def _returned(output: str) -> list[dict[str, Any]]:
+    call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "1", "output": output}
+    return [{"role": "user", "content": "Go."}, call, result]
+
+
+@pytest.mark.parametrize("said", [LONG, _returned(LONG)], ids=["message", "tool output"])
+async def test_the_echo_of_a_long_text_is_shortened(said: Any) -> None:
+    text = await text_of(prompt(said))
+    assert text.startswith("Simulator: ")
+    assert "characters left out] " in text
+    assert SHOWN < len(text) < SHOWN + 200
+
+
+async def test_a_text_of_the_limit_is_echoed_whole() -> None:
+    said = "x" * SHOWN
+    assert await text_of(prompt(said)) == f"Simulator: you said: {said}"
+
+
+async def test_directives_are_found_at_both_ends_of_a_long_text() -> None:
+    for said in (f"[[tokens=5]] {LONG}", f"{LONG} [[tokens=5]]"):
+        assert await text_of(prompt(said)) == "This is the simulator"
+        assert await text_of(prompt("Hi", instructions=said)) == "This is the simulator"
+
+
+@pytest.mark.parametrize("said", [LONG, f"[[say={LONG}"], ids=["words", "an open directive"])
+async def test_long_prompts_stall_nothing(said: str) -> None:
+    """Four of 9 MB; three times, because a hiccup of the machine does not come back."""
+    stalls = []
+    for _ in range(3):
+        start = time.perf_counter()
+        turns = [Simulator().generate(prompt(said)) for _ in range(4)]
+        await asyncio.gather(*[anext(turn) for turn in turns])
+        stalls.append(time.perf_counter() - start)
+    assert min(stalls) < 0.1
+
+
+async def test_many_long_answers_leave_turns_of_the_loop_to_others() -> None:
+    """20 answers of 900,000 tokens: one turn of the loop for all of them is short."""
+
+    async def read() -> None:
+        async for _ in Simulator().generate(prompt("[[tokens=900000]]")):
+            pass
+
+    readers = [asyncio.create_task(read()) for _ in range(20)]
+    rounds = []
+    for _ in range(50):
+        start = time.perf_counter()
+        await asyncio.sleep(0)
+        rounds.append(time.perf_counter() - start)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    assert sorted(rounds)[25] < 0.01
