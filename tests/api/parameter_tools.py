@@ -17,14 +17,19 @@ _F: Final = {"type": "function", "name": "f", "parameters": _PARAMETERS}
 _G: Final = {"type": "function", "name": "g"}
 _C: Final = {"type": "custom", "name": "c"}
 _FUNCTION_F: Final = {"type": "function", "function": {"name": "f"}}
-_FREE_TEXT: Final = {
-    "type": "object",
-    "properties": {
-        "input": {"type": "string", "description": "The whole input of the tool, as plain text."}
-    },
-    "required": ["input"],
-    "additionalProperties": False,
-}
+_GRAMMAR: Final = {"type": "grammar", "syntax": "regex", "definition": "a+"}
+_TOLD: Final = "The whole input of the tool, as plain text."
+_GRAMMAR_TOLD: Final = f"{_TOLD} It must match this regular expression:\na+"
+
+
+def _described(description: str) -> Json:
+    """The parameters of a function that stands for a custom tool."""
+    return {
+        "type": "object",
+        "properties": {"input": {"type": "string", "description": description}},
+        "required": ["input"],
+        "additionalProperties": False,
+    }
 
 
 def _function(name: str, sent: Json, got: Mapping[str, Any], echo: Mapping[str, Any]) -> Row:
@@ -76,17 +81,21 @@ TOOLS: Final = [
     Row(
         "tools custom",
         {"tools": [{**_C, "description": "D", "format": {"type": "text"}}]},
-        {"tools.0.function": {"name": "c", "description": "D", "parameters": _FREE_TEXT}},
+        {"tools.0.function": {"name": "c", "description": "D", "parameters": _described(_TOLD)}},
         {"tools.0": {**_C, "description": "D", "format": {"type": "text"}}},
     ),
     Row(
         "tools custom with a grammar",
-        {
-            "tools": [
-                {**_C, "format": {"type": "grammar", "syntax": "regex", "definition": "a+"}},
-            ]
-        },
-        error=(400, "unsupported_parameter", "tools[0].format"),
+        {"tools": [{**_C, "format": _GRAMMAR}]},
+        {"tools.0.function": {"name": "c", "parameters": _described(_GRAMMAR_TOLD)}},
+        {"tools.0.format": _GRAMMAR},
+        ("tools[0].format",),
+    ),
+    Row(
+        "tools custom with a grammar to the simulator",
+        {"model": "simulator", "tools": [{**_C, "format": _GRAMMAR}]},
+        echo={"tools.0.format": _GRAMMAR},
+        ignored=("tools[0].format",),
     ),
     Row("tools two of a name", {"tools": [_F, _F]}, error=(400, "invalid_value", "tools[1].name")),
     _hosted("file_search", vector_store_ids=["vs_1"]),

@@ -334,12 +334,6 @@ def test_a_part_that_cannot_be_sent_is_refused_by_its_path(
     assert caught.value.param == param
 
 
-def test_hosted_tools_are_refused_by_name() -> None:
-    with pytest.raises(InvalidRequestError, match="'web_search' is not supported") as caught:
-        check_request(request({"tools": [F, {"type": "web_search"}]}), GENERIC)
-    assert caught.value.param == "tools"
-
-
 # -- profiles ------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ WEATHER: Json = {
 }
 CLOCK: Json = {"type": "function", "name": "get_local_time"}
 NOTE: Json = {"type": "custom", "name": "note"}
+GRAMMAR: Json = {"type": "grammar", "syntax": "regex", "definition": "a+"}
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "simulator.md"
 
 
@@ -477,6 +478,7 @@ def test_parameters_without_effect_are_named_when_sent() -> None:
             "top_p": 1,
             "reasoning": {"effort": "low", "summary": "auto"},
             "text": {"verbosity": "low"},
+            "tools": [WEATHER, {**NOTE, "format": GRAMMAR}],
         }
     )
     assert Simulator().check(request) == [
@@ -485,6 +487,7 @@ def test_parameters_without_effect_are_named_when_sent() -> None:
         "text.verbosity",
         "reasoning.effort",
         "reasoning.summary",
+        "tools[1].format",
     ]
     assert Simulator().check(CreateResponse.model_validate({"model": "m", "input": ""})) == []
 

@@ -62,20 +62,17 @@ async def test_long_prompts_stall_nothing(said: str) -> None:
     assert min(stalls) < 0.1
 
 
-async def test_many_long_answers_leave_turns_of_the_loop_to_others() -> None:
-    """20 answers of 900,000 tokens: one turn of the loop for all of them is short."""
+async def test_a_long_answer_leaves_turns_of_the_loop_to_others() -> None:
+    """One for every 64 tokens, which are well under a millisecond of work."""
+    turns = 0
 
-    async def read() -> None:
-        async for _ in Simulator().generate(prompt("[[tokens=900000]]")):
-            pass
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
 
-    readers = [asyncio.create_task(read()) for _ in range(20)]
-    rounds = []
-    for _ in range(50):
-        start = time.perf_counter()
-        await asyncio.sleep(0)
-        rounds.append(time.perf_counter() - start)
-    for reader in readers:
-        reader.cancel()
-    await asyncio.gather(*readers, return_exceptions=True)
-    assert sorted(rounds)[25] < 0.01
+    other = asyncio.create_task(take_turns())
+    await text_of(prompt("[[tokens=6400]]"))
+    other.cancel()
+    assert turns >= 99

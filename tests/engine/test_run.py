@@ -18,7 +18,6 @@ from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
 from antiphon.testing import ScriptedBackend, Step, assert_valid_log, decode
 
-GRAMMAR = {"type": "grammar", "syntax": "regex", "definition": "a+"}
 LATE_TOOLS: dict[str, Any] = {
     "type": "additional_tools",
     "role": "developer",
@@ -352,11 +351,6 @@ async def test_tools_that_come_in_the_input_are_named_as_ignored() -> None:
         ({"conversation": "conv_1"}, 404, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, 404, "prompt"),
         ({"tools": [{"type": "web_search"}]}, 400, "tools"),
-        (
-            {"tools": [{"type": "custom", "name": "c", "format": GRAMMAR}]},
-            400,
-            "tools[0].format",
-        ),
         ({"model": "nothing"}, 400, "model"),
         ({"tool_choice": {"type": "web_search"}, "input": [LATE_TOOLS]}, 400, "tool_choice"),
         ({"tool_choice": "required", "input": [LATE_TOOLS]}, 400, "tool_choice"),

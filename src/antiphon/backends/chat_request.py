@@ -14,7 +14,6 @@ from typing import Any
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_messages import chat_messages, check_part
 from antiphon.backends.profiles import Profile
-from antiphon.errors import InvalidRequestError
 from antiphon.protocol.request import CreateResponse
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -50,12 +49,6 @@ def check_request(request: CreateResponse, profile: Profile) -> list[str]:
                 key = "content" if item["type"] == "message" else "output"
                 if part.get("type") in ("input_image", "input_file"):
                     check_part(part, f"input[{i}].{key}[{j}]", profile)
-    for tool in request.tools or ():
-        if tool["type"] not in ("function", "custom"):
-            raise InvalidRequestError(
-                f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
-                param="tools",
-            )
     return _dropped(request, profile)
 
 

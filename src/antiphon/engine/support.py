@@ -79,16 +79,9 @@ def _check_tool_choice(request: CreateResponse) -> None:
 
 
 def _check_tools(request: CreateResponse) -> None:
-    for index, tool in enumerate(request.tools or ()):
+    for tool in request.tools or ():
         if tool["type"] not in CLIENT_TOOLS:
             raise InvalidRequestError(
                 f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
                 param="tools",
-            )
-        format_ = tool.get("format") or {}
-        if format_.get("type") == "grammar":
-            raise UnsupportedParameter(
-                f"Unsupported parameter: 'tools[{index}].format' of type 'grammar' is not "
-                "supported by this server yet.",
-                param=f"tools[{index}].format",
             )
