@@ -1,6 +1,7 @@
 """Trouble of the database: 503 while it lasts, no restart after it (R-70, R-71)."""
 
 import asyncio
+import gc
 import sqlite3
 import tempfile
 import threading
@@ -12,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from antiphon.errors import Overloaded
-from antiphon.store import sqlite
+from antiphon.store import sql, sqlite, writer
 from antiphon.store.base import CorruptStoreError, ResponseRow, StoreError
 from antiphon.store.sql import SqliteStore
 from tests.store.children import line, started, tell
@@ -92,6 +93,49 @@ async def test_a_lock_that_stays_is_503(path: Path, monkeypatch: pytest.MonkeyPa
         assert line(other) == "free"
     assert not await refused(store)
     assert await store.ready()
+    await store.close()
+
+
+async def test_a_locked_database_is_soon_said_to_be_not_ready(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-71: long before the lock is given up; and questions leave no heap of writes behind."""
+    assert sql.PROBE_LIMIT == 2
+    monkeypatch.setattr(sql, "PROBE_LIMIT", 0.1)
+    monkeypatch.setattr(writer, "MOST_QUEUED", 4096)
+    with started("lock", path) as other:
+        assert line(other) == "locked"
+        start = time.monotonic()
+        for _ in range(3):
+            assert await asyncio.gather(*(store.ready() for _ in range(5))) == [False] * 5
+        assert time.monotonic() - start < 2
+        row = response()
+        saving = asyncio.create_task(store.save(row))
+        await asyncio.sleep(0)
+        tell(other, "go")
+        await saving
+    assert await store.ready()
+    assert await store.get("alpha", row.id) == row
+
+
+async def test_a_late_failure_of_a_probe_is_nobodys_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "PROBE_LIMIT", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.3)
+    forgotten: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: forgotten.append(about))
+    store = SqliteStore(url(path))
+    await store.open()
+    with started("lock", path) as other:
+        assert line(other) == "locked"
+        assert not await store.ready()
+        assert await refused(store)
+        tell(other, "go")
+        assert line(other) == "free"
+    assert await store.ready()
+    gc.collect()
+    assert forgotten == []
     await store.close()
 
 

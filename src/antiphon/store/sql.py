@@ -23,6 +23,8 @@ from antiphon.store.writer import Parameters, Value, Writer
 
 #: How long a tombstone stays: longer than any run that could still write to it, in seconds.
 TOMBSTONE: Final = 7 * 86_400
+#: How long `ready` waits, in seconds: less than what those who ask wait for an answer.
+PROBE_LIMIT: Final = 2.0
 
 
 class SqliteStore:
@@ -34,6 +36,7 @@ class SqliteStore:
         self._clock = clock
         self._writer = Writer(self.path)
         self._readers = Readers(self.path)
+        self._probe: asyncio.Future[int] | None = None
 
     async def open(self) -> None:
         """Check the file, bring the schema up to date, start the threads."""
@@ -52,12 +55,18 @@ class SqliteStore:
         return self._writer.commits
 
     async def ready(self) -> bool:
-        """Write a little and see (R-71)."""
-        try:
-            await self._writer.write(statements.PROBE, {}, durable=False)
-        except Overloaded:
-            return False
-        return True
+        """Write a little and see (R-71); a write that takes longer than `PROBE_LIMIT` does not
+        work. Who asks meanwhile waits for the same write, so at most one of them is ever queued."""
+        probe = self._probe
+        if probe is None or probe.done():
+            try:
+                probe = self._writer.write(statements.PROBE, {}, durable=False)
+            except Overloaded:
+                return False
+            self._probe = probe
+            probe.add_done_callback(asyncio.Future.exception)  # else: asyncio logs a forgotten one
+        await asyncio.wait([probe], timeout=PROBE_LIMIT)
+        return probe.done() and probe.exception() is None
 
     async def save(self, row: ResponseRow) -> None:
         """See `Store.save`."""
