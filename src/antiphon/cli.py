@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from antiphon import __version__
 from antiphon.api.auth import DEFAULT_PROJECT, PROJECT_RULE, is_project, new_key
+from antiphon.api.logs import trace
 from antiphon.api.wire import guarded_protocol
 from antiphon.app import Antiphon, make_key_row
 from antiphon.config import ConfigError
@@ -112,7 +113,7 @@ def _settings(**overrides: object) -> Settings:
             name = "ANTIPHON_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
             print(f"antiphon: {name}: {problem['msg']}", file=sys.stderr)
         raise typer.Exit(2) from error
-    _configure_logging(settings)
+    configure_logging(settings)
     return settings
 
 
@@ -129,7 +130,8 @@ def _refused(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings) -> None:
+    """Log lines to stderr; a trace is as `api.logs` bounds it, whoever logs it (R-119, R-130)."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
@@ -139,7 +141,7 @@ def _configure_logging(settings: Settings) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(lambda raised: trace(raised[1])),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(

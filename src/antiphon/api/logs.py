@@ -47,7 +47,8 @@ def trace(exc: BaseException) -> str:
         ]
         if len(frames) > _MAX_FRAMES:
             frames[_MAX_FRAMES // 2 : -_MAX_FRAMES // 2] = ["  …"]
-        message = without_keys(printable(str(current), _MAX_MESSAGE))
+        # Keys first: escaped, the line break before one would hide where it begins.
+        message = printable(without_keys(str(current)[:_MAX_MESSAGE]), _MAX_MESSAGE)
         lines[:0] = [*frames, f"{type(current).__name__}: {message}"]
         current = current.__cause__ or current.__context__
     return "\n".join(lines)[-MAX_TRACE:]
