@@ -132,7 +132,7 @@ class Antiphon:
         app.include_router(StoredResponses(self.engine, self._auth).router)
         app.include_router(Models(self.router, self._auth).router)
         app.include_router(
-            Health(self.store, REGISTRY, self._auth, public=settings.public_metrics).router
+            Health(self.engine, REGISTRY, self._auth, public=settings.public_metrics).router
         )
         app.openapi = lambda: describe(app)  # type: ignore[method-assign]
         return app

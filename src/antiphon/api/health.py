@@ -10,16 +10,16 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from antiphon.api.auth import Authenticator
-from antiphon.store.base import Store
+from antiphon.engine.runner import Engine
 
 
 class Health:
     """What operators and their machines ask."""
 
     def __init__(
-        self, store: Store, registry: CollectorRegistry, auth: Authenticator, *, public: bool
+        self, engine: Engine, registry: CollectorRegistry, auth: Authenticator, *, public: bool
     ) -> None:
-        self._store = store
+        self._engine = engine
         self._registry = registry
         self._auth = auth
         self._public = public
@@ -34,7 +34,9 @@ class Health:
 
     async def ready(self) -> Response:
         """200 when requests can be served, else 503."""
-        if await self._store.ready():
+        if self._engine.stopping:
+            return _status("shutting down", 503)
+        if await self._engine.store.ready():
             return _status("ready", 200)
         return _status("store unavailable", 503)
 
