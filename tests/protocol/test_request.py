@@ -149,6 +149,25 @@ def test_an_item_id_has_no_control_characters(type_: str, id_: str) -> None:
     assert error.message.isprintable()
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call", "call_id": "c", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+        {"type": "custom_tool_call", "call_id": "c", "input": "x"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "x"},
+        {"type": "mcp_call", "server_label": "l", "arguments": "{}"},
+        {"type": "mcp_approval_request", "server_label": "l", "arguments": "{}"},
+    ],
+    ids=lambda item: str(item["type"]),
+)
+def test_a_long_name_that_a_model_called_may_come_back(item: Json) -> None:
+    """What was passed on is not refused; what was never a name is (R-09)."""
+    assert ask(input=[{**item, "name": "f" * 4096}]).input[0]["name"] == "f" * 4096
+    error = refused(input=[{**item, "name": "f" * 4097}])
+    assert (error.param, error.code) == ("input[0].name", "string_above_max_length")
+
+
 def test_an_integer_is_a_number() -> None:
     assert ask(temperature=1, top_p=0).temperature == 1.0
 

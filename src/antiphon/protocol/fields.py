@@ -28,6 +28,8 @@ MAX_IMAGE_URL: Final = 20_971_520
 MAX_FILE_DATA: Final = 73_400_320
 #: Our own limits, where OpenAI publishes none.
 MAX_NAME: Final = 512
+#: Names in the history: what a model called comes back, however it was called.
+MAX_CALLED: Final = 4_096
 MAX_URL: Final = 8_192
 MAX_LIST: Final = 1_000
 MAX_INT: Final = 2**53 - 1
@@ -59,6 +61,10 @@ ToolName: TypeAlias = Annotated[
 #: A name that only a human or a model reads.
 Name: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=NO_NUL_PATTERN)
+]
+#: A name that a model gave to what it called: as generous at the door as it was on the way out.
+CalledName: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_CALLED, pattern=NO_NUL_PATTERN)
 ]
 Url: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_URL, pattern=URL_PATTERN)]
 ImageUrl: TypeAlias = Annotated[

@@ -3,7 +3,7 @@
 from typing import Literal, NotRequired
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import CallId, Name, Text
+from antiphon.protocol.fields import CalledName, CallId, Text
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Progress, encode
 from antiphon.protocol.items.content import Output
 from antiphon.protocol.items.function_call import Caller, as_output
@@ -14,9 +14,9 @@ class CustomToolCall(ItemShape):
 
     type: Literal["custom_tool_call"]
     call_id: CallId
-    name: Name
+    name: CalledName
     input: Text
-    namespace: NotRequired[Name | None]
+    namespace: NotRequired[CalledName | None]
     caller: NotRequired[Caller | None]
     status: NotRequired[Progress | None]
 
@@ -27,7 +27,7 @@ class CustomToolCallOutput(ItemShape):
     type: Literal["custom_tool_call_output"]
     call_id: CallId
     output: Output
-    name: NotRequired[Name | None]
+    name: NotRequired[CalledName | None]
     caller: NotRequired[Caller | None]
     status: NotRequired[Progress | None]
 

@@ -6,7 +6,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, CallId, Name, Text, by_type
+from antiphon.protocol.fields import LENIENT, CalledName, CallId, Text, by_type
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Progress, Result
 from antiphon.protocol.items.content import Output
 
@@ -36,9 +36,9 @@ class FunctionCall(ItemShape):
 
     type: Literal["function_call"]
     call_id: CallId
-    name: Name
+    name: CalledName
     arguments: Text
-    namespace: NotRequired[Name | None]
+    namespace: NotRequired[CalledName | None]
     caller: NotRequired[Caller | None]
     status: NotRequired[Progress | None]
 
@@ -49,8 +49,8 @@ class FunctionCallOutput(ItemShape):
     type: Literal["function_call_output"]
     call_id: NotRequired[CallId | None]
     output: Output
-    name: NotRequired[Name | None]
-    namespace: NotRequired[Name | None]
+    name: NotRequired[CalledName | None]
+    namespace: NotRequired[CalledName | None]
     caller: NotRequired[Caller | None]
     status: NotRequired[Progress | None]
 

@@ -10,7 +10,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.fields import LENIENT, ItemId, Many, Name, Text, by_kind
+from antiphon.protocol.fields import LENIENT, CalledName, ItemId, Many, Name, Text, by_kind
 from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
 
 Json = dict[str, Any]
@@ -40,7 +40,7 @@ class McpCall(ItemShape):
 
     type: Literal["mcp_call"]
     server_label: Name
-    name: Name
+    name: CalledName
     arguments: Text
     output: NotRequired[Text | None]
     error: NotRequired[Annotated[Any, by_kind(string=Text, object=Json)] | None]
@@ -55,7 +55,7 @@ class McpApprovalRequest(ItemShape):
 
     type: Literal["mcp_approval_request"]
     server_label: Name
-    name: Name
+    name: CalledName
     arguments: Text
 
 
