@@ -376,6 +376,15 @@ def test_a_long_text_file_is_decoded_whole() -> None:
     assert message["content"] == f"File a.txt:\n{words}"
 
 
+@pytest.mark.parametrize("role", ["assistant", "system", "developer"])
+def test_media_that_are_not_the_users_are_never_lost(role: str) -> None:
+    """They come from the history of another backend: there is no place for them in these roles."""
+    picture = {"type": "input_image", "image_url": PNG}
+    with pytest.raises(InvalidRequestError) as caught:
+        chat_messages(None, [said(role, "a", picture), said("user", "b")], GENERIC)
+    assert caught.value.param == "input"
+
+
 @pytest.mark.parametrize(
     ("part", "profile"),
     [

@@ -299,8 +299,8 @@ def test_what_is_dropped_is_named(parameters: Json, paths: list[str], profile: P
     assert check_request(request(parameters), profile) == paths
 
 
-def message(*parts: Json) -> Json:
-    return {"role": "user", "content": [{"type": "input_text", "text": "a"}, *parts]}
+def message(*parts: Json, role: str = "user") -> Json:
+    return {"role": role, "content": [{"type": "input_text", "text": "a"}, *parts]}
 
 
 def output(*parts: Json) -> Json:
@@ -311,6 +311,8 @@ FILE_ID = {"type": "input_file", "file_id": "file-1"}
 FILE_URL = {"type": "input_file", "file_url": "http://example.com/a"}
 PDF = {"type": "input_file", "file_data": "data:application/pdf;base64,AA"}
 IMAGE = {"type": "input_image", "image_url": "http://example.com/a.png"}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
+VIDEO = {"type": "input_video", "video_url": "http://example.com/a.mp4"}
 IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
 
 
@@ -322,6 +324,10 @@ IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
         ([message(IMAGE_ID)], "input[0].content[1].file_id", GENERIC),
         ([message(IMAGE)], "input[0].content[1].image_url", OLLAMA),
         ([message(PDF)], "input[0].content[1].file_data", VLLM),
+        ([message(IMAGE, role="system")], "input[0].content[1]", OPENAI),
+        ([message(PDF, role="developer")], "input[0].content[1]", OPENAI),
+        ([message(), message(AUDIO, role="assistant")], "input[1].content[1]", OPENAI),
+        ([message(VIDEO, role="assistant")], "input[0].content[1]", OPENAI),
         ([message(), output(IMAGE_ID)], "input[1].output[0].file_id", GENERIC),
     ],
 )
@@ -332,6 +338,13 @@ def test_a_part_that_cannot_be_sent_is_refused_by_its_path(
     with pytest.raises(InvalidRequestError) as caught:
         check_request(request({"input": items}), profile)
     assert caught.value.param == param
+
+
+def test_keys_that_only_the_client_knows_are_not_looked_at() -> None:
+    thought = {"type": "reasoning", "summary": [], "output": [1, {"type": "input_image"}]}
+    call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
+    result = {**output(IMAGE), "role": "assistant"}
+    assert check_request(request({"input": [thought, call, result]}), GENERIC) == []
 
 
 # -- profiles ------------------------------------------------------------------------------------

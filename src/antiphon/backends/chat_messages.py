@@ -25,8 +25,11 @@ Part: TypeAlias = dict[str, Any]
 
 #: What chat-completions calls another name.
 _DETAIL = {"original": "high"}
+#: Parts that are no text. Chat-completions has a place for them in user messages and results only.
+MEDIA = frozenset({"input_audio", "input_file", "input_image", "input_video"})
 #: Files that become text where the server knows no files.
 _TEXT_FILES = ("data:text/", "data:application/json")
+_USER_ONLY = "This model backend takes media in user messages only"
 _TEXT_ONLY = "This model backend takes text files only"
 #: Characters of base64 that are decoded at a time, about 1 ms: no thread interrupts a piece.
 _PIECE = 1 << 18
@@ -45,12 +48,14 @@ def chat_messages(
     return _merge_system(writer.messages) if profile.merge_system else writer.messages
 
 
-def check_part(part: Part, path: str, profile: Profile) -> None:
-    """Raise `InvalidRequestError` for a content part that no chat message can carry.
+def check_part(part: Part, path: str, profile: Profile, *, text_only: bool = False) -> None:
+    """Raise `InvalidRequestError` for one of the `MEDIA` that no chat message can carry.
 
     Of a file only the head is looked at: this runs on the event loop (R-118).
     """
     match part["type"]:
+        case _ if text_only:
+            raise _unsupported(path, _USER_ONLY)
         case "input_image" if not part.get("image_url"):
             raise _unsupported(f"{path}.file_id", "File ids are not supported here; send a URL")
         case "input_image" if not profile.image_urls and not part["image_url"].startswith("data:"):
@@ -193,6 +198,9 @@ def _part(part: Part, profile: Profile) -> Part:
 
 
 def _plain_text(parts: Sequence[Part]) -> str:
+    for part in parts:
+        if part["type"] in MEDIA:
+            raise _unsupported("input", _USER_ONLY)
     return "\n".join(part.get("text") or part.get("refusal") or "" for part in parts)
 
 

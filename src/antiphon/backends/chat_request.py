@@ -12,10 +12,16 @@ from operator import attrgetter
 from typing import Any
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_messages import chat_messages, check_part
+from antiphon.backends.chat_messages import MEDIA, chat_messages, check_part
 from antiphon.backends.profiles import Profile
 from antiphon.protocol.request import CreateResponse
 
+#: Item → the key with its content parts, or with a string.
+_PARTS_IN = {
+    "message": "content",
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+}
 _LOGPROBS = "message.output_text.logprobs"
 
 #: Parameters that only some backends know.
@@ -43,12 +49,12 @@ def custom_tool_names(request: CreateResponse) -> frozenset[str]:
 def check_request(request: CreateResponse, profile: Profile) -> list[str]:
     """Raise `InvalidRequestError` for what cannot be honoured; give back the paths of the rest."""
     for i, item in enumerate(request.input):
-        content = item.get("content") if item["type"] == "message" else item.get("output")
-        if isinstance(content, list):
-            for j, part in enumerate(content):
-                key = "content" if item["type"] == "message" else "output"
-                if part.get("type") in ("input_image", "input_file"):
-                    check_part(part, f"input[{i}].{key}[{j}]", profile)
+        key = _PARTS_IN.get(item["type"])
+        if key and not isinstance(item[key], str):
+            text_only = key == "content" and item["role"] != "user"
+            for j, part in enumerate(item[key]):
+                if part["type"] in MEDIA:
+                    check_part(part, f"input[{i}].{key}[{j}]", profile, text_only=text_only)
     return _dropped(request, profile)
 
 
