@@ -5,7 +5,8 @@ Rules
    ignore `stream`), ``<`` a web page, anything else server-sent events.
 2. Success means that a `finish_reason` was seen; ``[DONE]`` alone is not success (R-45).
 3. `Finish`, and the latest usage before it, come last: at ``[DONE]`` or at the end of the bytes.
-4. Anything that is not a chat-completions answer raises `UpstreamFaultError`.
+4. What is not quite JSON is read a second time, leniently (`chat_lenient`).
+5. Anything that is not a chat-completions answer raises `UpstreamFaultError`.
 """
 
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ import orjson
 
 from antiphon.backends.chat_calls import CallAssembler
 from antiphon.backends.chat_faults import UpstreamFaultError, error_in_stream, printable
+from antiphon.backends.chat_lenient import LenientReader
 from antiphon.backends.chat_values import last_tokens, logprob_of, string_of, usage_of
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
@@ -68,6 +70,7 @@ class ChatStream:
         "_custom",
         "_decoder",
         "_finish",
+        "_lenient",
         "_logprobs",
         "_splitter",
         "_usage",
@@ -81,6 +84,7 @@ class ChatStream:
         self._body_size = 0
         self._custom = custom
         self._calls: CallAssembler | None = None
+        self._lenient: LenientReader | None = None
         self._splitter = (
             None if profile.think == "never" else ThinkSplitter(opened=profile.think == "opened")
         )
@@ -153,7 +157,7 @@ class ChatStream:
 
     def _chunk(self, data: bytes, out: list[Delta]) -> None:
         try:
-            chunk = orjson.loads(data)
+            chunk = self._read(data)
             usage = chunk.get("usage")
             if usage and isinstance(usage, dict):
                 self._usage = usage
@@ -165,11 +169,20 @@ class ChatStream:
                 self._fail_in_band(data)
             for choice in choices:
                 self._choice(choice, out)
-        except (ValueError, TypeError, AttributeError, KeyError) as exc:
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
             # Not JSON, or JSON of another shape: told apart for the operator only.
             self._fail(f"not a chat completion chunk ({type(exc).__name__}): {_shown(data)}")
         if out:
             self.told = True
+
+    def _read(self, data: bytes) -> Any:
+        """The JSON value; once a chunk was not quite JSON, all are read leniently."""
+        if self._lenient is None:
+            try:
+                return orjson.loads(data)
+            except orjson.JSONDecodeError:
+                self._lenient = LenientReader()
+        return self._lenient.loads(data)
 
     def _choice(self, choice: dict[str, Any], out: list[Delta]) -> None:
         delta = choice.get("delta") or choice.get("message")
