@@ -207,7 +207,7 @@ PLACES: Final[list[tuple[Json, str, str]]] = [
     (_call(call_id=HOLE), "input[0].call_id", "string"),
     (_call(name=HOLE), "input[0].name", "string"),
     (_call(arguments=HOLE), "input[0].arguments", "string"),
-    ({"input": [{"type": "item_reference", "id": HOLE}]}, "input[0].id", ""),
+    ({"input": [{"type": "item_reference", "id": HOLE}]}, "input[0].id", "string"),
 ]
 
 

@@ -99,7 +99,7 @@ class Edge:
             self._log.info(
                 "request",
                 method=scope["method"],
-                path=without_keys(printable(scope["path"])),
+                path=printable(without_keys(scope["path"])),
                 status=exchange.status,
                 ms=exchange.milliseconds(),
                 request_id=exchange.request_id,

@@ -137,6 +137,9 @@ class _Revealing(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    #: What SDKs add for other servers: ``?beta=true`` (spec §2.1), Azure's version. No effect here.
+    beta: str | None = None
+    api_version: str | None = Field(None, alias="api-version")
     include: list[Includable] = Field(default_factory=list)
     include_: list[Includable] = Field(default_factory=list, alias="include[]")
 
