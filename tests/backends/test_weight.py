@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions import ChatCompletionsConfig
 from antiphon.backends.weight import is_heavy
 from tests.backends.asking import prompt, using
@@ -44,12 +45,16 @@ HEAVY: list[list[dict[str, Any]]] = [
 
 @pytest.mark.parametrize("items", LIGHT, ids=range(len(LIGHT)))
 def test_the_usual_prompt_is_light(items: list[dict[str, Any]]) -> None:
-    assert not is_heavy(items)
+    assert not is_heavy(Prompt(prompt(instructions="Be kind.").request, "m", items))
 
 
 @pytest.mark.parametrize("items", HEAVY, ids=range(len(HEAVY)))
 def test_long_texts_and_crowds_are_heavy(items: list[dict[str, Any]]) -> None:
-    assert is_heavy(items)
+    assert is_heavy(Prompt(prompt().request, "m", items))
+
+
+def test_long_instructions_are_heavy() -> None:
+    assert is_heavy(prompt(instructions=LONG))
 
 
 async def _longest_stall(stop: asyncio.Event) -> float:

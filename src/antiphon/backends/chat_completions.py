@@ -107,7 +107,7 @@ class ChatCompletions:
     async def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
         stream = ChatStream(self._profile, custom_tool_names(prompt.request))
-        if is_heavy(prompt.items):
+        if is_heavy(prompt):
             body = await asyncio.to_thread(_encoded, prompt, self._profile)
         else:
             body = _encoded(prompt, self._profile)

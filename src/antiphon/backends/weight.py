@@ -5,10 +5,9 @@ Rules
 2. The walk ends as soon as the answer is known.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
-from antiphon.protocol.items.base import Item
+from antiphon.backends.base import Prompt
 
 #: Characters that are turned into a request in well under a millisecond.
 _HEAVY: Final = 128 * 1024
@@ -19,10 +18,10 @@ _ITEM_KEYS: Final = ("content", "output", "arguments", "input")
 _PART_KEYS: Final = ("text", "file_data", "image_url", "refusal")
 
 
-def is_heavy(items: Sequence[Item]) -> bool:
-    """Whether all that these items hold is more than about 128 KiB."""
-    weight = len(items) * _EACH
-    for item in items:
+def is_heavy(prompt: Prompt) -> bool:
+    """Whether instructions and items hold more than about 128 KiB together."""
+    weight = len(prompt.request.instructions or "") + len(prompt.items) * _EACH
+    for item in prompt.items:
         if weight > _HEAVY:
             break
         for key in _ITEM_KEYS:
