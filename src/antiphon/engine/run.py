@@ -15,14 +15,12 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-import orjson
 import structlog
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
 from antiphon.engine.log import EventLog
 from antiphon.errors import APIError, UpstreamError, UpstreamTimeout
-from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.schemas import AnswerSchema
@@ -40,7 +38,8 @@ class Run:
     request: CreateResponse
     backend: Backend
     prompt: Prompt
-    input: list[Item]
+    #: This request's own items, encoded; empty when nothing is stored.
+    input: bytes
     machine: ResponseMachine
     log: EventLog
     store: Store | None
@@ -181,6 +180,6 @@ class Run:
                 expires_at=self.expires_at,
                 previous_response_id=self.request.previous_response_id,
                 body=self.body or machine.body(),
-                input=orjson.dumps(self.input),
+                input=self.input,
             )
         )

@@ -11,6 +11,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from antiphon.backends.base import Prompt, Router
 from antiphon.engine.log import EventLog
 from antiphon.engine.metrics import IN_FLIGHT
@@ -77,7 +79,7 @@ class Engine:
             request=request,
             backend=backend,
             prompt=Prompt(request, upstream_model, context.items),
-            input=context.input,
+            input=orjson.dumps(context.input) if stored else b"",
             machine=ResponseMachine(response, mint, _machine_options(request)),
             log=EventLog(keep=bool(request.stream)),
             store=self.store if stored else None,
