@@ -1,6 +1,7 @@
 """The command line: ``antiphon serve | migrate | models | keys``."""
 
 import asyncio
+import gc
 import logging
 import sys
 import time
@@ -79,6 +80,10 @@ class _Server(uvicorn.Server):
                 raise _refused(self._antiphon.store_error) from None
             raise
         if self.started:
+            # What the start has made lives as long as the process: the collector need not look at
+            # it again and again, which would hold every request up.
+            gc.collect()
+            gc.freeze()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             _banner(self._antiphon, host, port)
 
