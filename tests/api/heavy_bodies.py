@@ -199,7 +199,9 @@ SCHEMAS: Final = [
     _schema("1 MiB", lambda: {"type": "object", "description": "x" * MIB}, strict=False),
     *map(_pattern, _PATTERNS),
     _schema("references in a ring", _ring, 400, 502),
-    _json("24 tools of 500 properties", lambda: {"tools": [_tool(i, 500) for i in range(24)]}, 200),
+    _json(
+        "128 tools of 500 properties", lambda: {"tools": [_tool(i, 500) for i in range(128)]}, 200
+    ),
 ]
 
 HEAVY: Final = [*NESTED, *WIDE, *LONG, *SCHEMAS]

@@ -8,6 +8,7 @@ Rules
 """
 
 import asyncio
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,10 +25,12 @@ from antiphon.errors import APIError, Overloaded
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import new_response
-from antiphon.protocol.schemas import check_schemas
+from antiphon.protocol.schemas import AnswerSchema, schema_steps
 from antiphon.store.base import Store
 
 _DAY: Final = 86_400
+#: Seconds of checking schemas after which others get their turn.
+_TURN: Final = 0.01
 #: Seconds after which a client may look for us again.
 _RESTART: Final = 5
 
@@ -62,7 +65,7 @@ class Engine:
         model = request.model or ""
         backend, upstream_model = self.router.route(model)
         ignored += backend.check(request)
-        answer_schema = check_schemas(request, project)
+        answer_schema = await _in_turns(schema_steps(request, project))
         mint = SystemMint()
         context = await build_context(request, project, self.store, mint)
         stored = request.store is not False
@@ -112,6 +115,23 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _in_turns(
+    steps: Generator[None, None, AnswerSchema | None],
+) -> AnswerSchema | None:
+    """The outcome of `steps`, between which others get their turn when they take long (R-118)."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _TURN
+    try:
+        while True:
+            next(steps)
+            if loop.time() > until:
+                await asyncio.sleep(0)
+                until = loop.time() + _TURN
+    except StopIteration as end:
+        outcome: AnswerSchema | None = end.value
+        return outcome
 
 
 def _machine_options(request: CreateResponse) -> MachineOptions:

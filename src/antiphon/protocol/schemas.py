@@ -1,8 +1,9 @@
 """JSON schemas in a request: checked before anything runs, in OpenAI's words (spec §1.2, §8, R-13).
 
 Rules
-1. `check_schemas` is the one entry: it judges `text.format` and every function tool, and gives
-   each tool its effective `strict`, which the response echoes.
+1. `schema_steps` judges `text.format` and every function tool, and gives each tool its effective
+   `strict`, which the response echoes. It goes step by step, because a large schema takes up to
+   50 ms and others want to work between two of them; `check_schemas` takes all steps at once.
 2. Strict schemas obey `schemas_strict`. Others need only be valid JSON Schema without remote
    references, at most 64 KiB and 64 levels; their patterns are never compiled and answers are not
    held against them (spec §8: a hint for the model).
@@ -12,7 +13,7 @@ Rules
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -24,7 +25,7 @@ from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.schemas_answer import AnswerSchema, PatternError
 from antiphon.protocol.schemas_strict import check_strict, resolve, root_problem
 
-__all__ = ["AnswerSchema", "check_schemas", "check_strict", "normalise_tools"]
+__all__ = ["AnswerSchema", "check_schemas", "check_strict", "normalise_tools", "schema_steps"]
 
 Tool: TypeAlias = dict[str, Any]
 _Verdict = TypeVar("_Verdict")
@@ -42,13 +43,30 @@ _CACHE_BYTES = 2 * 1024 * 1024
 
 
 def check_schemas(request: CreateResponse, project: str = "") -> AnswerSchema | None:
+    """`schema_steps`, all at once."""
+    steps = schema_steps(request, project)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            verdict: AnswerSchema | None = end.value
+            return verdict
+
+
+def schema_steps(
+    request: CreateResponse, project: str
+) -> Generator[None, None, AnswerSchema | None]:
     """Judge every schema of `request`; raises `InvalidRequestError` naming the first bad one.
 
-    `request.tools` is replaced by `normalise_tools`. Returns what the answer must look like, or
-    None when nothing is promised.
+    `request.tools` is replaced by the tools with their effective `strict`. Returns what the answer
+    must look like, or None when nothing is promised.
     """
     if request.tools is not None:
-        request.tools = normalise_tools(request.tools, project)
+        checked = []
+        for index, tool in enumerate(request.tools):
+            checked.append(_normalise(tool, project, f"tools[{index}]"))
+            yield
+        request.tools = checked
     return _answer_schema((request.text or {}).get("format") or {}, project)
 
 
@@ -57,15 +75,15 @@ def normalise_tools(tools: list[Tool], project: str = "", at: str = "tools") -> 
 
     Omitted, it is true when `parameters` already is in the strict subset, else false.
     """
-    normalised = []
-    for index, tool in enumerate(tools):
-        where = f"{at}[{index}]"
-        if tool["type"] == "function":
-            tool = {**tool, "strict": _effective_strict(tool, project, f"{where}.parameters")}
-        elif tool["type"] == "namespace":
-            tool = {**tool, "tools": normalise_tools(tool["tools"], project, f"{where}.tools")}
-        normalised.append(tool)
-    return normalised
+    return [_normalise(tool, project, f"{at}[{index}]") for index, tool in enumerate(tools)]
+
+
+def _normalise(tool: Tool, project: str, where: str) -> Tool:
+    if tool["type"] == "function":
+        return {**tool, "strict": _effective_strict(tool, project, f"{where}.parameters")}
+    if tool["type"] == "namespace":
+        return {**tool, "tools": normalise_tools(tool["tools"], project, f"{where}.tools")}
+    return tool
 
 
 def _effective_strict(tool: Tool, project: str, param: str) -> bool:
