@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
 from antiphon.protocol.request import parse_request
 
 BURST, PACED = 500, 200

@@ -39,11 +39,11 @@ from antiphon.api.openapi import describe
 from antiphon.api.responses import CreateEndpoint, CreateOptions, StoredResponses
 from antiphon.api.streams import Heartbeat
 from antiphon.backends.base import Backend
-from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
 from antiphon.backends.discovery import discover
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.routing import TableRouter
-from antiphon.backends.simulator import Simulator
+from antiphon.backends.simulator.backend import Simulator
 from antiphon.config import BackendConfig, Config, ConfigError, load_config
 from antiphon.engine.metrics import REGISTRY
 from antiphon.engine.runner import Engine, EngineOptions

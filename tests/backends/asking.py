@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
 from antiphon.errors import APIError
 from antiphon.protocol.deltas import Delta
 from antiphon.protocol.request import CreateResponse, parse_request

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from antiphon.backends.base import Model
-from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
 from antiphon.errors import InvalidRequestError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.deltas import Finish, ReasoningDelta, TextDelta
 from tests.backends.asking import KEY, ask, failed, prompt, refusal, using

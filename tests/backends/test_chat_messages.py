@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.backends.chat_messages import chat_messages
+from antiphon.backends.chat_completions.messages import chat_messages
 from antiphon.backends.profiles import GENERIC, PROFILES, Profile
 from antiphon.errors import InvalidRequestError
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from antiphon.backends.chat_completions import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
 from antiphon.backends.resilience import BreakerSettings
 from antiphon.errors import (
     APIError,

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_request import chat_body, check_request, custom_tool_names
+from antiphon.backends.chat_completions.request import chat_body, check_request, custom_tool_names
 from antiphon.backends.profiles import (
     GENERIC,
     PROFILES,

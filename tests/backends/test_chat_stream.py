@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.backends.chat_calls import InputUnwrapper
-from antiphon.backends.chat_faults import UpstreamFaultError
-from antiphon.backends.chat_stream import ChatStream
+from antiphon.backends.chat_completions.calls import InputUnwrapper
+from antiphon.backends.chat_completions.faults import UpstreamFaultError
+from antiphon.backends.chat_completions.stream import ChatStream
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.protocol.deltas import Delta, Finish, TextDelta
 from tests.backends import chat_corpus, chat_corpus_calls

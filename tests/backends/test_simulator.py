@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from antiphon.backends.base import Model, Prompt
-from antiphon.backends.simulator import Simulator
-from antiphon.backends.simulator_directives import DIRECTIVES, read_directives
-from antiphon.backends.simulator_faults import FAULTS
+from antiphon.backends.simulator.backend import Simulator
+from antiphon.backends.simulator.directives import DIRECTIVES, read_directives
+from antiphon.backends.simulator.faults import FAULTS
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,

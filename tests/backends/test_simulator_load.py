@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.simulator import Simulator
+from antiphon.backends.simulator.backend import Simulator
 from antiphon.protocol.deltas import TextDelta
 from antiphon.protocol.request import CreateResponse
 

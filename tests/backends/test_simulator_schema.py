@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.backends.simulator_pattern import UnsupportedPatternError, example
-from antiphon.backends.simulator_schema import instance
-from antiphon.backends.simulator_values import FORMATS, NoInstanceError
+from antiphon.backends.simulator.pattern import UnsupportedPatternError, example
+from antiphon.backends.simulator.schema import instance
+from antiphon.backends.simulator.values import FORMATS, NoInstanceError
 from antiphon.protocol.schemas import AnswerSchema, check_strict
 from antiphon.protocol.schemas_strict import FORMATS as STRICT_FORMATS
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.backends.think import ThinkSplitter
+from antiphon.backends.chat_completions.think import ThinkSplitter
 
 #: name, text, opened, reasoning, visible
 TABLE: list[tuple[str, str, bool, str, str]] = [

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions import ChatCompletionsConfig
-from antiphon.backends.weight import is_heavy
+from antiphon.backends.chat_completions.backend import ChatCompletionsConfig
+from antiphon.backends.chat_completions.weight import is_heavy
 from tests.backends.asking import prompt, using
 from tests.backends.upstream import ChatUpstream
 

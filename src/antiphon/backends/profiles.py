@@ -31,7 +31,7 @@ class Profile:
     effort: Literal["reasoning_effort", "reasoning"] | None = None
     #: `text.verbosity` is known as `verbosity`.
     verbosity: bool = False
-    #: Request parameters (of `chat_request._HINTS`) that are passed on under their own name.
+    #: Request parameters (`_HINTS` of `chat_completions/request.py`) that are passed on by name.
     forwards: frozenset[str] = frozenset()
     #: The efforts that it takes, None for all; another one becomes its neighbour.
     efforts: frozenset[str] | None = None

@@ -1,8 +1,8 @@
 """The backend for servers that speak chat-completions: vLLM, Ollama, llama.cpp, OpenAI and others.
 
 Rules
-1. This file does the I/O and nothing else: what is sent is made in `chat_request`, what comes back
-   is read in `chat_stream`, both pure.
+1. This file does the I/O and nothing else: what is sent is made in `request.py`, what comes back is
+   read in `stream.py`, both pure.
 2. Whole reads are passed on as they come; a slow reader slows the upstream down (R-117).
 3. Retries happen before the first byte only, within one deadline (R-40). Every failure is an
    `APIError`; what the upstream said about it goes to the log and nowhere else (R-42).
@@ -25,9 +25,14 @@ import structlog
 
 from antiphon import __version__
 from antiphon.backends.base import Deltas, Model, Prompt
-from antiphon.backends.chat_faults import UpstreamFaultError, error_for_status, printable
-from antiphon.backends.chat_request import chat_body, check_request, custom_tool_names
-from antiphon.backends.chat_stream import ChatStream
+from antiphon.backends.chat_completions.faults import (
+    UpstreamFaultError,
+    error_for_status,
+    printable,
+)
+from antiphon.backends.chat_completions.request import chat_body, check_request, custom_tool_names
+from antiphon.backends.chat_completions.stream import ChatStream
+from antiphon.backends.chat_completions.weight import is_heavy
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.profiles import (
     GENERIC,
@@ -38,7 +43,6 @@ from antiphon.backends.profiles import (
     profile_of_owner,
 )
 from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
-from antiphon.backends.weight import is_heavy
 from antiphon.errors import APIError, RateLimitError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.request import CreateResponse
 

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_messages import MEDIA, chat_messages, check_part
+from antiphon.backends.chat_completions.messages import MEDIA, chat_messages, check_part
 from antiphon.backends.profiles import Profile
 from antiphon.protocol.request import CreateResponse
 

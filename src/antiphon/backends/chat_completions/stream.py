@@ -5,7 +5,7 @@ Rules
    ignore `stream`), ``<`` a web page, anything else server-sent events.
 2. Success means that a `finish_reason` was seen; ``[DONE]`` alone is not success (R-45).
 3. `Finish`, and the latest usage before it, come last: at ``[DONE]`` or at the end of the bytes.
-4. What is not quite JSON is read a second time, leniently (`chat_lenient`).
+4. What is not quite JSON is read a second time, leniently (`chat_completions.lenient`).
 5. Anything that is not a chat-completions answer raises `UpstreamFaultError`.
 """
 
@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 import orjson
 
-from antiphon.backends.chat_calls import CallAssembler
-from antiphon.backends.chat_faults import UpstreamFaultError, error_in_stream, printable
-from antiphon.backends.chat_lenient import LenientReader
-from antiphon.backends.chat_values import last_tokens, logprob_of, string_of, usage_of
+from antiphon.backends.chat_completions.calls import CallAssembler
+from antiphon.backends.chat_completions.faults import UpstreamFaultError, error_in_stream, printable
+from antiphon.backends.chat_completions.lenient import LenientReader
+from antiphon.backends.chat_completions.think import Piece, ThinkSplitter
+from antiphon.backends.chat_completions.values import last_tokens, logprob_of, string_of, usage_of
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
-from antiphon.backends.think import Piece, ThinkSplitter
 from antiphon.errors import UpstreamError
 from antiphon.protocol.deltas import (
     Delta,

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from antiphon.backends.simulator_values import SCALARS, NoInstanceError
+from antiphon.backends.simulator.values import SCALARS, NoInstanceError
 from antiphon.protocol.schemas_strict import resolve, types_of
 
 Schema: TypeAlias = Any

@@ -1,7 +1,7 @@
 """The embedded model: deterministic, in process, no network. It is honest about being a simulator.
 
 Rules
-1. What it says is made in `simulator_script`; this file plays it: batches, pace, limits, failures.
+1. What it says is made in `simulator.script`; this file plays it: batches, pace, limits, failures.
 2. The same prompt gives the same deltas; the clock only matters to `pace` and `wait`.
 3. Output comes in batches of at most 64 tokens, well under 1 ms of work, with a turn of the event
    loop between them: many long answers at once keep nobody waiting (R-118).
@@ -15,8 +15,8 @@ import itertools
 from typing import Final
 
 from antiphon.backends.base import Deltas, Model, Prompt
-from antiphon.backends.simulator_faults import FAULTS
-from antiphon.backends.simulator_script import Script, count_input
+from antiphon.backends.simulator.faults import FAULTS
+from antiphon.backends.simulator.script import Script, count_input
 from antiphon.protocol.deltas import Delta, Finish, FinishReason, ReasoningDelta, UsageReport
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage

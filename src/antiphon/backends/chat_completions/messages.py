@@ -104,7 +104,7 @@ class _Writer:
         item_type = ITEM_TYPES[item["type"]]
         if item_type.as_call:
             call = item_type.as_call(item)
-            # Servers parse the arguments of the history; a call without any is {} (chat_calls).
+            # Servers parse the arguments of the history; a call without any is {} (calls.py).
             function = {"name": call.name, "arguments": call.arguments or "{}"}
             self._calls.append({"id": call.call_id, "type": "function", "function": function})
             self._answered = self._answered or item_type.as_result is not None

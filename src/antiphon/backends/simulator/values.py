@@ -5,7 +5,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from antiphon.backends.simulator_pattern import UnsupportedPatternError, example
+from antiphon.backends.simulator.pattern import UnsupportedPatternError, example
 
 #: Characters in one string.
 _MAX_TEXT: Final = 10_000

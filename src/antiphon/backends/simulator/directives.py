@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from antiphon.backends.simulator_faults import FAULTS
+from antiphon.backends.simulator.faults import FAULTS
 from antiphon.protocol.deltas import FinishReason
 
 #: ``]]`` ends a directive unless JSON goes on behind it: ``[[call=f {"a": [[1]]}]]``. A value holds

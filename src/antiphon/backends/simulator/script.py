@@ -20,9 +20,9 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.simulator_directives import read_directives
-from antiphon.backends.simulator_schema import instance
-from antiphon.backends.simulator_values import NoInstanceError
+from antiphon.backends.simulator.directives import read_directives
+from antiphon.backends.simulator.schema import instance
+from antiphon.backends.simulator.values import NoInstanceError
 from antiphon.protocol.deltas import (
     Delta,
     Logprob,
