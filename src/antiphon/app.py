@@ -147,6 +147,8 @@ class Antiphon:
         sweep = None
         try:
             self.first_key = await self._ensure_key()
+            if ended := await self.engine.recover():
+                log.warning("ended_interrupted_responses", count=ended)
             sweep = asyncio.create_task(self._sweep(), name="sweep")
             yield
         finally:

@@ -44,3 +44,21 @@ async def test_every_response_has_an_end_and_the_server_leaves_with_status_0(
             assert assert_valid_log(events(await short))["status"] == "completed"
         assert live.process.wait(10) == 0
         assert "Traceback" not in live.log()
+
+
+async def test_after_a_kill_the_next_start_ends_what_was_running(tmp_path: Path) -> None:
+    """R-69: a client that saw an id finds a response that has ended."""
+    with serve(tmp_path) as live:
+        body = {"model": "simulator", "input": SLOW, "stream": True}
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with (
+            httpx2.AsyncClient(base_url=live.base_url, timeout=30, headers=headers) as client,
+            client.stream("POST", "/responses", json=body) as reply,
+        ):
+            created = await anext(line async for line in reply.aiter_lines() if "data:" in line)
+            live.process.kill()
+            live.process.wait(10)
+    response_id = orjson.loads(created.removeprefix("data: "))["response"]["id"]
+    with serve(tmp_path) as live:
+        found = httpx2.get(f"{live.base_url}/responses/{response_id}", headers=headers).json()
+    assert (found["status"], found["error"]["code"]) == ("failed", "server_error")

@@ -329,6 +329,23 @@ async def test_at_shutdown_runs_end_with_a_terminal_event_and_new_ones_are_turne
     assert bench.backend.closed == 2
 
 
+async def test_recovery_ends_what_a_dead_server_left_running() -> None:
+    """R-69: nothing stays in progress for ever."""
+    bench = Bench([[TextDelta("half")], 60.0])
+    run, task = await bench.start(stream=True)
+    await asyncio.sleep(0.01)
+    later = Bench(HELLO, store=bench.store)
+    assert await later.engine.recover() == 1
+    row = await later.store.get("p", run.id)
+    assert row is not None
+    body = orjson.loads(row.body)
+    assert row.status == body["status"] == "failed"
+    assert body["error"]["code"] == "server_error"
+    assert await later.engine.recover() == 0
+    task.cancel()
+    await asyncio.wait({task})
+
+
 async def test_close_ends_what_still_runs() -> None:
     bench = Bench([[TextDelta("x")], 60.0])
     _, task = await bench.start(stream=True)

@@ -9,7 +9,7 @@ Rules
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -29,6 +29,8 @@ from antiphon.protocol.schemas import AnswerSchema, schema_steps
 from antiphon.store.base import Store
 
 _DAY: Final = 86_400
+#: Rows that recovery reads at a time.
+_ROWS: Final = 100
 #: Seconds of checking schemas after which others get their turn.
 _TURN: Final = 0.01
 #: Seconds after which a client may look for us again.
@@ -95,6 +97,20 @@ class Engine:
         self._tasks[task] = run
         task.add_done_callback(self._tasks.pop)
         return run, task
+
+    async def recover(self) -> int:
+        """End what the server before this one left running when it died (R-69); how many.
+
+        To be called before the first request. One server works on a store (docs/deploying.md).
+        """
+        ended = 0
+        while rows := await self.store.unfinished(_ROWS):
+            for row in rows:
+                machine = ResponseMachine(orjson.loads(row.body), SystemMint(), MachineOptions())
+                machine.fail(APIError("The server stopped while it was making this response."))
+                await self.store.save(replace(row, status=machine.status, body=machine.body()))
+            ended += len(rows)
+        return ended
 
     async def delete(self, project: str, id: str) -> bool:  # noqa: A002
         """Forget a response; if it runs here, stop it. Whether there was one (R-59)."""

@@ -115,6 +115,12 @@ class MemoryStore:
                 found |= items.find(wanted, [(row.input, row.body)])
         return found
 
+    async def unfinished(self, limit: int) -> list[ResponseRow]:
+        """See `Store.unfinished`."""
+        kept = (kept for kept in self._rows.values() if not kept.deleted)
+        rows = [replace(entry.row) for entry in kept if entry.row.status in RUNNING]
+        return rows[:limit]
+
     async def expire(self, now: int, limit: int) -> int:
         """See `Store.expire`."""
         due = [name for name, kept in self._rows.items() if kept.expires_at <= now][:limit]

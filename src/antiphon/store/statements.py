@@ -27,6 +27,7 @@ _LIVE: Final = (
     & (_ROW.project == bindparam("project"))
     & or_(_ROW.expires_at.is_(None), _ROW.expires_at > bindparam("now"))
 )
+_RUNNING: Final = _ROW.status.in_([literal_column(f"'{status}'") for status in RUNNING])
 _EMPTY: Final[ColumnClause[bytes]] = literal_column("x''")
 
 
@@ -38,14 +39,13 @@ def _save() -> ClauseElement:
     new = insert(responses).values(
         {field.name: bindparam(field.name) for field in fields(ResponseRow)}
     )
-    running = _ROW.status.in_([literal_column(f"'{status}'") for status in RUNNING])
     changed: dict[str, Any] = {
         name: new.excluded[name] for name in ("status", "expires_at", "body", "input")
     }
     return new.on_conflict_do_update(
         index_elements=[_ROW.id],
         set_=changed,
-        where=running
+        where=_RUNNING
         & (_ROW.deleted == literal_column("0"))
         & (_ROW.project == new.excluded.project),
     )
@@ -106,6 +106,14 @@ PARTITION: Final = _compile(
     select(_ROW.input, _ROW.body).where(
         _ROW.id >= bindparam("first"), _ROW.id < bindparam("beyond"), _LIVE
     )
+)
+
+#: Words for words the condition of its index, or the whole table would be read.
+UNFINISHED: Final = _compile(
+    select(*(_ROW[field.name] for field in fields(ResponseRow)))
+    .where(_RUNNING, _ROW.deleted == literal_column("0"))
+    .limit(bindparam("limit"))
+    .offset(literal_column("0"))
 )
 
 EXPIRE: Final = _compile(

@@ -33,6 +33,10 @@ Index(
     postgresql_where=responses.c.expires_at.is_not(None),
 )
 
+#: Only what still runs is in it, so it is small and costs a finished response nothing.
+_RUNNING = text("status IN ('queued', 'in_progress')")
+Index("responses_unfinished", responses.c.status, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -29,6 +29,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("expires_at IS NOT NULL"),
         postgresql_where=sa.text("expires_at IS NOT NULL"),
     )
+    running = sa.text("status IN ('queued', 'in_progress')")
+    op.create_index(
+        "responses_unfinished",
+        "responses",
+        ["status"],
+        sqlite_where=running,
+        postgresql_where=running,
+    )
 
 
 def downgrade() -> None:
