@@ -5,6 +5,7 @@ otherwise, 20,000 for the figure in the issue.
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import time
@@ -94,7 +95,7 @@ def test_64_at_once_lose_no_row(simulated: LiveServer) -> None:
     asyncio.run(crowd(simulated, 64, write))
     assert len(answered) == 64 * 16
     asyncio.run(crowd(simulated, 8, read))
-    with sqlite3.connect(simulated.folder / "antiphon.db") as database:
+    with contextlib.closing(sqlite3.connect(simulated.folder / "antiphon.db")) as database:
         rows = {row[0] for row in database.execute("SELECT id FROM responses")}
     assert answered.keys() <= rows
     log = simulated.log().lower()
