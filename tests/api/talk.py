@@ -5,11 +5,16 @@ from typing import Any, Final, TypeAlias
 
 import httpx2
 import orjson
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from tests.live import KEY, LiveServer
 
 Json: TypeAlias = dict[str, Any]
 
+_OFFICIAL: Final[TypeAdapter[Any]] = TypeAdapter(ResponseStreamEvent)
+#: A code of OpenAI's wire that its published types do not have (spec §5), and one that they have.
+_WIRE_ONLY: Final = ('"code":"context_length_exceeded"', '"code":"invalid_prompt"')
 UNKNOWN: Final = "resp_" + "0" * 48
 
 
@@ -41,7 +46,8 @@ def create(client: httpx2.Client, model: str = "m", **body: Any) -> Json:
 
 
 def events(text: str) -> list[Json]:
-    """The events of a whole stream; it must end with ``[DONE]``."""
+    """The events of a whole stream; it must end with ``[DONE]``, and each event must be one that
+    openai-python's own types take."""
     assert text.endswith("data: [DONE]\n\n"), text[-200:]
     return open_events(text.removesuffix("data: [DONE]\n\n"))
 
@@ -55,6 +61,7 @@ def open_events(text: str) -> list[Json]:
         name, _, payload = block.partition("\n")
         event = orjson.loads(payload.removeprefix("data: "))
         assert name == f"event: {event['type']}"
+        _OFFICIAL.validate_json(payload.removeprefix("data: ").replace(*_WIRE_ONLY))
         found.append(event)
     return found
 
