@@ -1,4 +1,4 @@
-"""The port to what is remembered.
+"""The port to stored responses and keys.
 
 Rules
 1. Every row belongs to a project, every question names the project: another project's id answers
@@ -14,12 +14,17 @@ Rules
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 from antiphon.protocol.items.base import Item
 
 #: A response with one of these still changes; every other status is for ever (R-57).
 RUNNING: Final = ("queued", "in_progress")
+
+#: What a row is kept for. ``stored``: everything (`store: true`). ``polled``: a background response
+#: with `store: false`, which is neither chained nor referred to. ``replayed``: any other with
+#: `store: false`, kept for its Idempotency-Key only: every question but `runs` finds nothing.
+Kept: TypeAlias = Literal["stored", "polled", "replayed"]
 
 
 class StoreError(Exception):
@@ -48,6 +53,11 @@ class ResponseRow:
     previous_response_id: str | None
     body: bytes
     input: bytes
+    kept: Kept = "stored"
+    #: The process that makes it while it runs. None: nobody does yet, or it has ended.
+    owner: str | None = None
+    #: How often somebody took it over; with `owner` it fences off those who had it before.
+    attempt: int = 0
 
 
 @dataclass(slots=True)
@@ -73,7 +83,7 @@ class KeyRow:
     revoked_at: int | None = None
 
 
-class Store(Protocol):
+class Responses(Protocol):
     """Responses and keys."""
 
     async def open(self) -> None:
@@ -88,9 +98,10 @@ class Store(Protocol):
         """Whether a write would work now."""
         ...
 
-    async def save(self, row: ResponseRow) -> None:
+    async def save(self, row: ResponseRow) -> bool:
         """Insert or replace a response; but a row whose status is terminal, or that was deleted
-        while it ran, stays as it is (R-57, R-59)."""
+        while it ran, stays as it is (R-57, R-59). Whether it was written; a row that never had an
+        owner is new, and the answer is always True."""
         ...
 
     async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002

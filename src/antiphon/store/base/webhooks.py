@@ -1,0 +1,92 @@
+"""The port to webhook endpoints and the outbox of deliveries (spec §2.5, reliability R-93).
+
+Rules
+1. A notice becomes deliveries in the transaction that ends its response (`Runs.finish`): one for
+   each endpoint of the project that wants its type. Its id, the ``webhook-id``, never changes.
+2. A delivery is claimed for a while before it is tried, so that of several processes one tries it.
+3. Secrets are stored as they are: they sign. They leave the store for signing and when made.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from antiphon.store.base.runs import Notice
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A webhook endpoint; times in Unix seconds, secrets as ``whsec_<base64>``."""
+
+    id: str
+    project: str
+    name: str
+    url: str
+    event_types: list[str]
+    secret: str
+    created_at: int
+    updated_at: int | None = None
+    #: The secret before the last rotation, and until when it signs as well.
+    old_secret: str | None = None
+    old_secret_until: int | None = None
+    #: It comes from the configuration and cannot be changed by the API.
+    fixed: bool = False
+    #: Since when every delivery has failed; None: the last one worked.
+    failing_since: int | None = None
+    #: Since when nothing is sent any more (R-93: it failed for days).
+    disabled_at: int | None = None
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One notice for one endpoint. `id` is the ``webhook-id``, `attempts` how often it was tried."""
+
+    id: str
+    endpoint: Endpoint
+    notice: Notice
+    attempts: int
+
+
+class Webhooks(Protocol):
+    """Endpoints and their deliveries."""
+
+    async def add(self, endpoint: Endpoint) -> None:
+        """Store a new endpoint."""
+        ...
+
+    async def get(self, project: str, id: str) -> Endpoint | None:  # noqa: A002
+        """One endpoint."""
+        ...
+
+    async def list(self, project: str) -> list[Endpoint]:
+        """All endpoints of a project, newest first."""
+        ...
+
+    async def update(self, endpoint: Endpoint) -> bool:
+        """Replace an endpoint; whether it is there."""
+        ...
+
+    async def delete(self, project: str, id: str) -> bool:  # noqa: A002
+        """Forget an endpoint and what was still to be sent to it; whether it was there."""
+        ...
+
+    async def set_fixed(self, endpoints: "list[Endpoint]") -> None:
+        """These and no others are the endpoints of the configuration; what waits for those that
+        stay is kept."""
+        ...
+
+    async def due(self, now: int, until: int, limit: int) -> "list[Delivery]":
+        """Claim at most `limit` deliveries whose time has come at `now`; nobody else gets them
+        before `until`."""
+        ...
+
+    async def next_due(self) -> int | None:
+        """When the next delivery is due; None: there is none."""
+        ...
+
+    async def delivered(self, id: str, now: int) -> None:  # noqa: A002
+        """It arrived: forget it; its endpoint works."""
+        ...
+
+    async def failed(self, id: str, now: int, again_at: int | None) -> None:  # noqa: A002
+        """It did not arrive: try again then, or never."""
+        ...
