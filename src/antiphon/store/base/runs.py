@@ -181,6 +181,6 @@ class Runs(Protocol):
         """How many jobs have no owner."""
         ...
 
-    async def wait(self, timeout: float) -> None:
-        """Until somebody, in any process, has committed something; at most `timeout` seconds."""
+    async def wait(self, seconds: float) -> None:
+        """Until somebody, in any process, has committed something; at most so many."""
         ...

@@ -38,7 +38,7 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Delivery:
-    """One notice for one endpoint. `id` is the ``webhook-id``, `attempts` how often it was tried."""
+    """One notice for one endpoint. `id` is the ``webhook-id``; it was tried `attempts` times."""
 
     id: str
     endpoint: Endpoint
