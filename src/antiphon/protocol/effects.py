@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
 Event: TypeAlias = dict[str, Any]
-#: Where a growing string lives below ``response["output"]``: (0, "content", 1, "text").
+#: Where a growing string lives: `output_index`, then steps: (0, "content", 1, "text").
 Path: TypeAlias = tuple[int | str, ...]
 
 
@@ -29,21 +29,64 @@ def clone(value: Any) -> Any:
 class Fold:
     """A Response in the making: the events applied so far."""
 
-    __slots__ = ("_growing", "response")
+    __slots__ = ("_growing", "_places", "open", "response")
 
     def __init__(self) -> None:
         self.response: Json = {}
+        #: Items that were announced and are not done yet, by `output_index`.
+        self.open: set[int] = set()
         self._growing: dict[Path, list[str]] = {}
+        #: `output_index` → place in `output`; None: the item was taken back.
+        self._places: list[int | None] = []
 
     def replace(self, response: Json) -> None:
-        """The event carries the whole Response."""
+        """The event carries the whole Response. Items at the end of `output` that it no longer has
+        were taken back; nobody gets their indices again (decision 0005)."""
+        kept = len(response["output"])
+        self._places = [
+            place if place is not None and place < kept else None for place in self._places
+        ]
+        known = len(self._places) - self._places.count(None)
+        self._places.extend(range(known, kept))
         self.response = response
         self._growing.clear()
 
+    @property
+    def next_index(self) -> int:
+        """The `output_index` of the next item."""
+        return len(self._places)
+
+    def item(self, output_index: int) -> Json:
+        """The item that was announced under this index."""
+        place = self._places[output_index]
+        if place is None:
+            raise IndexError(f"output_index {output_index} was taken back")
+        item: Json = self.response["output"][place]
+        return item
+
+    def add_item(self, output_index: int, item: Json) -> None:
+        """Announce an item: indices are contiguous (spec §4.3)."""
+        if output_index != len(self._places):
+            raise IndexError(f"output_index {output_index} after {len(self._places)} items")
+        output = self.response["output"]
+        self._places.append(len(output))
+        output.append(item)
+        self.open.add(output_index)
+
+    def set_item(self, output_index: int, item: Json) -> None:
+        """The item as it stays."""
+        self.settle((output_index,))
+        place = self._places[output_index]
+        if place is None:
+            raise IndexError(f"output_index {output_index} was taken back")
+        self.response["output"][place] = item
+        self.open.discard(output_index)
+
     def locate(self, path: Path) -> Any:
         """The object that holds the last step of `path`."""
-        holder: Any = self.response["output"]
-        for step in path[:-1]:
+        index, *steps = path[:-1]
+        holder: Any = self.item(int(index))
+        for step in steps:
             holder = holder[step]
         return holder
 
@@ -101,25 +144,20 @@ def replace_response(fold: Fold, event: Event) -> None:
 
 
 def add_item(fold: Fold, event: Event) -> None:
-    """``output_item.added``: indexes are contiguous (spec §4.3)."""
-    output = fold.response["output"]
-    if event["output_index"] != len(output):
-        raise IndexError(f"output_index {event['output_index']} after {len(output)} items")
-    output.append(event["item"])
+    """``output_item.added``."""
+    fold.add_item(event["output_index"], event["item"])
 
 
 def set_item(fold: Fold, event: Event) -> None:
-    """``output_item.done``: the item as it stays."""
-    index = event["output_index"]
-    fold.settle((index,))
-    fold.response["output"][index] = event["item"]
+    """``output_item.done``."""
+    fold.set_item(event["output_index"], event["item"])
 
 
 def add_part(list_name: str, index_name: str) -> Effect:
     """``content_part.added``, ``reasoning_summary_part.added``."""
 
     def effect(fold: Fold, event: Event) -> None:
-        parts = fold.response["output"][event["output_index"]].setdefault(list_name, [])
+        parts = fold.item(event["output_index"]).setdefault(list_name, [])
         if event[index_name] != len(parts):
             raise IndexError(f"{index_name} {event[index_name]} after {len(parts)} parts")
         parts.append(event["part"])
@@ -133,7 +171,7 @@ def set_part(list_name: str, index_name: str) -> Effect:
     def effect(fold: Fold, event: Event) -> None:
         output_index, index = event["output_index"], event[index_name]
         fold.settle((output_index, list_name, index))
-        fold.response["output"][output_index][list_name][index] = event["part"]
+        fold.item(output_index)[list_name][index] = event["part"]
 
     return effect
 
@@ -145,7 +183,7 @@ def append_to_part(list_name: str, index_name: str, field: str) -> Effect:
         output_index, index = event["output_index"], event[index_name]
         fold.append((output_index, list_name, index, field), event["delta"])
         if logprobs := event.get("logprobs"):
-            part = fold.response["output"][output_index][list_name][index]
+            part = fold.item(output_index)[list_name][index]
             part["logprobs"].extend(logprobs)
 
     return effect
@@ -182,14 +220,14 @@ def set_status(status: str) -> Effect:
     """Progress of a hosted tool: ``web_search_call.searching`` …"""
 
     def effect(fold: Fold, event: Event) -> None:
-        fold.response["output"][event["output_index"]]["status"] = status
+        fold.item(event["output_index"])["status"] = status
 
     return effect
 
 
 def annotate(fold: Fold, event: Event) -> None:
     """``output_text.annotation.added``: indexes are contiguous."""
-    part = fold.response["output"][event["output_index"]]["content"][event["content_index"]]
+    part = fold.item(event["output_index"])["content"][event["content_index"]]
     annotations = part["annotations"]
     if event["annotation_index"] != len(annotations):
         raise IndexError(f"annotation_index {event['annotation_index']} after {len(annotations)}")

@@ -26,13 +26,19 @@ _PADDING: Final = 16
 class Emitter:
     """Makes the events of one response and holds what they amount to."""
 
-    def __init__(self, response: Response, mint: Mint, *, obfuscation: bool) -> None:
+    def __init__(
+        self, response: Response | Fold, mint: Mint, *, obfuscation: bool, first: int = 0
+    ) -> None:
         self.mint = mint
-        self.fold = Fold()
-        self.fold.replace(response)
+        if isinstance(response, Fold):
+            self.fold = response
+        else:
+            self.fold = Fold()
+            self.fold.replace(response)
         self._obfuscation = obfuscation
         self._frames: list[Frame] = []
-        self._sequence = 0
+        #: The number of the next event.
+        self.next_number = first
 
     def take(self) -> list[Frame]:
         """The frames emitted since the last call, in order."""
@@ -41,12 +47,12 @@ class Emitter:
 
     def retract(self) -> None:
         """The last event was taken but shown to nobody: its number is free again."""
-        self._sequence -= 1
+        self.next_number -= 1
 
     def emit(self, type_: str, fields: Json) -> None:
         """One event of `type_` with `fields` beside its number."""
-        event = {"type": type_, "sequence_number": self._sequence, **fields}
-        self._sequence += 1
+        event = {"type": type_, "sequence_number": self.next_number, **fields}
+        self.next_number += 1
         self._frames.append((type_, orjson.dumps(event)))
         EFFECTS[type_](self.fold, event)
 
@@ -63,6 +69,6 @@ class Emitter:
 
     def add_item(self, item: Json) -> int:
         """``output_item.added``; returns the item's `output_index`."""
-        output_index = len(self.fold.response["output"])
+        output_index = self.fold.next_index
         self.emit("response.output_item.added", {"output_index": output_index, "item": item})
         return output_index

@@ -8,10 +8,14 @@ Rules
    is the response; the items before it are ``completed``.
 3. Calls of tools that the request does not allow, and second calls where
    ``parallel_tool_calls`` is false, are suppressed (spec §10 allowed_tools, §1).
-4. Status: (queued →) in_progress → completed | incomplete | failed | cancelled, never back.
+4. Calls of hosted tools say nothing while the model makes them: the engine runs them after the turn
+   (`take_hosted`), and each becomes an item then (`begin_call`).
+5. A log can end anywhere; `resume` goes on from there. What a turn that never ended has said is
+   taken back, and the next items get the next indices (decision 0005).
+6. Status: (queued →) in_progress → completed | incomplete | failed | cancelled, never back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -27,11 +31,18 @@ from antiphon.protocol.deltas import (
     ToolCallDelta,
     UsageReport,
 )
-from antiphon.protocol.effects import Json
+from antiphon.protocol.effects import Fold, Json
 from antiphon.protocol.emitter import Emitter, Frame
+from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.ids import ID_PATTERN, Mint
 from antiphon.protocol.response import Response, Usage, output_text
-from antiphon.protocol.writers import CallWriter, ItemWriter, MessageWriter, ReasoningWriter
+from antiphon.protocol.writers import (
+    CallWriter,
+    HostedWriter,
+    ItemWriter,
+    MessageWriter,
+    ReasoningWriter,
+)
 
 #: How a turn ended → (status of the response, reason of `incomplete_details`).
 OUTCOMES: Final[dict[str, tuple[str, str | None]]] = {
@@ -58,13 +69,26 @@ class MachineOptions:
     parallel_tool_calls: bool = True
     #: Names that the model may call; None: any.
     allowed_tools: frozenset[str] | None = None
+    #: Names of functions that stand for hosted tools.
+    hosted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class HostedCall:
+    """What the model wants of a hosted tool: the name of its function, JSON arguments."""
+
+    name: str
+    arguments: str
 
 
 class ResponseMachine:
     """The events of one response. `take` hands out what was emitted since the last time."""
 
-    def __init__(self, response: Response, mint: Mint, options: MachineOptions) -> None:
-        self._emitter = Emitter(response, mint, obfuscation=options.obfuscation)
+    def __init__(
+        self, response: Response | Fold, mint: Mint, options: MachineOptions, *, first: int = 0
+    ) -> None:
+        """`response` is a new one, or what a log amounts to of which `first` is the next number."""
+        self._emitter = Emitter(response, mint, obfuscation=options.obfuscation, first=first)
         self._mint = mint
         self._options = options
         #: Tokens of all turns so far.
@@ -78,9 +102,19 @@ class ResponseMachine:
         #: The calls of this turn by the backend's index: does the request allow them?
         self._calls: dict[int, bool] = {}
         self._opened: set[int] = set()
-        self._call_ids: set[str] = set()
+        self._call_ids = {
+            item["call_id"] for item in self.response["output"] if "call_id" in item
+        }
+        self._hosted: dict[int, tuple[str, list[str]]] = {}
+        #: Whether the last turn left calls that the client has to answer.
+        self.waits_for_client = False
 
     # -- what the outside sees ---------------------------------------------------------------
+
+    @property
+    def next_number(self) -> int:
+        """The sequence number of the next event."""
+        return self._emitter.next_number
 
     @property
     def response(self) -> Response:
@@ -118,6 +152,25 @@ class ResponseMachine:
         self._emitter.emit_response("response.created", status="in_progress")
         self._emitter.emit_response("response.in_progress")
 
+    def enqueue(self) -> None:
+        """``response.created`` and ``response.queued``: the start of a background response."""
+        self._emitter.emit_response("response.created", status="queued")
+        self._emitter.emit_response("response.queued")
+
+    def resume(self, settled: int) -> None:
+        """``response.in_progress``, with the first `settled` items of `output`: the start of a
+        background response, or its going on after somebody died. Items that were half said are
+        done first: official clients insist on it (spec §4.3)."""
+        fold = self._emitter.fold
+        fold.settle()
+        for index in sorted(fold.open):
+            fields = {"output_index": index, "item": {**fold.item(index), "status": "incomplete"}}
+            self._emitter.emit("response.output_item.done", fields)
+        kept = self.response["output"][:settled]
+        self._emitter.emit_response(
+            "response.in_progress", status="in_progress", output=kept, output_text=output_text(kept)
+        )
+
     def beat(self) -> None:
         """A data-bearing sign of life: ``response.in_progress`` again (design §5)."""
         self._emitter.fold.settle()
@@ -133,8 +186,20 @@ class ResponseMachine:
         """The model's turn is over: close what is open, say what was held back."""
         self._say_held("completed")
         self._close(OUTCOMES[self.finish_reason or "stop"][0])
+        self.waits_for_client = bool(self._opened)
         self._calls.clear()
         self._opened.clear()
+
+    def take_hosted(self) -> list[HostedCall]:
+        """The calls of hosted tools that the last turn made; none when it was cut off."""
+        calls, self._hosted = self._hosted, {}
+        if self.finish_reason != "stop":
+            return []
+        return [HostedCall(name, "".join(pieces)) for name, pieces in calls.values()]
+
+    def begin_call(self, item_type: str, fields: Json) -> HostedWriter:
+        """The item of a hosted call, announced; who runs the tool writes and closes it."""
+        return HostedWriter(self._emitter, item_type, fields)
 
     def finish(self) -> None:
         """The terminal event that the last turn's finish reason asks for."""
@@ -213,7 +278,13 @@ class ResponseMachine:
     def _on_tool_call(self, delta: ToolCallDelta) -> None:
         if delta.index not in self._calls:
             self._calls[delta.index] = self._is_allowed(delta)
-        if self._calls[delta.index]:
+        if not self._calls[delta.index]:
+            return
+        if delta.name in self._options.hosted:
+            self._hosted.setdefault(delta.index, (delta.name or "", []))
+        if delta.index in self._hosted:
+            self._hosted[delta.index][1].append(delta.arguments)
+        else:
             self._say(delta.index, delta)
 
     def _on_usage(self, delta: UsageReport) -> None:
@@ -292,3 +363,11 @@ _ON_DELTA: Final[dict[type, Callable[[ResponseMachine, Any], None]]] = {
     UsageReport: ResponseMachine._on_usage,  # noqa: SLF001
     Finish: ResponseMachine._on_finish,  # noqa: SLF001
 }
+
+
+def fold_log(log: Iterable[Frame], fold: Fold | None = None) -> Fold:
+    """What the events of a log, or of its next piece, amount to."""
+    fold = fold or Fold()
+    for type_, body in log:
+        EFFECTS[type_](fold, orjson.loads(body))
+    return fold

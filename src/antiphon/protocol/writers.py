@@ -13,6 +13,7 @@ import orjson
 from antiphon.protocol.deltas import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from antiphon.protocol.effects import Json
 from antiphon.protocol.emitter import Emitter
+from antiphon.protocol.items import ITEM_TYPES
 
 
 class ItemWriter(Protocol):
@@ -175,8 +176,30 @@ class CallWriter:
         return {"item_id": self._id, "output_index": self._output_index}
 
 
+class HostedWriter:
+    """A call of a hosted tool, while the tool runs."""
+
+    def __init__(self, emitter: Emitter, item_type: str, fields: Json) -> None:
+        self._emitter = emitter
+        self._type = item_type
+        self._id = emitter.mint.item_id(ITEM_TYPES[item_type].prefix)
+        item = {"id": self._id, "type": item_type, "status": "in_progress", **fields}
+        self._output_index = emitter.add_item(item)
+
+    def progress(self, step: str, fields: Json | None = None) -> None:
+        """An event of the item's own: ``interpreting`` is
+        ``response.code_interpreter_call.interpreting``."""
+        place = {"item_id": self._id, "output_index": self._output_index}
+        self._emitter.emit(f"response.{self._type}.{step}", {**place, **(fields or {})})
+
+    def close(self, status: str, fields: Json | None = None) -> None:
+        """End it: ``completed`` or ``failed``, with what came out."""
+        self._emitter.fold.item(self._output_index).update(fields or {})
+        _item_done(self._emitter, self._output_index, status)
+
+
 def _item_done(emitter: Emitter, output_index: int, status: str | None) -> None:
-    item = emitter.fold.response["output"][output_index]
+    item = emitter.fold.item(output_index)
     if status is not None:
         item = {**item, "status": status}
     emitter.emit("response.output_item.done", {"output_index": output_index, "item": item})

@@ -131,6 +131,10 @@ class Runs(Protocol):
         background response."""
         ...
 
+    async def hand_back(self, lease: Lease) -> bool:
+        """Put a job back into its place in the queue: nobody owns it then."""
+        ...
+
     async def append(self, lease: Lease, events: Batch, snapshot: Snapshot | None = None) -> bool:
         """Add events (safe from a kill, not from a power cut) and, with them, a new snapshot."""
         ...
