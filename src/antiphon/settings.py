@@ -99,6 +99,23 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(
         30.0, ge=0, description="Seconds that running responses have to end at shutdown."
     )
+    max_in_flight: int = Field(
+        2000,
+        ge=1,
+        description="Responses that are made in the foreground at once; more are answered 503 with "
+        "Retry-After.",
+    )
+    max_in_flight_per_project: int = Field(
+        1000,
+        ge=1,
+        description="As many of them for one project; more are answered 429 with Retry-After.",
+    )
+    min_free_disk: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="Bytes that must be free on the disk of the database; with less the server is "
+        "not ready.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )
