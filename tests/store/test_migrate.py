@@ -21,7 +21,7 @@ from antiphon.store.tables import metadata
 from tests.store.children import ROOT, line, started
 from tests.store.rows import api_key, response
 
-HEAD = "0002"
+HEAD = "0004"
 
 
 @pytest.fixture

@@ -49,3 +49,41 @@ api_keys = Table(
     Column("created_at", Integer, nullable=False),
     Column("revoked_at", Integer),
 )
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("url", String, nullable=False),
+    #: A JSON array of names.
+    Column("event_types", String, nullable=False),
+    Column("secret", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("updated_at", Integer),
+    Column("old_secret", String),
+    Column("old_secret_until", Integer),
+    Column("fixed", Integer, nullable=False, server_default=text("0")),
+    Column("failing_since", Integer),
+    Column("disabled_at", Integer),
+)
+Index("webhook_endpoints_by_project", webhook_endpoints.c.project)
+
+#: The outbox: one row for each notice and endpoint, until it has arrived or is given up (R-93).
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("endpoint_id", String, nullable=False),
+    Column("notice_id", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    #: When it may be tried (again), or until when somebody who tries it has it for himself.
+    Column("due_at", Integer, nullable=False),
+)
+Index("webhook_deliveries_by_time", webhook_deliveries.c.due_at)
+Index("webhook_deliveries_by_endpoint", webhook_deliveries.c.endpoint_id)
