@@ -156,8 +156,9 @@ class Runs(Protocol):
         """The same row, whatever it is kept for: for the twins of a request."""
         ...
 
-    async def forget_key(self, project: str, key: str) -> None:
-        """The key may be used again: its request was answered with an error."""
+    async def forget_key(self, response_id: str) -> None:
+        """The key of the request that made this may be used again: it was answered with an
+        error."""
         ...
 
     async def beat(self, owner: str) -> None:
@@ -178,7 +179,8 @@ class Runs(Protocol):
 
     async def release(self, owner: str, *, died: bool) -> list[ResponseRow]:
         """Forget an owner. Its jobs go back to the queue (`died` counts against them); its other
-        unfinished responses, with those that nobody owns, are returned: the caller ends them."""
+        unfinished responses, with those that nobody owns and that are no jobs, are returned with
+        the lease that they have: the caller ends them with `finish`."""
         ...
 
     async def queued(self) -> int:
