@@ -25,11 +25,12 @@ from antiphon.store.base.runs import (
     Snapshot,
     Twin,
 )
-from antiphon.store.base.webhooks import Delivery, Endpoint, Webhooks
+from antiphon.store.base.webhooks import Change, Delivery, Endpoint, Webhooks
 
 __all__ = [
     "RUNNING",
     "Batch",
+    "Change",
     "CorruptStoreError",
     "Delivery",
     "Ending",

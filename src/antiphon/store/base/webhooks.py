@@ -7,6 +7,7 @@ Rules
 3. Secrets are stored as they are: they sign. They leave the store for signing and when made.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,47 +47,77 @@ class Delivery:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What of an endpoint becomes different; None: nothing."""
+
+    name: str | None = None
+    url: str | None = None
+    event_types: list[str] | None = None
+
+
 class Webhooks(Protocol):
     """Endpoints and their deliveries."""
 
-    async def add(self, endpoint: Endpoint) -> None:
-        """Store a new endpoint."""
+    async def add(self, endpoint: Endpoint, most: int) -> bool:
+        """Store a new endpoint, unless its project has `most` already; whether it did."""
         ...
 
-    async def get(self, project: str, id: str) -> Endpoint | None:  # noqa: A002
+    async def endpoint(self, project: str, id: str) -> Endpoint | None:  # noqa: A002
         """One endpoint."""
         ...
 
-    async def list(self, project: str) -> list[Endpoint]:
+    async def endpoints(self, project: str) -> list[Endpoint]:
         """All endpoints of a project, newest first."""
         ...
 
-    async def update(self, endpoint: Endpoint) -> bool:
-        """Replace an endpoint; whether it is there."""
+    async def change(self, project: str, id: str, change: Change, now: int) -> bool:  # noqa: A002
+        """Change an endpoint, whose failures so far are forgotten: if it was disabled, it no longer
+        is. Whether it is there and not fixed. `updated_at` stays when nothing is different."""
+        ...
+
+    async def rotate(
+        self,
+        project: str,
+        id: str,  # noqa: A002
+        secret: str,
+        now: int,
+        keep_until: int | None,
+    ) -> bool:
+        """Give an endpoint a new secret; the one it had signs as well until `keep_until`. Whether
+        it is there and not fixed."""
         ...
 
     async def delete(self, project: str, id: str) -> bool:  # noqa: A002
-        """Forget an endpoint and what was still to be sent to it; whether it was there."""
+        """Forget an endpoint and what was still to be sent to it; whether it was there and not
+        fixed."""
         ...
 
-    async def set_fixed(self, endpoints: "list[Endpoint]") -> None:
-        """These and no others are the endpoints of the configuration; what waits for those that
-        stay is kept."""
+    async def set_fixed(self, endpoints: list[Endpoint]) -> None:
+        """These and no others are the endpoints of the configuration. What waits for those that
+        stay is kept, their failures are forgotten."""
         ...
 
-    async def due(self, now: int, until: int, limit: int) -> "list[Delivery]":
-        """Claim at most `limit` deliveries whose time has come at `now`; nobody else gets them
-        before `until`."""
+    async def due(
+        self, now: int, until: int, limit: int, busy: Collection[str] = ()
+    ) -> list[Delivery]:
+        """Claim at most `limit` deliveries whose time has come at `now`, the one that waits longest
+        of each endpoint that is not `busy`; nobody else gets them before `until`."""
         ...
 
     async def next_due(self) -> int | None:
         """When the next delivery is due; None: there is none."""
         ...
 
-    async def delivered(self, id: str, now: int) -> None:  # noqa: A002
+    async def delivered(self, delivery: Delivery) -> None:
         """It arrived: forget it; its endpoint works."""
         ...
 
-    async def failed(self, id: str, now: int, again_at: int | None) -> None:  # noqa: A002
+    async def failed(self, delivery: Delivery, now: int, again_at: int | None) -> None:
         """It did not arrive: try again then, or never."""
+        ...
+
+    async def disable(self, id: str, now: int, since: int) -> bool:  # noqa: A002
+        """Send nothing more to an endpoint, if it still fails since `since` or before; what was to
+        be sent to it is forgotten. Whether it was so."""
         ...
