@@ -59,7 +59,7 @@ class MemoryStore:
         """Always."""
         return True
 
-    async def save(self, row: ResponseRow) -> None:
+    async def save(self, row: ResponseRow) -> bool:
         """See `Store.save`."""
         expires_at = self._clock() + self._ttl
         if row.expires_at is not None:
@@ -67,7 +67,7 @@ class MemoryStore:
         old = self._rows.get(row.id)
         if old is not None:
             if old.deleted or old.row.status not in RUNNING or old.row.project != row.project:
-                return
+                return False
             self._bytes -= old.size
         kept = self._rows[row.id] = _Kept(replace(row), expires_at)
         self._bytes += kept.size
@@ -75,6 +75,7 @@ class MemoryStore:
         if partition is not None:
             self._partitions[partition] = row.id
         self._make_room()
+        return True
 
     async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
         """See `Store.get`."""

@@ -68,9 +68,9 @@ class SqliteStore:
         await asyncio.wait([probe], timeout=PROBE_LIMIT)
         return probe.done() and probe.exception() is None
 
-    async def save(self, row: ResponseRow) -> None:
-        """See `Store.save`."""
-        await self._writer.write(
+    async def save(self, row: ResponseRow) -> bool:
+        """See `Responses.save`."""
+        changed = await self._writer.write(
             statements.SAVE,
             (
                 row.id,
@@ -81,11 +81,15 @@ class SqliteStore:
                 row.previous_response_id,
                 row.body,
                 row.input,
+                row.kept,
+                row.owner,
+                row.attempt,
             ),
             durable=row.status != "in_progress",
-            counted=False,
+            counted=row.owner is not None,
             weight=len(row.body) + len(row.input),
         )
+        return changed > 0
 
     async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
         """See `Store.get`."""

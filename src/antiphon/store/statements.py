@@ -4,7 +4,8 @@ Rules
 1. Parameters are bound, never put into the text: by name (`:project`), but in `SAVE`, which is
    the hot one, by place: the fields of a `ResponseRow` in their order.
 2. A terminal or deleted row is never changed: the condition is part of the upsert (R-57, R-59).
-3. A row that is deleted or expired at `:now` is not `_LIVE`, whether it was swept or not.
+3. A row that is deleted or expired at `:now` is not `LIVE`, whether it was swept or not. Nor is one
+   that is kept for its twins only; and one that is kept for polling is no part of a history.
 """
 
 from dataclasses import fields
@@ -22,16 +23,22 @@ from antiphon.store.tables import api_keys, responses
 _BY_NAME: Final = sqlite.dialect(paramstyle="named")
 _BY_PLACE: Final = sqlite.dialect(paramstyle="qmark")
 _ROW: Final = responses.c
-_LIVE: Final = (
-    (_ROW.deleted == literal_column("0"))
-    & (_ROW.project == bindparam("project"))
-    & or_(_ROW.expires_at.is_(None), _ROW.expires_at > bindparam("now"))
+ANYBODYS: Final = (_ROW.deleted == literal_column("0")) & or_(
+    _ROW.expires_at.is_(None), _ROW.expires_at > bindparam("now")
 )
-_RUNNING: Final = _ROW.status.in_([literal_column(f"'{status}'") for status in RUNNING])
+LIVE: Final = (
+    ANYBODYS & (_ROW.project == bindparam("project")) & (_ROW.kept != literal_column("'replayed'"))
+)
+_CHAINED: Final = LIVE & (_ROW.kept == literal_column("'stored'"))
+#: Words for words the condition of its index, or the whole table would be read.
+IS_RUNNING: Final = _ROW.status.in_([literal_column(f"'{status}'") for status in RUNNING])
+#: The columns are the fields of a `ResponseRow`.
+COLUMNS: Final = tuple(_ROW[field.name] for field in fields(ResponseRow))
 _EMPTY: Final[ColumnClause[bytes]] = literal_column("x''")
 
 
-def _compile(statement: ClauseElement, dialect: Dialect = _BY_NAME) -> str:
+def compiled(statement: ClauseElement, dialect: Dialect = _BY_NAME) -> str:
+    """The text of a statement."""
     return str(statement.compile(dialect=dialect))
 
 
@@ -45,9 +52,11 @@ def _save() -> ClauseElement:
     return new.on_conflict_do_update(
         index_elements=[_ROW.id],
         set_=changed,
-        where=_RUNNING
+        where=IS_RUNNING
         & (_ROW.deleted == literal_column("0"))
-        & (_ROW.project == new.excluded.project),
+        & (_ROW.project == new.excluded.project)
+        & _ROW.owner.is_not_distinct_from(new.excluded.owner)
+        & (_ROW.attempt == new.excluded.attempt),
     )
 
 
@@ -67,56 +76,50 @@ def _chain() -> ClauseElement:
     """All ancestors in one query, in no order; `union` (not all) ends a cycle."""
     child = (
         select(_ROW.id, _ROW.previous_response_id)
-        .where(_ROW.id == bindparam("id"), _LIVE)
+        .where(_ROW.id == bindparam("id"), _CHAINED)
         .cte("ancestors", recursive=True)
     )
     ancestors = child.union(
         select(_ROW.id, _ROW.previous_response_id)
         .join(child, _ROW.id == child.c.previous_response_id)
-        .where(_LIVE)
+        .where(_CHAINED)
     )
     return select(_ROW.id, _ROW.previous_response_id, _ROW.input, _ROW.body).join(
         ancestors, _ROW.id == ancestors.c.id
     )
 
 
-SAVE: Final = _compile(_save(), _BY_PLACE)
+SAVE: Final = compiled(_save(), _BY_PLACE)
 
-#: The columns are the fields of a `ResponseRow`.
-GET: Final = _compile(
-    select(*(_ROW[field.name] for field in fields(ResponseRow))).where(
-        _ROW.id == bindparam("id"), _LIVE
-    )
-)
+GET: Final = compiled(select(*COLUMNS).where(_ROW.id == bindparam("id"), LIVE))
 
 #: Leaves a tombstone that expires at `:forget_at`.
-DELETE: Final = _compile(
+DELETE: Final = compiled(
     update(responses)
-    .where(_ROW.id == bindparam("id"), _LIVE)
+    .where(_ROW.id == bindparam("id"), LIVE)
     .values(
         deleted=literal_column("1"), body=_EMPTY, input=_EMPTY, expires_at=bindparam("forget_at")
     )
 )
 
-CHAIN: Final = _compile(_chain())
+CHAIN: Final = compiled(_chain())
 
 #: The responses whose ids begin with `:first` and come before `:beyond`: the primary key finds
 #: them, an index of their partitions would cost every save 5 µs.
-PARTITION: Final = _compile(
+PARTITION: Final = compiled(
     select(_ROW.input, _ROW.body).where(
-        _ROW.id >= bindparam("first"), _ROW.id < bindparam("beyond"), _LIVE
+        _ROW.id >= bindparam("first"), _ROW.id < bindparam("beyond"), _CHAINED
     )
 )
 
-#: Words for words the condition of its index, or the whole table would be read.
-UNFINISHED: Final = _compile(
-    select(*(_ROW[field.name] for field in fields(ResponseRow)))
-    .where(_RUNNING, _ROW.deleted == literal_column("0"))
+UNFINISHED: Final = compiled(
+    select(*COLUMNS)
+    .where(IS_RUNNING, _ROW.deleted == literal_column("0"))
     .limit(bindparam("limit"))
     .offset(literal_column("0"))
 )
 
-EXPIRE: Final = _compile(
+EXPIRE: Final = compiled(
     delete(responses).where(
         _ROW.id.in_(
             select(_ROW.id)
@@ -128,19 +131,19 @@ EXPIRE: Final = _compile(
     )
 )
 
-ADD_KEY: Final = _compile(
+ADD_KEY: Final = compiled(
     insert(api_keys).values({c.name: bindparam(c.name) for c in api_keys.columns})
 )
 
-KEY: Final = _compile(select(api_keys).where(api_keys.c.hash == bindparam("hash")))
+KEY: Final = compiled(select(api_keys).where(api_keys.c.hash == bindparam("hash")))
 
-KEYS: Final = _compile(
+KEYS: Final = compiled(
     select(api_keys)
     .where(or_(bindparam("project").is_(None), api_keys.c.project == bindparam("project")))
     .order_by(api_keys.c.created_at.desc(), api_keys.c.id)
 )
 
-REVOKE_KEY: Final = _compile(
+REVOKE_KEY: Final = compiled(
     update(api_keys)
     .where(api_keys.c.id == bindparam("id_"), api_keys.c.revoked_at.is_(None))
     .values(revoked_at=bindparam("now"))
@@ -148,4 +151,4 @@ REVOKE_KEY: Final = _compile(
 
 #: Writes 64 KiB, more than the gaps that a failed write leaves on a full disk, into a row that
 #: nobody can see: whether a write works (R-71).
-PROBE: Final = _compile(_probe())
+PROBE: Final = compiled(_probe())

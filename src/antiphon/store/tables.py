@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core: the source of the statements and of the migrations.
 
 Rules
-1. Every table has `project`; every statement on responses names it (R-29).
+1. Every table of the clients has `project`; every statement on responses names it (R-29), but those
+   of `Runs`: they are asked by whoever makes the response, and by no client.
 2. A response row holds its own items only, so a chain of n turns takes O(n) space.
 3. A deleted row stays as a tombstone with nothing in it, so that a run that is still going cannot
    bring it back (R-59).
@@ -25,6 +26,13 @@ responses = Table(
     Column("deleted", Integer, nullable=False, server_default=text("0")),
     Column("body", LargeBinary, nullable=False),
     Column("input", LargeBinary, nullable=False),
+    #: See `store.base.Kept`.
+    Column("kept", String, nullable=False, server_default="stored"),
+    #: The lease: who makes it, and how often it was taken over.
+    Column("owner", String),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    #: When its events go before it does.
+    Column("log_until", Integer),
 )
 Index(
     "responses_by_expiry",
@@ -35,7 +43,56 @@ Index(
 
 #: Only what still runs is in it, so it is small and costs a finished response nothing.
 _RUNNING = text("status IN ('queued', 'in_progress')")
-Index("responses_unfinished", responses.c.status, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("responses_running", responses.c.owner, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+
+_LOGGED = text("log_until IS NOT NULL")
+Index("responses_by_log_end", responses.c.log_until, sqlite_where=_LOGGED, postgresql_where=_LOGGED)
+
+#: Background responses that are still to be made; `number` is their order.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("response_id", String, nullable=False, unique=True),
+    Column("project", String, nullable=False),
+    #: The same as that of its response: here it finds and counts those that wait.
+    Column("owner", String),
+    Column("request", LargeBinary, nullable=False),
+    Column("progress", LargeBinary, nullable=False),
+    Column("deaths", Integer, nullable=False),
+)
+_WAITING = text("owner IS NULL")
+Index("jobs_waiting", jobs.c.number, sqlite_where=_WAITING, postgresql_where=_WAITING)
+
+#: One row a batch: the bodies of its frames, joined by newlines; `first` is the number of the
+#: first one. No body holds a raw newline, and each begins with its type (`protocol.emitter`).
+events = Table(
+    "events",
+    metadata,
+    Column("response_id", String, primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("frames", LargeBinary, nullable=False),
+)
+
+#: Processes that make responses; `beat` grows while one lives.
+owners = Table(
+    "owners",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("beat", Integer, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("response_id", String, nullable=False),
+    Column("expires_at", Integer, nullable=False),
+)
+Index("idempotency_keys_by_response", idempotency_keys.c.response_id)
+Index("idempotency_keys_by_expiry", idempotency_keys.c.expires_at)
 
 api_keys = Table(
     "api_keys",
