@@ -178,9 +178,9 @@ class Runs(Protocol):
         ...
 
     async def release(self, owner: str, *, died: bool) -> list[ResponseRow]:
-        """Forget an owner. Its jobs go back to the queue (`died` counts against them); its other
-        unfinished responses, with those that nobody owns and that are no jobs, are returned with
-        the lease that they have: the caller ends them with `finish`."""
+        """Forget an owner; then set right what nobody owns any more: all unfinished responses whose
+        owner is not known. Jobs go back to the queue (`died` counts against them); the others are
+        returned as they are: the caller ends them."""
         ...
 
     async def queued(self) -> int:
