@@ -53,7 +53,8 @@ class MemoryWebhooks:
     async def endpoints(self, project: str) -> list[Endpoint]:
         """See `Webhooks.endpoints`."""
         found = [_copy(known) for known in self._endpoints.values() if known.project == project]
-        return sorted(reversed(found), key=lambda known: -known.created_at)
+        found.reverse()  # of those of one second the one that came last is the newest
+        return sorted(found, key=lambda known: -known.created_at)
 
     async def change(self, project: str, id: str, change: Change, now: int) -> bool:  # noqa: A002
         """See `Webhooks.change`."""

@@ -1,0 +1,248 @@
+"""The way out: whatever is fetched or called at an address that somebody else chose goes through
+here (reliability R-83 to R-86, R-94).
+
+Rules
+1. A URL is parsed once, strictly, and the parsed URL is what is requested: there is no second
+   parser that could read another host in it (R-84).
+2. Addresses are judged where sockets are made: what is checked is what is connected to. A name that
+   resolves to another address at the next look-up gains nothing (R-86).
+3. Only addresses of the public internet are allowed, and what the operator vouches for: a host by
+   its name, whatever it resolves to, or addresses and networks.
+4. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
+5. Why a request failed is for the log: to the outside a refused address, a closed port and a dead
+   host are the same (R-94).
+"""
+
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+#: Family, type, protocol, canonical name, socket address: an entry of ``getaddrinfo``.
+AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[object, ...]]
+
+#: Seconds for name, connection and TLS (R-89).
+CONNECT_TIMEOUT: Final = 5.0
+
+_URL: Final = re.compile(r"(?i:https?)://([^/?#]+)(?:[/?#].*)?")
+_AUTHORITY: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+#: A host whose last label is a number is an address, in one of the many ways to write one.
+_NUMERIC: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+
+#: The only IPv6 addresses that lead anywhere in public (RFC 4291 §2.4).
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+#: An IPv4 address is in the last 32 bits (RFC 6052).
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+#: Not public, whatever the Python version says of them.
+_NEVER: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # IETF protocols; metadata of a cloud
+        "192.88.99.0/24",  # relays of 6to4
+        "168.63.129.16/32",  # Azure's platform inside of every virtual network
+        "2001::/23",  # Teredo and other IETF protocols
+        "2002::/16",  # 6to4: any IPv4 address, private ones too
+        "3fff::/20",  # documentation
+    )
+)
+
+
+class Refused(OSError):
+    """An address that may not be connected to."""
+
+
+class SendError(ConnectionError):
+    """A request that got no answer; the message is for the log."""
+
+
+class BadURL(ValueError):
+    """A URL that is not requested; the message says why."""
+
+
+class Policy:
+    """Which URLs and addresses may be requested."""
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        """`allowed`: names, addresses or networks in spite of being private. Raises ValueError."""
+        self._names: set[str] = set()
+        self._networks: list[Network] = []
+        for entry in filter(None, map(str.strip, allowed)):
+            try:
+                self._networks.append(ipaddress.ip_network(entry, strict=False))
+            except ValueError:
+                self._names.add(_name(entry))
+
+    def parse(self, text: str) -> URL:
+        """The URL to request. Raises `BadURL` when it is malformed, or leads to a private address
+        without asking anybody; whether a name leads to one is seen when it is connected to."""
+        match = _URL.fullmatch(text)
+        if match is None or not text.isprintable() or " " in text or "\\" in text:
+            raise BadURL("it is not an http:// or https:// URL")
+        authority = _AUTHORITY.fullmatch(match[1])
+        if authority is None:
+            raise BadURL("its host must be a name or an address, without user or password")
+        host = authority[1].strip("[]").lower()
+        try:
+            url = URL(text)
+            same = _same_host(url.raw_host, host) and url.port == int(authority[2] or url.port or 0)
+        except ValueError as error:
+            raise BadURL("its host or port is malformed") from error
+        if not same or not url.port:
+            raise BadURL("its host or port is malformed")
+        self._check_host(host)
+        return url
+
+    def trusts(self, host: str) -> bool:
+        """Whether the operator vouches for this name, whatever it resolves to."""
+        return host.lower() in self._names
+
+    def allows(self, address: str) -> bool:
+        """Whether a socket may be connected to an address as ``getaddrinfo`` writes it."""
+        try:
+            found: Address = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        found = _inner(found)
+        return any(found in network for network in self._networks) or _is_public(found)
+
+    def socket(self, info: AddressInfo) -> socket.socket:
+        """A socket for this one address. Raises `Refused`."""
+        family, kind, protocol, _, address = info
+        if not self.allows(str(address[0])):
+            raise Refused(f"{address[0]} is not a public address")
+        return socket.socket(family, kind, protocol)
+
+    def _check_host(self, host: str) -> None:
+        if self.trusts(host):
+            return
+        last = host.rpartition(".")[2]
+        if ":" in host or _NUMERIC.fullmatch(last):
+            try:
+                ipaddress.ip_address(host)
+            except ValueError as error:
+                raise BadURL("its host is not an address in the usual form") from error
+            if not self.allows(host):
+                raise BadURL("its host is a private address")
+            return
+        if last == "localhost":
+            raise BadURL("its host is a private address")
+        if not _is_name(host):
+            raise BadURL("its host is not a name")
+
+
+def _name(entry: str) -> str:
+    name = entry.lower()
+    if not _is_name(name) or _NUMERIC.fullmatch(name.rpartition(".")[2]):
+        raise ValueError(f"{entry!r} is not a host, an address or a network")
+    return name
+
+
+def _is_name(host: str) -> bool:
+    return len(host) <= 253 and all(map(_LABEL.fullmatch, host.split(".")))
+
+
+def _same_host(one: str | None, other: str) -> bool:
+    """IPv6 addresses can be written in many ways."""
+    if one is None or ":" not in one:
+        return one == other
+    return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, where there is exactly one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    if any(address in network for network in _NEVER):
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds for the whole exchange, and for the connection."""
+
+    total: float
+    connect: float = CONNECT_TIMEOUT
+
+
+class Egress:
+    """An HTTP client for URLs that others chose; `close` it."""
+
+    def __init__(self, policy: Policy, resolver: AbstractResolver | None = None) -> None:
+        """Sessions are made at the first request: they need the loop. `resolver` is for tests."""
+        self.policy = policy
+        self._resolver = resolver
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def close(self) -> None:
+        """Close what is open."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes, limits: Limits
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """The answer to a request, whose body is not read yet and comes as it was sent. Connections
+        are not used twice. Raises `SendError`, also while the body is read."""
+        timeout = aiohttp.ClientTimeout(total=limits.total, connect=limits.connect)
+        session = self._session(trusted=self.policy.trusts(url.raw_host or ""))
+        try:
+            async with session.request(
+                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SendError(f"{type(error).__name__}: {error}"[:500]) from error
+
+    def check(self, url: str) -> None:
+        """Raise `BadURL` if nothing can ever be sent there."""
+        self.policy.parse(url)
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """The status of the answer to a webhook; what else is in it is not read (R-93)."""
+        try:
+            parsed = self.policy.parse(url)
+        except BadURL as error:
+            raise SendError(str(error)) from error
+        async with self.request("POST", parsed, headers, body, Limits(10.0)) as response:
+            return response.status
+
+    def _session(self, *, trusted: bool) -> aiohttp.ClientSession:
+        """One for hosts that the operator vouches for, one for all others."""
+        if trusted not in self._sessions:
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                force_close=True,
+                use_dns_cache=False,
+                resolver=self._resolver,
+                socket_factory=None if trusted else self.policy.socket,
+            )
+            self._sessions[trusted] = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._sessions[trusted]
