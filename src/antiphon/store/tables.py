@@ -143,4 +143,6 @@ webhook_deliveries = Table(
     Column("due_at", Integer, nullable=False),
 )
 Index("webhook_deliveries_by_time", webhook_deliveries.c.due_at)
-Index("webhook_deliveries_by_endpoint", webhook_deliveries.c.endpoint_id)
+Index(
+    "webhook_deliveries_by_endpoint", webhook_deliveries.c.endpoint_id, webhook_deliveries.c.due_at
+)

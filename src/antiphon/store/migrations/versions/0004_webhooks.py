@@ -40,7 +40,9 @@ def upgrade() -> None:
         sa.Column("due_at", sa.Integer, nullable=False),
     )
     op.create_index("webhook_deliveries_by_time", "webhook_deliveries", ["due_at"])
-    op.create_index("webhook_deliveries_by_endpoint", "webhook_deliveries", ["endpoint_id"])
+    op.create_index(
+        "webhook_deliveries_by_endpoint", "webhook_deliveries", ["endpoint_id", "due_at"]
+    )
 
 
 def downgrade() -> None:
