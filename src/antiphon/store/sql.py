@@ -1,4 +1,4 @@
-"""The SQLite store: responses and keys in one file (design §7, decision 0003).
+"""The SQLite store: everything in one file; here responses and keys (design §7, decision 0003).
 
 Rules
 1. Writes go through the one `Writer`, questions through `Readers`; nothing blocks the event loop.
@@ -15,10 +15,13 @@ from typing import Any, Final
 
 from antiphon.errors import Overloaded
 from antiphon.protocol.items.base import Item
-from antiphon.store import items, sqlite, statements
+from antiphon.store import items, sql_removal, sqlite, statements
 from antiphon.store.base import KeyRow, ResponseRow, Turn
 from antiphon.store.migrate import migrate
+from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
+from antiphon.store.sql_runs import SqliteRuns
+from antiphon.store.watch import Watch
 from antiphon.store.writer import Parameters, Value, Writer
 
 #: How long a tombstone stays: longer than any run that could still write to it, in seconds.
@@ -34,8 +37,11 @@ class SqliteStore:
         self.url = url
         self.path = sqlite.path_of(url)
         self._clock = clock
-        self._writer = Writer(self.path)
+        self._watch = Watch(self.path)
+        self._writer = Writer(self.path, self._watch.news)
         self._readers = Readers(self.path)
+        self._locks = OwnerLocks(self.path)
+        self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
         self._probe: asyncio.Future[int] | None = None
 
     async def open(self) -> None:
@@ -46,8 +52,10 @@ class SqliteStore:
     async def close(self) -> None:
         """Readers go first: the last connection folds the log into the file, and must be able to
         write."""
+        await self._watch.close()
         await self._readers.close()
         await self._writer.close()
+        self._locks.close()
 
     @property
     def commits(self) -> int:
@@ -92,27 +100,26 @@ class SqliteStore:
         return changed > 0
 
     async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
-        """See `Store.get`."""
+        """See `Responses.get`."""
         found = await self._one(statements.GET, {"project": project, "id": id, "now": self._now()})
         return ResponseRow(*found) if found else None
 
     async def delete(self, project: str, id: str) -> bool:  # noqa: A002
-        """See `Store.delete`; a tombstone stays."""
+        """See `Responses.delete`; a tombstone stays."""
         now = self._now()
-        changed = await self._writer.write(
-            statements.DELETE,
-            {"project": project, "id": id, "now": now, "forget_at": now + TOMBSTONE},
-            durable=True,
+        values: dict[str, Value] = {"project": project, "id": id, "now": now}
+        values["forget_at"] = now + TOMBSTONE
+        return await self._writer.run(
+            lambda connection: sql_removal.delete(connection, values), durable=True
         )
-        return changed > 0
 
     async def chain(self, project: str, id: str) -> list[Turn] | None:  # noqa: A002
-        """See `Store.chain`: one query, decoded in the reader's thread."""
+        """See `Responses.chain`: one query, decoded in the reader's thread."""
         values: Parameters = {"project": project, "id": id, "now": self._now()}
         return await self._readers.ask(lambda connection: _chain(connection, id, values))
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
-        """See `Store.items`. The partition leads to the response: only ids that we minted are
+        """See `Responses.items`. The partition leads to the response: only ids that we minted are
         found."""
         groups = items.by_partition(ids)
         if not groups:
@@ -121,7 +128,7 @@ class SqliteStore:
         return await self._readers.ask(lambda connection: _items(connection, groups, values))
 
     async def unfinished(self, limit: int) -> list[ResponseRow]:
-        """See `Store.unfinished`."""
+        """See `Responses.unfinished`."""
         return await self._readers.ask(
             lambda connection: [
                 ResponseRow(*row)
@@ -130,25 +137,27 @@ class SqliteStore:
         )
 
     async def expire(self, now: int, limit: int) -> int:
-        """See `Store.expire`."""
-        return await self._writer.write(
-            statements.EXPIRE, {"now": now, "limit": limit}, durable=False
+        """See `Responses.expire`."""
+        return await self._writer.run(
+            lambda connection: sql_removal.expire(connection, now, limit),
+            durable=False,
+            told=False,
         )
 
     async def add_key(self, key: KeyRow) -> None:
-        """See `Store.add_key`."""
+        """See `Responses.add_key`."""
         try:
             await self._writer.write(statements.ADD_KEY, asdict(key), durable=True)
         except sqlite3.IntegrityError as error:
             raise ValueError("A key with this id or hash exists.") from error
 
     async def key(self, hash: str) -> KeyRow | None:  # noqa: A002
-        """See `Store.key`."""
+        """See `Responses.key`."""
         found = await self._one(statements.KEY, {"hash": hash})
         return KeyRow(*found) if found else None
 
     async def keys(self, project: str | None = None) -> list[KeyRow]:
-        """See `Store.keys`."""
+        """See `Responses.keys`."""
         return await self._readers.ask(
             lambda connection: [
                 KeyRow(*row) for row in connection.execute(statements.KEYS, {"project": project})
@@ -156,7 +165,7 @@ class SqliteStore:
         )
 
     async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
-        """See `Store.revoke_key`."""
+        """See `Responses.revoke_key`."""
         changed = await self._writer.write(
             statements.REVOKE_KEY, {"id_": id, "now": now}, durable=True
         )

@@ -11,7 +11,7 @@ Rules
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, literal_column, or_, select, update
+from sqlalchemy import bindparam, literal_column, or_, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Dialect
@@ -117,18 +117,6 @@ UNFINISHED: Final = compiled(
     .where(IS_RUNNING, _ROW.deleted == literal_column("0"))
     .limit(bindparam("limit"))
     .offset(literal_column("0"))
-)
-
-EXPIRE: Final = compiled(
-    delete(responses).where(
-        _ROW.id.in_(
-            select(_ROW.id)
-            .where(_ROW.expires_at <= bindparam("now"))
-            .order_by(_ROW.expires_at)
-            .limit(bindparam("limit"))
-            .offset(literal_column("0"))
-        )
-    )
 )
 
 ADD_KEY: Final = compiled(

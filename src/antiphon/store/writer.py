@@ -8,20 +8,22 @@ Rules
    rows, and every one of them takes the interpreter from the event loop. A lone write never waits.
 3. A mistaken write fails alone. Trouble fails the group with 503, and the next group finds a new
    connection: the writer heals by itself.
-4. Only this connection writes; so only this one checkpoints.
+4. A write is a statement, or a `Step`: several that belong together, with an answer. A step is
+   undone alone when it is mistaken, and may be run twice: it does nothing but ask the connection.
+5. Only this connection writes; so only this one checkpoints.
 """
 
 import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 
@@ -30,8 +32,10 @@ from antiphon.store import sqlite
 Value: TypeAlias = str | int | bytes | None
 #: What is bound to a statement: by name or by place.
 Parameters: TypeAlias = Mapping[str, Value] | Sequence[Value]
-#: The number of rows that changed, or why there is none.
-Outcome: TypeAlias = int | Exception
+_T = TypeVar("_T")
+Step: TypeAlias = Callable[[sqlite3.Connection], _T]
+#: The number of rows that changed or the answer of a step; or why there is none.
+Outcome: TypeAlias = object | Exception
 
 #: More than this waiting (bytes of rows) and new writes are turned away: a lock of 10 s at full
 #: load must not fill the memory (lessons §1 rule 5).
@@ -41,6 +45,8 @@ _LINGER_EACH: Final = 0.0005
 _LINGER_MOST: Final = 0.005
 #: What a queued write weighs beside its row, in bytes.
 _OVERHEAD: Final = 1024
+#: What may go wrong in a step beside its statements.
+_MISTAKES: Final = (*sqlite.MISTAKES, LookupError, AttributeError)
 
 #: FULL is what `_full` starts from; deleted text is overwritten (R-59); a log that grew under load
 #: is cut back to this many bytes; the first question opens the log.
@@ -56,21 +62,25 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Write:
-    """One statement to run; `weight` in bytes; `counted`: the number of rows is of interest."""
+    """One statement or step; `weight` in bytes; `counted`: the number of rows is of interest;
+    `told`: those who wait for news hear of its commit."""
 
-    sql: str
+    work: str | Step[object]
     parameters: Parameters
     durable: bool
     counted: bool
+    told: bool
     weight: int
-    future: "asyncio.Future[int]"
+    future: "asyncio.Future[Any]"
 
 
 class Writer:
     """Writes to the file at `path` in a thread of its own, from `start` to `close`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_news: Callable[[], None] = lambda: None) -> None:
+        """`on_news` is called on the loop after the commit of a write that is `told`."""
         self._path = path
+        self._on_news = on_news
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,17 +119,33 @@ class Writer:
         *,
         durable: bool,
         counted: bool = True,
+        told: bool = False,
         weight: int = 0,
     ) -> "asyncio.Future[int]":
         """Ask for a write. The future gives the number of rows that it changed (if `counted`)."""
-        loop = self._loop
-        if loop is None or self._queued > MOST_QUEUED:
-            raise sqlite.overloaded()
+        loop = self._open_loop()
         future: asyncio.Future[int] = loop.create_future()
-        weight += _OVERHEAD
-        self._queued += weight
-        self._queue.put(Write(sql, parameters, durable, counted, weight, future))
+        self._put(Write(sql, parameters, durable, counted, told, weight, future))
         return future
+
+    def run(
+        self, step: Step[_T], *, durable: bool, told: bool = True, weight: int = 0
+    ) -> "asyncio.Future[_T]":
+        """Ask for a step. The future gives its answer."""
+        loop = self._open_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        self._put(Write(step, (), durable, True, told, weight, future))
+        return future
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None or self._queued > MOST_QUEUED:
+            raise sqlite.overloaded()
+        return self._loop
+
+    def _put(self, write: Write) -> None:
+        write.weight += _OVERHEAD
+        self._queued += write.weight
+        self._queue.put(write)
 
     # The loop's side ends here; below is the thread's.
 
@@ -191,26 +217,32 @@ class Writer:
 
     def _resolve(self, group: list[Write], outcomes: list[Outcome]) -> None:
         """On the loop: answer everyone who still waits."""
+        news = False
         for write, outcome in zip(group, outcomes, strict=True):
             self._queued -= write.weight
+            news |= write.told and not isinstance(outcome, Exception)
             if write.future.done():
                 continue
             if isinstance(outcome, Exception):
                 write.future.set_exception(outcome)
             else:
                 write.future.set_result(outcome)
+        if news:
+            self._on_news()
 
 
 def _apply(connection: sqlite3.Connection, group: list[Write]) -> list[Outcome]:
     """Run all in the open transaction: together, or one by one when one of them is mistaken."""
     outcomes: list[Outcome] = []
     try:
-        for (sql, counted), run in groupby(group, key=lambda write: (write.sql, write.counted)):
-            if counted:
-                outcomes += [connection.execute(sql, write.parameters).rowcount for write in run]
+        for (work, counted), run in groupby(group, key=lambda write: (write.work, write.counted)):
+            if not isinstance(work, str):
+                outcomes += [_take(connection, work) for _ in run]
+            elif counted:
+                outcomes += [connection.execute(work, write.parameters).rowcount for write in run]
             else:
                 rows = [write.parameters for write in run]
-                connection.executemany(sql, rows)
+                connection.executemany(work, rows)
                 outcomes += [1] * len(rows)
     except sqlite.MISTAKES:
         connection.execute("ROLLBACK")
@@ -221,7 +253,22 @@ def _apply(connection: sqlite3.Connection, group: list[Write]) -> list[Outcome]:
 
 def _apply_alone(connection: sqlite3.Connection, write: Write) -> Outcome:
     """A mistaken statement changes nothing and leaves the transaction open."""
+    if not isinstance(write.work, str):
+        return _take(connection, write.work)
     try:
-        return connection.execute(write.sql, write.parameters).rowcount
+        return connection.execute(write.work, write.parameters).rowcount
     except sqlite.MISTAKES as error:
         return error
+
+
+def _take(connection: sqlite3.Connection, step: Step[object]) -> Outcome:
+    """A mistaken step is undone whole."""
+    connection.execute("SAVEPOINT step")
+    try:
+        answer = step(connection)
+    except _MISTAKES as error:
+        connection.execute("ROLLBACK TO step")
+        connection.execute("RELEASE step")
+        return error
+    connection.execute("RELEASE step")
+    return answer
