@@ -1,4 +1,4 @@
-"""Webhooks on the wire: names of events, bodies, secrets, signatures (spec §2.5, App. G and H).
+"""Webhooks on the wire: names of events, request bodies, secrets, signatures (spec §2.5, App. H).
 
 Rules
 1. Everybody may ask for any event that OpenAI has; `FIRED` are those that happen here.
@@ -10,9 +10,14 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 
 import orjson
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from antiphon.protocol.fields import CLOSED, NO_NUL_PATTERN
+from antiphon.protocol.jsonbody import parse_json
+from antiphon.protocol.validation import invalid_type, refusal
 
 EventType: TypeAlias = Literal[
     "batch.completed",
@@ -48,6 +53,68 @@ FIRED: Final[tuple[str, ...]] = tuple(
     name for name in get_args(EventType) if name.startswith("response.")
 )
 PREFIX: Final = "whsec_"
+#: Our own limits, where OpenAI publishes none.
+MAX_NAME: Final = 256
+MAX_URL: Final = 2_048
+
+_Name: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=NO_NUL_PATTERN)
+]
+#: What it looks like is checked by who sends to it.
+_Url: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)]
+_Types: TypeAlias = Annotated[
+    list[EventType], Field(min_length=1, max_length=len(get_args(EventType)), fail_fast=True)
+]
+
+
+class NewEndpoint(BaseModel):
+    """The body of ``POST /v1/webhook_endpoints``."""
+
+    model_config = CLOSED
+
+    name: _Name
+    url: _Url
+    event_types: _Types
+
+
+class ChangedEndpoint(BaseModel):
+    """The body of ``POST /v1/webhook_endpoints/{id}``; null is the same as absent."""
+
+    model_config = CLOSED
+
+    name: _Name | None = None
+    url: _Url | None = None
+    event_types: _Types | None = None
+
+
+class Rotation(BaseModel):
+    """The body of ``POST /v1/webhook_endpoints/{id}/rotate_secret``."""
+
+    model_config = CLOSED
+
+    keep_old_secret_active_for_24_hours: bool | None = None
+
+
+class Trial(BaseModel):
+    """The body of ``POST /v1/webhook_endpoints/{id}/test``."""
+
+    model_config = CLOSED
+
+    event_type: EventType
+
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+def parse_body(raw: bytes, form: type[_Body]) -> _Body:
+    """The small body `raw` of a request. Raises `InvalidRequestError`: the first thing wrong."""
+    body = parse_json(raw)
+    if not isinstance(body, dict):
+        raise invalid_type(None, "an object", body)
+    try:
+        return form.model_validate(body)
+    except ValidationError as error:
+        raise refusal(error, body) from None
 
 
 def event_body(id_: str, type_: str, created_at: int, subject: str) -> bytes:

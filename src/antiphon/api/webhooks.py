@@ -1,0 +1,234 @@
+"""``/v1/webhook_endpoints`` and ``/v1/webhook_event_types`` (spec §2.5, App. H).
+
+Rules
+1. A secret is shown when it is made and never again; lists show how it ends.
+2. An endpoint of the configuration can be read and tested, not changed.
+3. A test that gets no answer is one error, whatever the reason was (reliability R-94).
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import orjson
+import structlog
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from antiphon.api.auth import Authenticator
+from antiphon.api.body import read_body
+from antiphon.api.errors import MAX_ECHO
+from antiphon.api.logs import printable
+from antiphon.api.responses import paginate
+from antiphon.engine.webhooks import Deliverer
+from antiphon.errors import InvalidRequestError, NotFoundError
+from antiphon.protocol.webhooks import (
+    FIRED,
+    ChangedEndpoint,
+    NewEndpoint,
+    Rotation,
+    Trial,
+    parse_body,
+    secret_of,
+)
+from antiphon.store.base import Change, Endpoint, Webhooks
+
+JSON: Final = "application/json"
+#: Endpoints of one project.
+MOST_ENDPOINTS: Final = 100
+#: How long the old secret signs beside the new one, in seconds.
+OLD_SECRET: Final = 24 * 3600
+#: Bytes of a body: far more than a good one has.
+_MAX_BODY: Final = 64 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class ListQuery(BaseModel):
+    """The query of ``GET /v1/webhook_endpoints``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    beta: str | None = None
+    api_version: str | None = Field(None, alias="api-version")
+
+
+class WebhookEndpoints:
+    """The endpoints on webhook endpoints."""
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        deliverer: Deliverer,
+        auth: Authenticator,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._webhooks = webhooks
+        self._deliverer = deliverer
+        self._auth = auth
+        self._clock = clock
+        # As a dependency the key is checked before FastAPI looks at the query (R-27).
+        self.router = APIRouter(
+            prefix="/v1", tags=["Webhooks"], dependencies=[Depends(self._authorise)]
+        )
+        add = self.router.add_api_route
+        one = "/webhook_endpoints/{webhook_endpoint_id}"
+        add("/webhook_event_types", self.event_types, methods=["GET"])
+        add("/webhook_endpoints", self.create, methods=["POST"])
+        add("/webhook_endpoints", self.list, methods=["GET"])
+        add(one, self.retrieve, methods=["GET"])
+        add(one, self.update, methods=["POST"])
+        add(one, self.delete, methods=["DELETE"])
+        add(one + "/rotate_secret", self.rotate_secret, methods=["POST"])
+        add(one + "/test", self.test, methods=["POST"])
+
+    async def event_types(self) -> Response:
+        """The events that happen here."""
+        return _json({"object": "list", "data": list(FIRED)})
+
+    async def create(self, request: Request) -> Response:
+        """A new endpoint, with its secret."""
+        body = parse_body(await _body(request), NewEndpoint)
+        self._check_url(body.url)
+        now = self._now()
+        endpoint = Endpoint(
+            id="whe_" + secrets.token_hex(24),
+            project=request.state.project,
+            name=body.name,
+            url=body.url,
+            event_types=list(dict.fromkeys(body.event_types)),
+            secret=_new_secret(),
+            created_at=now,
+            updated_at=now,
+        )
+        if not await self._webhooks.add(endpoint, MOST_ENDPOINTS):
+            raise InvalidRequestError(
+                f"This project has {MOST_ENDPOINTS} webhook endpoints, which is the limit. Delete "
+                "one to add another."
+            )
+        return _json({**_shape(endpoint), "signing_secret": endpoint.secret})
+
+    async def list(self, request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+        """The endpoints of the project, newest first."""
+        found = await self._webhooks.endpoints(request.state.project)
+        oldest_first = [_shape(endpoint) for endpoint in reversed(found)]
+        return _json(paginate(oldest_first, query.limit, "desc", query.after))
+
+    async def retrieve(self, request: Request, webhook_endpoint_id: str) -> Response:
+        """One endpoint."""
+        return _json(_shape(await self._endpoint(request, webhook_endpoint_id)))
+
+    async def update(self, request: Request, webhook_endpoint_id: str) -> Response:
+        """Change an endpoint; one that was disabled is enabled again."""
+        body = parse_body(await _body(request), ChangedEndpoint)
+        if body.url is not None:
+            self._check_url(body.url)
+        types = None if body.event_types is None else [*map(str, dict.fromkeys(body.event_types))]
+        change = Change(body.name, body.url, types)
+        project = request.state.project
+        done = await self._webhooks.change(project, webhook_endpoint_id, change, self._now())
+        return _json(_shape(await self._changed(request, webhook_endpoint_id, done=done)))
+
+    async def delete(self, request: Request, webhook_endpoint_id: str) -> Response:
+        """Forget an endpoint and what was still to be sent to it."""
+        if not await self._webhooks.delete(request.state.project, webhook_endpoint_id):
+            await self._changed(request, webhook_endpoint_id, done=False)
+        return _json(
+            {"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
+        )
+
+    async def rotate_secret(self, request: Request, webhook_endpoint_id: str) -> Response:
+        """A new secret; if asked, the old one signs as well for a day."""
+        body = parse_body(await _body(request) or b"{}", Rotation)
+        secret, now = _new_secret(), self._now()
+        until = now + OLD_SECRET if body.keep_old_secret_active_for_24_hours else None
+        project = request.state.project
+        done = await self._webhooks.rotate(project, webhook_endpoint_id, secret, now, until)
+        endpoint = await self._changed(request, webhook_endpoint_id, done=done)
+        endpoint.secret = secret
+        return _json({**_shape(endpoint), "signing_secret": secret})
+
+    async def test(self, request: Request, webhook_endpoint_id: str) -> Response:
+        """Send an event of no importance, once and now; what the endpoint answered."""
+        body = parse_body(await _body(request), Trial)
+        endpoint = await self._endpoint(request, webhook_endpoint_id)
+        try:
+            status = await self._deliverer.test(endpoint, body.event_type)
+        except ConnectionError as error:
+            _log.info("webhook_test_failed", endpoint=endpoint.id, error=str(error))
+            raise InvalidRequestError(
+                "The webhook endpoint could not be reached.", code="webhook_endpoint_unreachable"
+            ) from None
+        return _json(
+            {
+                "object": "webhook_endpoint.test",
+                "webhook_endpoint_id": endpoint.id,
+                "event_type": body.event_type,
+                "status_code": status,
+                "success": True,
+            }
+        )
+
+    async def _authorise(self, request: Request) -> None:
+        """Leaves the caller's project in ``request.state.project``."""
+        await self._auth.project(request.scope)
+
+    def _check_url(self, url: str) -> None:
+        try:
+            self._deliverer.sender.check(url)
+        except ValueError as error:
+            raise InvalidRequestError(
+                f"Invalid 'url': {error}.", param="url", code="invalid_value"
+            ) from None
+
+    async def _endpoint(self, request: Request, id_: str) -> Endpoint:
+        found = await self._webhooks.endpoint(request.state.project, id_)
+        if found is None:
+            shown = printable(id_, MAX_ECHO)
+            raise NotFoundError(f"Webhook endpoint with id '{shown}' not found.")
+        return found
+
+    async def _changed(self, request: Request, id_: str, *, done: bool) -> Endpoint:
+        """The endpoint as it is now, or why it could not be changed."""
+        endpoint = await self._endpoint(request, id_)
+        if not done:
+            raise InvalidRequestError(
+                "This webhook endpoint comes from the configuration of the server and can only be "
+                "changed there."
+            )
+        return endpoint
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+async def _body(request: Request) -> bytes:
+    """Raises `ClientDisconnected`, which nobody is there to hear of."""
+    has_body = "transfer-encoding" in request.headers
+    if not has_body and request.headers.get("content-length", "0") == "0":
+        return b""
+    return await read_body(request.scope, request.receive, limit=_MAX_BODY)
+
+
+def _new_secret() -> str:
+    return secret_of(secrets.token_bytes(32))
+
+
+def _shape(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "id": endpoint.id,
+        "object": "webhook_endpoint",
+        "created_at": endpoint.created_at,
+        "updated_at": endpoint.updated_at,
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "event_types": endpoint.event_types,
+        "signing_secret_hint": f"whsec_...{endpoint.secret[-4:]}",
+    }
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), media_type=JSON)
