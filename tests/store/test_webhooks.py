@@ -13,7 +13,7 @@ from antiphon.store.base import Change, Delivery, Endpoint, Notice, Webhooks
 from antiphon.store.memory_webhooks import MemoryWebhooks
 from antiphon.store.migrate import migrate
 from antiphon.store.readers import Readers
-from antiphon.store.sql_webhooks import SqlWebhooks, enqueue
+from antiphon.store.sql_webhooks import SqliteWebhooks, enqueue
 from antiphon.store.writer import Writer
 from tests.store.rows import NOW
 
@@ -43,7 +43,7 @@ async def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         with closing(sqlite3.connect(path)) as connection, connection:
             enqueue(connection, project, notice)
 
-    yield Outbox(SqlWebhooks(writer, readers), commit)
+    yield Outbox(SqliteWebhooks(writer, readers), commit)
     await readers.close()
     await writer.close()
 
@@ -308,7 +308,7 @@ async def test_the_end_and_its_notice_are_one_transaction(tmp_path: Path) -> Non
     await asyncio.to_thread(migrate, f"sqlite:///{path}")
     writer, readers = Writer(path), Readers(path)
     await writer.start()
-    webhooks = SqlWebhooks(writer, readers)
+    webhooks = SqliteWebhooks(writer, readers)
     await webhooks.add(endpoint(), 100)
 
     def ends(connection: sqlite3.Connection, mistake: str) -> None:

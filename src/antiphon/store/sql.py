@@ -21,6 +21,7 @@ from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
 from antiphon.store.sql_runs import SqliteRuns
+from antiphon.store.sql_webhooks import SqliteWebhooks
 from antiphon.store.watch import Watch
 from antiphon.store.writer import Parameters, Value, Writer
 
@@ -42,6 +43,7 @@ class SqliteStore:
         self._readers = Readers(self.path)
         self._locks = OwnerLocks(self.path)
         self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
+        self.webhooks = SqliteWebhooks(self._writer, self._readers)
         self._probe: asyncio.Future[int] | None = None
 
     async def open(self) -> None:

@@ -47,7 +47,7 @@ def enqueue(connection: sqlite3.Connection, project: str, notice: Notice) -> Non
     )
 
 
-class SqlWebhooks:
+class SqliteWebhooks:
     """See `Webhooks`."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
