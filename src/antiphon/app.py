@@ -30,13 +30,14 @@ from antiphon.api.auth import (
     new_key,
     parse_keys,
 )
+from antiphon.api.create import CreateEndpoint, CreateOptions
 from antiphon.api.errors import EXCEPTION_HANDLERS
 from antiphon.api.headers import Edge
 from antiphon.api.health import Health
 from antiphon.api.limits import WireLimits
 from antiphon.api.models import Models
 from antiphon.api.openapi import describe
-from antiphon.api.responses import CreateEndpoint, CreateOptions, StoredResponses
+from antiphon.api.responses import StoredResponses
 from antiphon.api.streams import Heartbeat
 from antiphon.backends.base import Backend
 from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
@@ -45,12 +46,15 @@ from antiphon.backends.profiles import PROFILES
 from antiphon.backends.routing import TableRouter
 from antiphon.backends.simulator.backend import Simulator
 from antiphon.config import BackendConfig, Config, ConfigError, load_config
+from antiphon.engine.endings import Retention
+from antiphon.engine.jobs import JobOptions
 from antiphon.engine.metrics import REGISTRY
 from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.errors import APIError
 from antiphon.settings import Settings
 from antiphon.store.base import KeyRow, Store, StoreError
 from antiphon.store.registry import open_store
+from antiphon.tools.base import Tool
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +71,9 @@ _OPENAI_MODELS: Final = ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "
 class Antiphon:
     """The server: `asgi` is the application."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises `ConfigError` or ValueError when the configuration cannot be used."""
+    def __init__(self, settings: Settings, tools: Mapping[str, Tool] | None = None) -> None:
+        """Raises `ConfigError` or ValueError when the configuration cannot be used. `tools`: hosted
+        tools by the `type` of the request's tool."""
         self.settings = settings
         self.router = TableRouter(_backends(settings, load_config(settings.config)))
         self.store: Store = open_store(settings.database_url)
@@ -77,9 +82,8 @@ class Antiphon:
         self.engine = Engine(
             self.store,
             self.router,
-            EngineOptions(
-                retention_days=settings.retention_days or None, run_timeout=settings.run_timeout
-            ),
+            _engine_options(settings),
+            tools,
         )
         #: The key that this start made, to be shown once.
         self.first_key: str | None = None
@@ -91,13 +95,14 @@ class Antiphon:
             send_timeout=settings.send_timeout,
             keep_alive_timeout=settings.keep_alive,
         )
+        self._heartbeat = Heartbeat(settings.heartbeat, settings.event_heartbeat)
         self._create = CreateEndpoint(
             self.engine,
             self._auth,
             CreateOptions(
                 max_body_bytes=settings.max_body_bytes,
                 accept_timeout=settings.accept_timeout,
-                heartbeat=Heartbeat(settings.heartbeat, settings.event_heartbeat),
+                heartbeat=self._heartbeat,
             ),
         )
         self._app = self._application()
@@ -129,7 +134,7 @@ class Antiphon:
             redirect_slashes=False,
         )
         app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
-        app.include_router(StoredResponses(self.engine, self._auth).router)
+        app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat).router)
         app.include_router(Models(self.router, self._auth).router)
         app.include_router(
             Health(self.engine, REGISTRY, self._auth, public=settings.public_metrics).router
@@ -147,8 +152,7 @@ class Antiphon:
         sweep = None
         try:
             self.first_key = await self._ensure_key()
-            if ended := await self.engine.recover():
-                log.warning("ended_interrupted_responses", count=ended)
+            await self.engine.open()
             sweep = asyncio.create_task(self._sweep(), name="sweep")
             yield
         finally:
@@ -179,6 +183,23 @@ class Antiphon:
 def create_app() -> ASGIApp:
     """The application with settings from the environment, for any ASGI server."""
     return Antiphon(Settings()).asgi
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        retention=Retention(settings.retention_days or None, settings.event_log_hours or None),
+        jobs=JobOptions(
+            most=settings.background_runs,
+            lease=settings.lease,
+            attempts=settings.background_attempts,
+            run_timeout=settings.run_timeout,
+            event_heartbeat=settings.event_heartbeat,
+        ),
+        most_queued=settings.queue_limit,
+        most_in_flight=settings.max_in_flight,
+        most_in_flight_per_project=settings.max_in_flight_per_project,
+        run_timeout=settings.run_timeout,
+    )
 
 
 def make_key_row(key: str, name: str, project: str) -> KeyRow:

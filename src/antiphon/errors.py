@@ -14,6 +14,7 @@
     ├── RequestTimeout           408  invalid_request_error   request_timeout
     ├── PayloadTooLarge          413  invalid_request_error   request_too_large
     ├── UnsupportedMediaType     415  invalid_request_error   unsupported_media_type
+    ├── IdempotencyKeyReused     422  invalid_request_error   idempotency_key_reused
     ├── RateLimitError           429  requests                rate_limit_exceeded
     ├── UpstreamError            502  server_error            server_error
     ├── Overloaded               503  service_unavailable_error  server_is_overloaded
@@ -194,6 +195,14 @@ class UnsupportedMediaType(APIError):
 
     def headers(self) -> dict[str, str]:
         return {**super().headers(), "connection": "close"}
+
+
+class IdempotencyKeyReused(APIError):
+    """This Idempotency-Key was used with another request body. Use a new key for a new request."""
+
+    status = 422
+    type = "invalid_request_error"
+    default_code = "idempotency_key_reused"
 
 
 class RateLimitError(APIError):

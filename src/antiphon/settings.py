@@ -54,8 +54,14 @@ class Settings(BaseSettings):
     )
     allow_private_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts or networks on private addresses that tools may fetch from, "
-        "comma-separated. Nothing is fetched in this release.",
+        description="Hosts, addresses or networks that webhooks may be sent to although they are "
+        "private, comma-separated: `localhost,127.0.0.1,10.0.0.0/8`.",
+    )
+    webhook_first_retry: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds after which a webhook that failed is sent again; each further wait is "
+        "five times longer, at most six hours.",
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -98,6 +104,35 @@ class Settings(BaseSettings):
     run_timeout: float = Field(3600.0, gt=0, description="Seconds that one response may take.")
     shutdown_grace: float = Field(
         30.0, ge=0, description="Seconds that running responses have to end at shutdown."
+    )
+    background_runs: int = Field(
+        16,
+        ge=0,
+        description="Background responses that this process makes at once; 0: none, `antiphon "
+        "worker` does.",
+    )
+    queue_limit: int = Field(
+        1000,
+        ge=0,
+        description="Background responses that may wait for their turn; more are answered 429 with "
+        "Retry-After.",
+    )
+    background_attempts: int = Field(
+        3,
+        ge=1,
+        description="Processes that may die over one background response before it is failed.",
+    )
+    lease: float = Field(
+        10.0,
+        ge=0.5,
+        description="Seconds of silence after which another process takes over the responses of "
+        "one that seems dead.",
+    )
+    event_log_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Hours that the events of a background response can be replayed after its end; "
+        "0: as long as the response is kept.",
     )
     max_in_flight: int = Field(
         2000,

@@ -1,124 +1,35 @@
-"""``/v1/responses``: create, retrieve, delete, cancel, input items (spec §1, §2.1).
+"""``/v1/responses/{id}``: retrieve, stream, delete, cancel, input items (spec §2.1).
 
 Rules
-1. The key is checked before the body is read, the body before anything runs.
-2. Streamed or not, the answer is read from the same run (design §1).
-3. A client that leaves stops its run (reliability R-53, R-54).
-4. Stored bodies are answered as stored: nothing is built a second time.
-5. A query is as strict as a body: what is unknown or of the wrong kind is named (spec §6).
+1. Stored bodies are answered as stored: nothing is built a second time.
+2. A stream is read from the stored log, from any event on, as often as anybody likes (spec §4.4).
+3. A query is as strict as a body: what is unknown or of the wrong kind is named (spec §6).
 """
 
-import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.types import Receive, Scope, Send
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import ClientDisconnected, read_body
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
-from antiphon.api.streams import Heartbeat, send_stream
+from antiphon.api.streams import EventStream, Heartbeat
 from antiphon.engine.prompt import read_history
-from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine
 from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.protocol.emitter import Frame
 from antiphon.protocol.fields import MAX_NAME
 from antiphon.protocol.ids import ID_PATTERN
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.parameters import Includable
-from antiphon.protocol.request import parse_request
 from antiphon.store.base import ResponseRow
 
 JSON: Final = "application/json"
-#: Bodies above this are parsed in a thread, so that the loop is not blocked (R-118).
-_PARSE_IN_THREAD: Final = 128 * 1024
-
-Headers = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class CreateOptions:
-    """Settings of ``POST /v1/responses``; times in seconds, sizes in bytes."""
-
-    max_body_bytes: int
-    accept_timeout: float
-    heartbeat: Heartbeat
-
-
-class CreateEndpoint:
-    """``POST /v1/responses`` as a plain ASGI application: this is the hot path."""
-
-    def __init__(self, engine: Engine, auth: Authenticator, options: CreateOptions) -> None:
-        self._engine = engine
-        self._auth = auth
-        self._options = options
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Raises `APIError` before the first byte."""
-        options = self._options
-        project = await self._auth.project(scope)
-        try:
-            raw = await read_body(scope, receive, limit=options.max_body_bytes)
-        except ClientDisconnected:
-            return
-        if len(raw) > _PARSE_IN_THREAD:
-            request = await asyncio.to_thread(parse_request, raw)
-        else:
-            request = parse_request(raw)
-        run, task = await self._engine.start(request, project)
-        watch = asyncio.create_task(_disconnected(receive))
-        watch.add_done_callback(lambda _: task.cancel())
-        try:
-            await (self._stream if request.stream else self._json)(run, task, send)
-        except asyncio.CancelledError:
-            if not task.cancelled():
-                raise
-        finally:
-            watch.cancel()
-
-    async def _json(self, run: Run, task: asyncio.Task[None], send: Send) -> None:
-        await task
-        if run.error is not None:
-            raise run.error
-        headers: Headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(run.body)),
-            *_ignored(run),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": run.body})
-
-    async def _stream(self, run: Run, task: asyncio.Task[None], send: Send) -> None:
-        try:
-            async with asyncio.timeout(self._options.accept_timeout):
-                await run.accepted.wait()
-        except TimeoutError:
-            pass
-        else:
-            if not run.spoken and run.error is not None:
-                await task
-                raise run.error
-        await send_stream(run, send, self._options.heartbeat, _ignored(run))
-        await task
-
-
-def _ignored(run: Run) -> Headers:
-    if not run.ignored:
-        return []
-    return [(b"x-antiphon-ignored", ", ".join(run.ignored).encode("ascii", "replace"))]
-
-
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _digits(value: object) -> object:
@@ -145,7 +56,9 @@ class _Revealing(BaseModel):
 
 
 class RetrieveQuery(_Revealing):
-    """The query of ``GET /v1/responses/{id}``; without `stream` the others mean nothing."""
+    """The query of ``GET /v1/responses/{id}``; without `stream` the others mean nothing.
+    `include_obfuscation=false` takes the padding out; none is added that the POST did not ask for.
+    """
 
     stream: bool = False
     starting_after: _Integer | None = None
@@ -163,9 +76,10 @@ class ItemsQuery(_Revealing):
 class StoredResponses:
     """The endpoints on stored responses."""
 
-    def __init__(self, engine: Engine, auth: Authenticator) -> None:
+    def __init__(self, engine: Engine, auth: Authenticator, heartbeat: Heartbeat) -> None:
         self._engine = engine
         self._auth = auth
+        self._heartbeat = heartbeat
         # As a dependency the key is checked before FastAPI looks at the query (R-27).
         self.router = APIRouter(
             prefix="/v1/responses", tags=["Responses"], dependencies=[Depends(self._authorise)]
@@ -179,14 +93,27 @@ class StoredResponses:
     async def retrieve(
         self, request: Request, response_id: str, query: Annotated[RetrieveQuery, Query()]
     ) -> Response:
-        """A stored response as it is now."""
+        """A stored response as it is now, or its events."""
         row = await self._row(request, response_id)
         if query.stream:
+            return await self._stream(row, query)
+        return Response(row.body, media_type=JSON)
+
+    async def _stream(self, row: ResponseRow, query: RetrieveQuery) -> Response:
+        if not await self._engine.store.runs.read(row.id, -1, 1):
+            in_background = orjson.loads(row.body)["background"]
             raise InvalidRequestError(
-                "This response cannot be streamed because it was not created with background=true.",
+                "This response cannot be streamed because its events are no longer kept."
+                if in_background
+                else "This response cannot be streamed because it was not created with "
+                "background=true.",
                 param="stream",
             )
-        return Response(row.body, media_type=JSON)
+        after = -1 if query.starting_after is None else max(-1, query.starting_after)
+        log = self._engine.follow(row.id, after=after, idle=self._heartbeat.idle)
+        if query.include_obfuscation is False:
+            log = _without_obfuscation(log)
+        return EventStream(log, self._heartbeat, [])
 
     async def delete(self, request: Request, response_id: str) -> Response:
         """Forget a response; a running one is stopped (R-59)."""
@@ -196,9 +123,12 @@ class StoredResponses:
         return _json({"id": response_id, "object": "response", "deleted": True})
 
     async def cancel(self, request: Request, response_id: str) -> Response:
-        """Only background responses can be cancelled, and there are none in this release."""
-        await self._row(request, response_id)
-        raise InvalidRequestError("Cannot cancel a synchronous response.")
+        """Stop the work on a background response; again: no effect (R-58)."""
+        _check_id(response_id)
+        row = await self._engine.cancel(request.state.project, response_id)
+        if row is None:
+            raise _not_found(response_id)
+        return Response(row.body, media_type=JSON)
 
     async def input_items(
         self, request: Request, response_id: str, query: Annotated[ItemsQuery, Query()]
@@ -225,6 +155,24 @@ class StoredResponses:
         if row is None:
             raise _not_found(response_id)
         return row
+
+
+async def _without_obfuscation(
+    log: AsyncGenerator[list[Frame], None],
+) -> AsyncGenerator[list[Frame], None]:
+    """The same events without their padding (spec §4)."""
+    async with contextlib.aclosing(log):
+        async for frames in log:
+            yield [_bare(frame) for frame in frames]
+
+
+def _bare(frame: Frame) -> Frame:
+    type_, body = frame
+    if b'"obfuscation":' not in body:
+        return frame
+    event = orjson.loads(body)
+    event.pop("obfuscation", None)
+    return type_, orjson.dumps(event)
 
 
 def paginate(

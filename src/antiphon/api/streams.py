@@ -1,19 +1,25 @@
-"""Server-sent events: a reader of a run's log (spec §4).
+"""Server-sent events: a reader of a response's log (spec §4).
 
 Rules
 1. Whole events only, LF separators, an ``event:`` line always, no ``id:``; everything that is ready
    goes out in one write.
-2. ``data: [DONE]`` follows the terminal event and the body ends with it (Codex reads until EOF).
+2. ``data: [DONE]`` follows the last event and the body ends with it (Codex reads until EOF). When
+   the server stops before a background response is over, the body ends without it: the stream can
+   be resumed.
 3. A quiet stream gets a comment every `comment` seconds, and every `event` seconds a
    ``response.in_progress`` for clients whose idle timer ignores comments (Codex).
 """
 
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from starlette.types import Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from antiphon.engine.run import Run
+from antiphon.engine.follow import Unfinished
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.events import EFFECTS
 
@@ -39,24 +45,82 @@ class Heartbeat:
     comment: float = 15.0
     event: float = 120.0
 
+    @property
+    def idle(self) -> float:
+        """How long a reader may be quiet before it is asked again."""
+        return min(self.comment, self.event)
+
 
 async def send_stream(
-    run: Run, send: Send, heartbeat: Heartbeat, headers: list[tuple[bytes, bytes]]
+    log: AsyncGenerator[list[Frame], None],
+    send: Send,
+    heartbeat: Heartbeat,
+    headers: list[tuple[bytes, bytes]],
+    beat: Callable[[], None] | None = None,
 ) -> None:
-    """Answer 200 and write the run's log until its end."""
+    """Answer 200 and write a log, read with `heartbeat.idle`, until its end. `beat` makes a quiet
+    log say something; a durable one does so by itself."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS + headers})
-    idle = min(heartbeat.comment, heartbeat.event)
     quiet = 0.0
-    async for frames in run.log.read(idle=idle):
-        if frames:
-            quiet = 0.0
-            body = encode(frames)
-        else:
-            quiet += idle
-            body = _PING
-            if quiet >= heartbeat.event:
-                run.beat()
-        # A slow client holds us here: keep the bytes only, not the frames they were made of.
-        frames.clear()
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-    await send({"type": "http.response.body", "body": _DONE, "more_body": False})
+    last = _DONE
+    async with aclosing(log):
+        try:
+            async for frames in log:
+                if frames:
+                    quiet = 0.0
+                    body = encode(frames)
+                else:
+                    quiet += heartbeat.idle
+                    body = _PING
+                    if quiet >= heartbeat.event and beat is not None:
+                        beat()
+                # A slow client holds us here: keep the bytes, not the frames they were made of.
+                frames.clear()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        except Unfinished:
+            last = b""
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+class EventStream(Response):
+    """A durable log as an answer. A client that leaves ends its own reading only (R-61)."""
+
+    def __init__(
+        self,
+        log: AsyncGenerator[list[Frame], None],
+        heartbeat: Heartbeat,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self.background = None
+        self._log = log
+        self._heartbeat = heartbeat
+        self._more_headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Answer."""
+        await while_connected(
+            receive, send_stream(self._log, send, self._heartbeat, self._more_headers)
+        )
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` until it is done or the client has left."""
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(disconnected(receive))
+    watch.add_done_callback(lambda _: task.cancel())
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
+    finally:
+        watch.cancel()
+    if not task.cancelled():
+        task.result()
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -19,8 +19,8 @@ class SystemMint:
 
     __slots__ = ("_offset", "partition")
 
-    def __init__(self) -> None:
-        self.partition = secrets.token_hex(8)
+    def __init__(self, partition: str | None = None) -> None:
+        self.partition = partition or secrets.token_hex(8)
         self._offset = secrets.randbelow(len(_POOL))
 
     def item_id(self, prefix: str) -> str:

@@ -4,29 +4,36 @@ Rules
 1. `run` never raises, except that a cancelled run ends as cancelled: a failure is an event. A run
    is cancelled when nobody waits for it any more; when somebody does, it is stopped (`stop`), and
    that is a failure like any other.
-2. Commit before you tell: the terminal snapshot is in the store before the terminal event, or the
-   JSON answer made from it, is shown (R-67).
-3. A stored stream has its row before its first event: whoever knows an id can GET it.
-4. What fails before the model has said anything is an HTTP error: `accepted` tells the API when
+2. A run that is abandoned says nothing more: somebody else has it now.
+3. What fails before the model has said anything is an HTTP error: `accepted` tells the API when
    it may begin to answer 200.
+4. A turn of the model, and each hosted call after it, is a step. After a step the journal has all
+   that somebody else needs to go on; a hosted call that has finished is never made again (R-66).
 """
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+import orjson
 import structlog
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
-from antiphon.engine.log import EventLog
+from antiphon.engine.journal import Journal
+from antiphon.engine.progress import Progress
 from antiphon.errors import APIError, UpstreamError, UpstreamTimeout
-from antiphon.protocol.machine import ResponseMachine
-from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.machine import HostedCall, ResponseMachine
 from antiphon.protocol.schemas import AnswerSchema
-from antiphon.store.base import ResponseRow, Store
+from antiphon.tools.base import Tool
 
 log = structlog.get_logger(__name__)
+
+#: Model turns of one response (R-120).
+MOST_TURNS: Final = 32
+INTERRUPTED: Final = "The server stopped while this call was running; its outcome is unknown."
 
 
 @dataclass(slots=True)
@@ -35,18 +42,17 @@ class Run:
 
     id: str
     project: str
-    request: CreateResponse
     backend: Backend
     prompt: Prompt
-    #: This request's own items, encoded; empty when nothing is stored.
-    input: bytes
     machine: ResponseMachine
-    log: EventLog
-    store: Store | None
-    expires_at: int | None
+    journal: Journal
     #: Seconds for the whole run (R-44).
     timeout: float
     answer_schema: AnswerSchema | None = None
+    #: Name of the function that the model sees → the hosted tool and the request's `tool`.
+    tools: Mapping[str, tuple[Tool, dict[str, Any]]] = field(default_factory=dict)
+    #: Where a background run goes on from; None: in the foreground, from the start.
+    progress: Progress | None = None
     #: Parameters that the answer did not honour, for ``x-antiphon-ignored``.
     ignored: list[str] = field(default_factory=list)
     #: Set when the upstream has accepted the prompt, or the run is over.
@@ -59,6 +65,8 @@ class Run:
     body: bytes = b""
     #: Why it is being stopped, if it is.
     stopped: APIError | None = None
+    #: Somebody else has it now.
+    abandoned: bool = False
 
     async def run(self) -> None:
         """Everything from the first event to the last. Whatever happens, the log ends."""
@@ -66,25 +74,44 @@ class Run:
             await self._speak()
             await self._publish()
         finally:
-            self.log.close()
-            metrics.count(self.machine.status, self.machine.usage, self.error)
+            self.journal.close()
+            if not self.abandoned:
+                metrics.count(self.machine.status, self.machine.usage, self.error)
+
+    def stop(self, task: "asyncio.Task[None]", error: APIError) -> None:
+        """End the run, which `task` is, with a failure that its client is told of."""
+        if self.machine.status == "in_progress" and self.stopped is None:
+            self.stopped = error
+            task.cancel()
+
+    def abandon(self, task: "asyncio.Task[None]") -> None:
+        """Stop the work and say nothing more: the response is somebody else's, or over."""
+        if not self.abandoned:
+            self.abandoned = True
+            task.cancel()
+
+    def beat(self) -> None:
+        """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""
+        if self.machine.status == "in_progress":
+            self.machine.beat()
+            self._tell()
+
+    # -- the work ----------------------------------------------------------------------------
 
     async def _speak(self) -> None:
-        """All that the model says, and how it ended."""
-        machine = self.machine
+        """All that is said, and how it ended."""
         try:
-            machine.start()
-            if self.request.stream:
-                await self._save()
-            self.log.append(machine.take())
+            await self._begin()
             async with asyncio.timeout(self.timeout):
-                await self._turn()
-            machine.finish()
+                await self._steps()
+            self.machine.finish()
         except APIError as error:
             self._fail(error)
         except TimeoutError:
             self._fail(UpstreamTimeout(should_retry=False))
         except asyncio.CancelledError:
+            if self.abandoned:
+                raise
             if self.stopped is None:
                 await self._cancelled()
                 raise
@@ -95,34 +122,94 @@ class Run:
         finally:
             self.accepted.set()
 
-    def stop(self, task: "asyncio.Task[None]", error: APIError) -> None:
-        """End the run, which `task` is, with a failure that its client is told of."""
-        if self.machine.status == "in_progress" and self.stopped is None:
-            self.stopped = error
-            task.cancel()
+    async def _begin(self) -> None:
+        if self.progress is None:
+            self.machine.start()
+        else:
+            self.machine.usage = self.progress.usage
+            self.machine.resume(self.progress.settled)
+        await self.journal.begin(self.machine, self.progress)
+        self._tell()
 
-    def beat(self) -> None:
-        """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""
-        if self.machine.status == "in_progress":
-            self.machine.beat()
-            self.log.append(self.machine.take())
+    async def _steps(self) -> None:
+        """Turns of the model and the hosted calls between them (design §4)."""
+        progress = self.progress or Progress()
+        while True:
+            if not progress.pending:
+                if progress.waits_for_client:
+                    return
+                if progress.turns == MOST_TURNS:
+                    raise UpstreamError(
+                        f"The model called hosted tools in {MOST_TURNS} turns and came to no end.",
+                        should_retry=False,
+                    )
+                await self._turn()
+                progress.pending = self.machine.take_hosted()
+                progress.waits_for_client = self.machine.waits_for_client
+                if not progress.pending:
+                    return
+                progress.turns += 1
+                await self._checkpoint(progress)
+            while progress.pending:
+                await self._call(progress.pending[0], progress)
+                del progress.pending[0]
+                progress.begun = False
+                await self._checkpoint(progress)
 
     async def _turn(self) -> None:
         """One model turn: deltas into the machine, events into the log."""
         machine = self.machine
-        async with contextlib.aclosing(self.backend.generate(self.prompt)) as turn:
+        machine.finish_reason = None
+        prompt = self.prompt
+        if output := machine.response["output"]:
+            prompt = replace(prompt, items=prompt.items + output)
+        async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
             async for deltas in turn:
                 if not self.spoken:
                     self.spoken = True
                     self.accepted.set()
                 machine.feed(deltas)
-                self.log.append(machine.take())
-                await self.log.room()
+                self._tell()
+                await self.journal.room()
         if machine.finish_reason is None:
             raise UpstreamError(should_retry=False)
         machine.end_turn()
-        self.log.append(machine.take())
+        self._tell()
         self._check_answer()
+
+    async def _call(self, call: HostedCall, progress: Progress) -> None:
+        """Run one hosted call; what goes wrong is told to the model."""
+        tool, asked = self.tools[call.name]
+        try:
+            arguments = orjson.loads(call.arguments or b"{}")
+        except orjson.JSONDecodeError:
+            arguments = {}
+        item = self.machine.begin_call(tool.item_type, tool.begin(asked, arguments))
+        self._tell()
+        if progress.begun:
+            item.close("failed", tool.failed(asked, arguments, INTERRUPTED))
+            self._tell()
+            return
+        if not tool.repeatable:
+            progress.begun = True
+            await self._checkpoint(progress)
+        try:
+            fields = await tool.run(asked, arguments, item)
+        except APIError as error:
+            item.close("failed", tool.failed(asked, arguments, error.message))
+        else:
+            item.close("completed", fields)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.journal.append(self.machine.take())
+
+    async def _checkpoint(self, progress: Progress) -> None:
+        """A step is done."""
+        if not progress.begun:
+            progress.settled = len(self.machine.response["output"])
+        progress.usage = self.machine.usage
+        await self.journal.checkpoint(self.machine, progress)
 
     def _check_answer(self) -> None:
         """A complete answer to a strict schema matches it (spec §8)."""
@@ -139,47 +226,33 @@ class Run:
                 should_retry=False,
             )
 
+    # -- the end -----------------------------------------------------------------------------
+
     def _fail(self, error: APIError) -> None:
         self.error = error
         self.machine.fail(error)
 
     async def _publish(self) -> None:
         """Commit the terminal snapshot, then show the terminal event."""
-        frames = self.machine.take()
-        self.body = self.machine.body()
+        machine = self.machine
+        frames = machine.take()
+        self.body = machine.body()
         try:
-            await self._save()
+            await self.journal.finish(frames, machine.status, self.body)
         except APIError as error:
             if self.error is None:
                 error.should_retry = False  # the tokens were spent (R-52)
-                self.machine.retract()
+                machine.retract()
                 self._fail(error)
-                frames[-1:] = self.machine.take()
-                self.body = self.machine.body()
-        self.log.append(frames)
+                frames[-1:] = machine.take()
+                self.body = machine.body()
+            self.journal.append(frames)
 
     async def _cancelled(self) -> None:
         """The client left: the row says so (R-53)."""
         self.machine.cancel()
         self.body = self.machine.body()
         try:
-            await self._save()
+            await self.journal.finish([], self.machine.status, self.body)
         except APIError as error:
             log.warning("cancelled_run_not_saved", response_id=self.id, error=error.message)
-
-    async def _save(self) -> None:
-        if self.store is None:
-            return
-        machine = self.machine
-        await self.store.save(
-            ResponseRow(
-                id=self.id,
-                project=self.project,
-                status=machine.status,
-                created_at=machine.response["created_at"],
-                expires_at=self.expires_at,
-                previous_response_id=self.request.previous_response_id,
-                body=self.body or machine.body(),
-                input=self.input,
-            )
-        )

@@ -1,128 +1,348 @@
-"""Who runs what: requests become runs, runs become tasks (design §5).
+"""The engine: requests become runs, runs become tasks (design §5).
 
 Rules
 1. Everything that can be checked is checked in `start`, before anything is stored or sent.
-2. A task is kept until it ends; a run that nobody waits for any more is cancelled by `cancel`.
-3. At shutdown `stopping` turns new requests away, `stop` ends what still runs with a terminal
-   event, and `close` waits for the last rows.
+2. A foreground run belongs to its connection. A durable one (`background`, or with an
+   Idempotency-Key) belongs to nobody: it is admitted to the store, and whoever wants it follows its
+   log there.
+3. What was answered with 2xx is replayed under its Idempotency-Key; an error frees the key.
+4. At shutdown `stopping` turns new requests away and jobs go back into the queue; `stop` ends what
+   still runs with a terminal event, and `close` waits for the last rows.
 """
 
 import asyncio
-from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Final
+import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 import orjson
 
-from antiphon.backends.base import Prompt, Router
+from antiphon.backends.base import Router
+from antiphon.engine.admission import Admission, Place
+from antiphon.engine.durable import DurableLog
+from antiphon.engine.endings import REMEMBERED, Retention
+from antiphon.engine.follow import follow
+from antiphon.engine.jobs import JobOptions, Jobs
+from antiphon.engine.journal import Passing
 from antiphon.engine.log import EventLog
-from antiphon.engine.metrics import IN_FLIGHT
+from antiphon.engine.metrics import IN_FLIGHT, SHED
 from antiphon.engine.mint import SystemMint
-from antiphon.engine.prompt import build_context
+from antiphon.engine.plan import Plan, Planner
 from antiphon.engine.run import Run
-from antiphon.engine.support import check_support
-from antiphon.errors import APIError, Overloaded
+from antiphon.errors import (
+    APIError,
+    IdempotencyKeyReused,
+    InvalidRequestError,
+    NotFoundError,
+    Overloaded,
+    RateLimitError,
+)
+from antiphon.protocol.emitter import Frame
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
-from antiphon.protocol.response import new_response
-from antiphon.protocol.schemas import AnswerSchema, schema_steps
-from antiphon.store.base import Store
+from antiphon.protocol.response import Response, new_response
+from antiphon.store.base import (
+    RUNNING,
+    Batch,
+    IdempotencyKey,
+    Kept,
+    Lease,
+    QueueFull,
+    ResponseRow,
+    Store,
+)
+from antiphon.tools.base import Tool
 
-_DAY: Final = 86_400
-#: Rows that recovery reads at a time.
-_ROWS: Final = 100
-#: Seconds of checking schemas after which others get their turn.
-_TURN: Final = 0.01
 #: Seconds after which a client may look for us again.
 _RESTART: Final = 5
+#: Seconds after which there may be room in the queue.
+_QUEUE_RETRY: Final = 5
+#: Seconds between two looks at what another process makes.
+_POLL: Final = 1.0
+#: How often a cancel is tried against others who take the same job.
+_CANCELS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Settings of the engine."""
 
-    #: Days that a stored response is kept; None: for ever.
-    retention_days: int | None = 30
+    retention: Retention = field(default_factory=lambda: Retention(30, 24))
+    jobs: JobOptions = field(default_factory=JobOptions)
+    #: Background responses that may wait (R-116).
+    most_queued: int = 1000
+    #: Foreground responses at once: in all, and of one project (R-115).
+    most_in_flight: int = 2000
+    most_in_flight_per_project: int = 1000
     #: Seconds that one run may take in all (R-44).
     run_timeout: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Foreground:
+    """A run that belongs to its connection."""
+
+    run: Run
+    task: asyncio.Task[None]
+    log: EventLog
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A durable response, which is followed by its id."""
+
+    id: str
+    background: bool
+    #: It was made for an earlier request with the same Idempotency-Key.
+    replayed: bool
+    ignored: list[str]
+    #: What makes it, if that happens here and for a foreground request.
+    run: Run | None = None
+    #: The queued Response, if this request made it.
+    body: bytes = b""
 
 
 class Engine:
     """Makes responses."""
 
-    def __init__(self, store: Store, router: Router, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        store: Store,
+        router: Router,
+        options: EngineOptions,
+        tools: Mapping[str, Tool] | None = None,
+    ) -> None:
+        """`tools`: hosted tools by the `type` of the request's tool."""
         self.store = store
         self.router = router
         self._options = options
+        self._planner = Planner(store, router, tools or {})
+        self._admission = Admission(options.most_in_flight, options.most_in_flight_per_project)
         self._tasks: dict[asyncio.Task[None], Run] = {}
+        self._ids: set[str] = set()
+        self.jobs = Jobs(store, self._planner, options.retention, options.jobs, lambda: self._ids)
         IN_FLIGHT.set_function(lambda: len(self._tasks))
         #: New requests are turned away: the server is shutting down (R-73).
         self.stopping = False
 
-    async def start(self, request: CreateResponse, project: str) -> tuple[Run, asyncio.Task[None]]:
-        """Check the request and set it going. An `APIError` means: nothing was stored or sent."""
+    async def open(self) -> None:
+        """Set right what dead processes left, and begin to work on the queue (R-65, R-69). To be
+        called before the first request."""
+        await self.jobs.open()
+
+    # -- requests ----------------------------------------------------------------------------
+
+    async def start(
+        self, request: CreateResponse, project: str, raw: bytes = b"", key: str | None = None
+    ) -> Foreground | Admitted:
+        """Check the request and set it going. An `APIError` means: nothing was stored or sent.
+
+        `raw` is the body of the POST, `key` its Idempotency-Key.
+        """
         if self.stopping:
             raise Overloaded("The server is shutting down.", retry_after=_RESTART)
-        ignored = check_support(request)
-        model = request.model or ""
-        backend, upstream_model = self.router.route(model)
-        ignored += backend.check(request)
-        answer_schema = await _in_turns(schema_steps(request, project))
         mint = SystemMint()
-        context = await build_context(request, project, self.store, mint)
-        stored = request.store is not False
-        now = mint.now()
-        response = new_response(
-            request, id=mint.item_id("resp"), created_at=now, status="in_progress"
-        )
-        if "service_tier" in ignored:  # the answer says which tier it was (spec §1)
-            response["service_tier"] = "auto"
-        days = self._options.retention_days
-        run = Run(
-            id=response["id"],
-            project=project,
-            request=request,
-            backend=backend,
-            prompt=Prompt(request, upstream_model, context.items),
-            input=orjson.dumps(context.input) if stored else b"",
-            machine=ResponseMachine(response, mint, _machine_options(request)),
-            log=EventLog(keep=bool(request.stream)),
-            store=self.store if stored else None,
-            expires_at=None if days is None else now + days * _DAY,
-            answer_schema=answer_schema,
-            ignored=list(dict.fromkeys(ignored)),
-            timeout=self._options.run_timeout,
-        )
+        if request.background:
+            plan = await self._planner.plan(request, project, mint)
+            return await self._enqueue(plan, mint, raw, key)
+        place = self._admission.enter(project)
+        try:
+            plan = await self._planner.plan(request, project, mint)
+            if key is not None:
+                return await self._admit(plan, mint, raw, key, place)
+        except BaseException:
+            place.leave()
+            raise
+        log = EventLog(keep=bool(request.stream))
+        run = self._foreground(plan, mint, log)
         task = asyncio.create_task(run.run(), name=run.id)
         self._tasks[task] = run
-        task.add_done_callback(self._tasks.pop)
-        return run, task
+        self._ids.add(run.id)
+        task.add_done_callback(lambda _: self._ended(task, place))
+        return Foreground(run, task, log)
 
-    async def recover(self) -> int:
-        """End what the server before this one left running when it died (R-69); how many.
+    def _ended(self, task: asyncio.Task[None], place: Place) -> None:
+        self._ids.discard(self._tasks.pop(task).id)
+        place.leave()
 
-        To be called before the first request. One server works on a store (docs/deploying.md).
-        """
-        ended = 0
-        while rows := await self.store.unfinished(_ROWS):
-            for row in rows:
-                machine = ResponseMachine(orjson.loads(row.body), SystemMint(), MachineOptions())
-                machine.fail(APIError("The server stopped while it was making this response."))
-                await self.store.save(replace(row, status=machine.status, body=machine.body()))
-            ended += len(rows)
-        return ended
+    def _foreground(self, plan: Plan, mint: SystemMint, log: EventLog) -> Run:
+        request = plan.request
+        response = _new_response(plan, mint, "in_progress")
+        row: ResponseRow | None = None
+        if request.store is not False:
+            row = self._row(plan, response, "stored", b"")
+            row.expires_at = self._options.retention.of(row.created_at)
+            row.owner = self.jobs.owner if request.stream else None
+        return Run(
+            id=response["id"],
+            project=plan.project,
+            backend=plan.backend,
+            prompt=plan.prompt(),
+            machine=ResponseMachine(response, mint, plan.machine_options()),
+            journal=Passing(log, row, self.store, streamed=bool(request.stream)),
+            timeout=self._options.run_timeout,
+            answer_schema=plan.answer_schema,
+            tools=plan.tools,
+            ignored=plan.ignored,
+        )
+
+    async def _enqueue(self, plan: Plan, mint: SystemMint, raw: bytes, key: str | None) -> Admitted:
+        """Put a background response into the queue; it is committed when this returns."""
+        machine = ResponseMachine(_new_response(plan, mint, "queued"), mint, MachineOptions())
+        machine.enqueue()
+        kept: Kept = "polled" if plan.request.store is False else "stored"
+        row = self._row(plan, machine.response, kept, machine.body())
+        admitted = await self._enter(plan, row, Batch(0, machine.take()), raw, key)
+        if admitted.replayed:
+            return admitted
+        self.jobs.poke()
+        return replace(admitted, body=row.body)
+
+    async def _admit(
+        self, plan: Plan, mint: SystemMint, raw: bytes, key: str, place: Place
+    ) -> Admitted:
+        """Set a foreground request going that a twin may follow."""
+        response = _new_response(plan, mint, "in_progress")
+        kept: Kept = "replayed" if plan.request.store is False else "stored"
+        row = self._row(plan, response, kept, orjson.dumps(response))
+        row.owner = self.jobs.owner
+        self._ids.add(row.id)
+        try:
+            admitted = await self._enter(plan, row, Batch(0, []), raw, key)
+            if admitted.replayed:
+                place.leave()
+                return admitted
+            journal = self.jobs.journal(row, Lease(row.id, row.owner, row.attempt), 0)
+            run = Run(
+                id=row.id,
+                project=plan.project,
+                backend=plan.backend,
+                prompt=plan.prompt(),
+                machine=ResponseMachine(response, mint, plan.machine_options()),
+                journal=journal,
+                timeout=self._options.run_timeout,
+                answer_schema=plan.answer_schema,
+                tools=plan.tools,
+                ignored=plan.ignored,
+            )
+            task = self.jobs.begin(run, journal)
+            task.add_done_callback(lambda _: place.leave())
+        finally:
+            self._ids.discard(row.id)
+        return Admitted(row.id, False, False, plan.ignored, run)
+
+    async def _enter(
+        self, plan: Plan, row: ResponseRow, events: Batch, raw: bytes, key: str | None
+    ) -> Admitted:
+        """Commit an admission; or find the twin that has the key."""
+        background = bool(plan.request.background)
+        record = None
+        if key is not None:
+            record = IdempotencyKey(key, _fingerprint(raw), row.created_at + REMEMBERED)
+        try:
+            twin = await self.store.runs.admit(
+                row,
+                events,
+                job=raw if background else None,
+                key=record,
+                most_queued=self._options.most_queued,
+            )
+        except QueueFull:
+            SHED.labels("queue").inc()
+            raise RateLimitError(
+                "Too many background responses are waiting. Please try again later.",
+                retry_after=_QUEUE_RETRY,
+            ) from None
+        if twin is None:
+            return Admitted(row.id, background, False, plan.ignored)
+        if record is not None and twin.fingerprint != record.fingerprint:
+            raise IdempotencyKeyReused
+        return Admitted(twin.response_id, background, True, plan.ignored)
+
+    def _row(self, plan: Plan, response: Response, kept: Kept, body: bytes) -> ResponseRow:
+        return ResponseRow(
+            id=response["id"],
+            project=plan.project,
+            status=response["status"],
+            created_at=response["created_at"],
+            expires_at=None,
+            previous_response_id=plan.request.previous_response_id,
+            body=body,
+            input=b"" if kept == "replayed" else orjson.dumps(plan.context.input),
+            kept=kept,
+        )
+
+    # -- durable responses -------------------------------------------------------------------
+
+    def follow(
+        self, response_id: str, *, after: int, idle: float
+    ) -> AsyncGenerator[list[Frame], None]:
+        """The events of a durable response above `after`: see `engine.follow`."""
+        return follow(self.store.runs, self, response_id, after=after, idle=idle)
+
+    def live(self, response_id: str) -> DurableLog | None:
+        """See `engine.follow.Here`."""
+        return self.jobs.live(response_id)
+
+    async def body(self, response_id: str) -> bytes:
+        """A durable response as it is now."""
+        row = await self.store.runs.find(response_id)
+        if row is None:
+            raise NotFoundError(f"Response with id '{response_id}' not found.")
+        return row.body
+
+    async def outcome(self, admitted: Admitted) -> bytes:
+        """The final Response of a keyed foreground request; raises `APIError` when it failed."""
+        made_here = self.jobs.run_of(admitted.id)
+        run = made_here[0] if made_here is not None else admitted.run
+        if made_here is not None:
+            await asyncio.wait([made_here[1]])
+        if run is not None and run.error is not None:
+            await self.store.runs.forget_key(admitted.id)
+            raise run.error
+        while await self.store.runs.status(admitted.id) in RUNNING:
+            await self.store.runs.wait(_POLL)
+        row = await self.store.runs.find(admitted.id)
+        if row is None or row.status == "failed":
+            raise APIError("The request with the same Idempotency-Key failed.")
+        return row.body
+
+    async def cancel(self, project: str, response_id: str) -> ResponseRow | None:
+        """Cancel a background response; the row as it is then, None when there is none. Again: no
+        effect (R-58). Raises `InvalidRequestError` for a synchronous one."""
+        row = await self.store.get(project, response_id)
+        if row is None:
+            return None
+        if not orjson.loads(row.body)["background"]:
+            raise InvalidRequestError("Cannot cancel a synchronous response.")
+        for _ in range(_CANCELS):
+            if row is None or row.status not in RUNNING:
+                return row
+            await self.jobs.cancel(project, response_id)
+            row = await self.store.get(project, response_id)
+        raise Overloaded(retry_after=_POLL)
 
     async def delete(self, project: str, id: str) -> bool:  # noqa: A002
-        """Forget a response; if it runs here, stop it. Whether there was one (R-59)."""
+        """Forget a response; if it runs, stop it. Whether there was one (R-59)."""
         deleted = await self.store.delete(project, id)
-        for task, run in self._tasks.items():
-            if run.id == id and run.project == project:
-                run.stop(task, APIError("The response was deleted.", should_retry=False))
+        if deleted:
+            self.jobs.abandon(id)
+            for task, run in self._tasks.items():
+                if run.id == id:
+                    run.stop(task, APIError("The response was deleted.", should_retry=False))
         return deleted
+
+    # -- the end -----------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Turn new requests away and put jobs back into the queue (R-73)."""
+        self.stopping = True
+        await self.jobs.hand_back()
 
     def stop(self) -> None:
         """End what still runs: clients get a terminal event, or a 503 (R-73)."""
-        for task, run in self._tasks.items():
+        for task, run in [*self._tasks.items(), *self.jobs.foreground()]:
             run.stop(task, Overloaded("The server is shutting down.", should_retry=False))
 
     async def close(self) -> None:
@@ -131,36 +351,21 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.jobs.close()
 
 
-async def _in_turns(
-    steps: Generator[None, None, AnswerSchema | None],
-) -> AnswerSchema | None:
-    """The outcome of `steps`, between which others get their turn when they take long (R-118)."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _TURN
-    try:
-        while True:
-            next(steps)
-            if loop.time() > until:
-                await asyncio.sleep(0)
-                until = loop.time() + _TURN
-    except StopIteration as end:
-        outcome: AnswerSchema | None = end.value
-        return outcome
-
-
-def _machine_options(request: CreateResponse) -> MachineOptions:
-    choice = request.tool_choice
-    allowed: frozenset[str] | None = None
-    if choice == "none":
-        allowed = frozenset()
-    elif isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        allowed = frozenset(tool["name"] for tool in choice["tools"] if "name" in tool)
-    stream_options = request.stream_options or {}
-    return MachineOptions(
-        obfuscation=bool(request.stream) and stream_options.get("include_obfuscation") is not False,
-        logprobs="message.output_text.logprobs" in (request.include or ()),
-        parallel_tool_calls=request.parallel_tool_calls is not False,
-        allowed_tools=allowed,
+def _new_response(
+    plan: Plan, mint: SystemMint, status: Literal["queued", "in_progress"]
+) -> Response:
+    response = new_response(
+        plan.request, id=mint.item_id("resp"), created_at=mint.now(), status=status
     )
+    if "service_tier" in plan.ignored:  # the answer says which tier it was (spec §1)
+        response["service_tier"] = "auto"
+    return response
+
+
+def _fingerprint(raw: bytes) -> str:
+    """The same for bodies that say the same."""
+    canonical = orjson.dumps(orjson.loads(raw), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()

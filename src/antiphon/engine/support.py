@@ -7,7 +7,7 @@ Rules
 3. One table each; a later release takes its row out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from antiphon.errors import InvalidRequestError, NotFoundError, UnsupportedParameter
@@ -18,7 +18,6 @@ CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 
 #: parameter → does this request use it?
 _REFUSED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
-    "background": lambda request: bool(request.background),
     "context_management": lambda request: bool(request.context_management),
     "moderation": lambda request: request.moderation is not None,
 }
@@ -40,8 +39,9 @@ _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
 }
 
 
-def check_support(request: CreateResponse) -> list[str]:
-    """The parameters that are ignored; `InvalidRequestError` for those that cannot be honoured."""
+def check_support(request: CreateResponse, hosted: Collection[str]) -> list[str]:
+    """The parameters that are ignored; `InvalidRequestError` for those that cannot be honoured.
+    `hosted`: the types of tools that this server runs."""
     for name, used in _REFUSED.items():
         if used(request):
             raise UnsupportedParameter(
@@ -56,7 +56,7 @@ def check_support(request: CreateResponse) -> list[str]:
         raise NotFoundError(
             f"Conversation with id '{conversation_id}' not found.", param="conversation"
         )
-    _check_tools(request)
+    _check_tools(request, hosted)
     _check_tool_choice(request)
     return [name for name, used in _IGNORED.items() if used(request)]
 
@@ -78,9 +78,9 @@ def _check_tool_choice(request: CreateResponse) -> None:
         )
 
 
-def _check_tools(request: CreateResponse) -> None:
+def _check_tools(request: CreateResponse, hosted: Collection[str]) -> None:
     for tool in request.tools or ():
-        if tool["type"] not in CLIENT_TOOLS:
+        if tool["type"] not in CLIENT_TOOLS and tool["type"] not in hosted:
             raise InvalidRequestError(
                 f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
                 param="tools",

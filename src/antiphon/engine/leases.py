@@ -1,0 +1,97 @@
+"""Who is alive: this process says so, and finds out about the others (design §5, R-65, R-77).
+
+Rules
+1. One heartbeat for all runs of a process.
+2. Another process is gone when the store is sure of it, or when its heartbeat has stood still for
+   `seconds` of our own monotonic clock: nobody's wall clock matters.
+3. What a dead process leaves is set right once, by whoever comes first; to be wrong about a death
+   costs work, never data: every write is fenced.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from antiphon.errors import APIError
+from antiphon.store.base import Runs
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the others, at most.
+_LOOK: Final = 1.0
+#: Heartbeats in the time of a lease.
+_BEATS: Final = 4
+#: Looks between two reconciliations that are not caused by a death.
+_EVERY: Final = 60
+
+
+class Leases:
+    """Keeps `owner` alive, and calls `bury` for each owner that has died."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        owner: str,
+        seconds: float,
+        bury: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.owner = owner
+        self._runs = runs
+        self._seconds = seconds
+        self._bury = bury
+        #: Owner → its last heartbeat that we saw, and since when it is that one.
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Become known, set right what was left, then do both for ever."""
+        await self._runs.beat(self.owner)
+        await self._bury("")
+        await self._look()
+        self._tasks = [
+            asyncio.create_task(self._beat_on(), name="heartbeat"),
+            asyncio.create_task(self._look_on(), name="lease-watch"),
+        ]
+
+    async def close(self) -> None:
+        """Stop both."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds / _BEATS)
+            try:
+                await self._runs.beat(self.owner)
+            except APIError as error:
+                log.warning("heartbeat_failed", error=error.message)
+
+    async def _look_on(self) -> None:
+        looks = 0
+        while True:
+            await asyncio.sleep(min(_LOOK, self._seconds / _BEATS))
+            looks += 1
+            try:
+                await self._look()
+                if looks % _EVERY == 0:
+                    await self._bury("")
+            except APIError as error:
+                log.warning("lease_watch_failed", error=error.message)
+
+    async def _look(self) -> None:
+        """Bury who has died."""
+        now = asyncio.get_running_loop().time()
+        owners = await self._runs.owners()
+        owners.pop(self.owner, None)
+        self._seen = {owner: seen for owner, seen in self._seen.items() if owner in owners}
+        for owner, beat in owners.items():
+            last, since = self._seen.setdefault(owner, (beat, now))
+            if beat != last:
+                self._seen[owner] = (beat, now)
+            elif now - since >= self._seconds or await self._runs.is_dead(owner):
+                log.warning("owner_died", owner=owner)
+                await self._bury(owner)
