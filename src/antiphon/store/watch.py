@@ -3,24 +3,21 @@
 Rules
 1. One connection asks for all who wait, and only while somebody waits: ``PRAGMA data_version``
    changes when another connection has committed, and costs no read of a table.
-2. Nothing falls between a look at the database and the wait after it: a wait that begins within
-   `RECENT` of news ends with the next poll, and the first poll counts what came since the last one.
+2. The first poll counts all that came since the last one, however long ago that was.
 3. Trouble of the database is no news: those who wait do so until their time is over.
 """
 
 import asyncio
 import sqlite3
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from antiphon.store import sqlite
+from antiphon.store.bell import Bell
 
 #: Seconds between two polls.
 POLL: Final = 0.05
-#: How old news may be, in seconds, that somebody who begins to wait has not seen.
-RECENT: Final = 1.0
 
 #: Which file, which connection, which version: any difference is news.
 _Sight: TypeAlias = tuple[sqlite.Identity | None, int, int]
@@ -36,28 +33,19 @@ class Watch:
         self._identity: sqlite.Identity | None = None
         self._connected = 0
         self._seen: _Sight | None = None
-        self._news_at = 0.0
-        self._bell: asyncio.Future[None] | None = None
-        self._waiting = 0
+        self._bell = Bell()
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
 
     async def wait(self, seconds: float) -> None:
         """Until there is news; at most so many seconds."""
-        if self._bell is None:
-            self._bell = asyncio.get_running_loop().create_future()
         if self._poller is None and not self._closed:
             self._poller = asyncio.create_task(self._poll(), name="store-watch")
-        self._waiting += 1
-        try:
-            await asyncio.wait([self._bell], timeout=seconds)
-        finally:
-            self._waiting -= 1
+        await self._bell.wait(seconds)
 
     def news(self) -> None:
-        """Something was committed: wake all who wait."""
-        self._news_at = time.monotonic()
-        self._ring()
+        """This process has committed something."""
+        self._bell.ring()
 
     async def close(self) -> None:
         """Poll no more."""
@@ -67,22 +55,18 @@ class Watch:
         await asyncio.to_thread(self._thread.shutdown)
         self._disconnect()
 
-    def _ring(self) -> None:
-        bell, self._bell = self._bell, None
-        if bell is not None:
-            bell.set_result(None)
-
     async def _poll(self) -> None:
+        """Runs while somebody waits, and at least once."""
         loop = asyncio.get_running_loop()
         try:
-            while self._waiting:
+            while True:
                 seen = await loop.run_in_executor(self._thread, self._look)
                 if seen is not None and seen != self._seen:
                     self._seen = seen
-                    self.news()
-                elif time.monotonic() - self._news_at < RECENT:
-                    self._ring()
+                    self._bell.ring()
                 await asyncio.sleep(POLL)
+                if not self._bell.waiting:
+                    return
         finally:
             self._poller = None
 

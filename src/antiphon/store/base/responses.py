@@ -54,7 +54,7 @@ class ResponseRow:
     body: bytes
     input: bytes
     kept: Kept = "stored"
-    #: The process that makes it while it runs. None: nobody does yet, or it has ended.
+    #: The process that makes it, or that made it. None: nobody does yet.
     owner: str | None = None
     #: How often somebody took it over; with `owner` it fences off those who had it before.
     attempt: int = 0
@@ -99,9 +99,9 @@ class Responses(Protocol):
         ...
 
     async def save(self, row: ResponseRow) -> bool:
-        """Insert or replace a response; but a row whose status is terminal, or that was deleted
-        while it ran, stays as it is (R-57, R-59). Whether it was written; a row that never had an
-        owner is new, and the answer is always True."""
+        """Insert or replace a response; but a row whose status is terminal, that was deleted while
+        it ran, or that has another owner or attempt, stays as it is (R-57, R-59). Whether it was
+        written; without an owner this is not asked, and the answer is always True."""
         ...
 
     async def get(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
@@ -127,8 +127,9 @@ class Responses(Protocol):
         ...
 
     async def expire(self, now: int, limit: int) -> int:
-        """Remove at most `limit` rows (and tombstones) whose time was over at `now`; how many there
-        were. Call again while it answers `limit` (R-137)."""
+        """Remove at most `limit` rows (and tombstones) whose time was over at `now`, with all that
+        belongs to them, and logs and keys whose own time was; how many there were. Call again while
+        it answers `limit`: then there may be more (R-137)."""
         ...
 
     async def add_key(self, key: KeyRow) -> None:
