@@ -1,8 +1,8 @@
-"""antiphon.toml: which backend has which model (design §6).
+"""antiphon.toml: which backend has which model, and who is told when a response ends (design §6).
 
 Rules
 1. An unknown key is an error with its place (reliability R-132).
-2. A backend's key stands in the environment; the file names the variable (`api_key_env`).
+2. Keys and secrets stand in the environment; the file names the variable (`api_key_env`).
 3. `models` are names, wildcards (``*``) or ``{alias = "name at the upstream"}``; default ``*``.
 """
 
@@ -82,12 +82,28 @@ class BackendConfig(BaseModel):
         return names
 
 
+class WebhookConfig(BaseModel):
+    """One ``[[webhooks]]`` entry: an endpoint that the API cannot change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    url: str = Field(min_length=1, max_length=2_048)
+    #: The variable that holds the secret: ``whsec_`` and base64, or any text.
+    secret_env: str = Field(min_length=1)
+    #: Tells the endpoints of a project apart; without it the URL does.
+    name: str | None = Field(None, min_length=1, max_length=256)
+    project: str = "default"
+    #: None: all that there are.
+    event_types: list[str] | None = Field(None, min_length=1)
+
+
 class Config(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     backends: list[BackendConfig] = Field(default_factory=list)
+    webhooks: list[WebhookConfig] = Field(default_factory=list)
 
     @field_validator("backends")
     @classmethod
@@ -99,6 +115,14 @@ class Config(BaseModel):
             if backend.kind == "chat_completions" and not backend.base_url:
                 raise ValueError(f"backend '{backend.name}' needs a base_url")
         return backends
+
+    @field_validator("webhooks")
+    @classmethod
+    def _distinct(cls, webhooks: list[WebhookConfig]) -> list[WebhookConfig]:
+        names = [(webhook.project, webhook.name or webhook.url) for webhook in webhooks]
+        if len(set(names)) < len(names):
+            raise ValueError("two webhooks of a project have the same name")
+        return webhooks
 
 
 def load_config(path: Path) -> Config | None:
