@@ -36,6 +36,7 @@ class Wire:
 
     port: int
     log_path: str
+    pid: int
 
     def connect(self, timeout: float = 5.0) -> socket.socket:
         """A new connection."""
@@ -81,7 +82,7 @@ def serving(limits: WireLimits) -> Iterator[Wire]:
             assert server.stdout is not None
             line = server.stdout.readline()
             assert line, f"the server did not start: {Path(log.name).read_text()}"
-            yield Wire(int(line), log.name)
+            yield Wire(int(line), log.name, server.pid)
             assert server.poll() is None, "the server died"
         finally:
             server.terminate()

@@ -386,8 +386,9 @@ def test_a_failure_is_a_500_with_the_request_id_only(wire: Wire) -> None:
     assert error["type"] == "server_error"
     assert id_ in error["message"]
     assert b"secret" not in answer.body
+    assert eventually(lambda: id_ in wire.log())
     lines = [json.loads(line) for line in wire.log().splitlines() if id_ in line]
-    trace = next(line["trace"] for line in lines if "trace" in line)
+    trace = next(line["exception"] for line in lines if "exception" in line)
     assert "ZeroDivisionError" in trace
     assert "sk-antiphon-abcdefgh" not in trace
 

@@ -153,26 +153,15 @@ async def test_an_api_error_becomes_its_answer(
 async def test_an_unforeseen_exception_is_a_500_without_its_text() -> None:
     """R-119, R-129, R-131."""
     log = Log()
-    heard = await ask(Edge(raising(ValueError("select secret\n" * 10_000)), logger=log))
+    failure = ValueError("select secret")
+    heard = await ask(Edge(raising(failure), logger=log))
     assert heard.status == 500
     assert heard.error()["type"] == "server_error"
     assert heard.headers["x-request-id"] in (heard.error()["message"] or "")
     assert "secret" not in str(heard.messages)
     (line,) = log.fields("unhandled exception")
-    trace = str(line["trace"])
-    assert len(trace) < 8192
-    assert "test_wire_edge.py" in trace
-    assert "ValueError: select secret\\n" in trace
+    assert line["exc_info"] is failure
     assert log.fields("request")[0]["status"] == 500
-
-
-async def test_a_flood_of_exceptions_does_not_flood_the_log() -> None:
-    """R-119."""
-    log = Log()
-    edge = Edge(raising(ValueError()), logger=log, access_log=False)
-    for _ in range(500):
-        assert (await ask(edge)).status == 500
-    assert len(log.lines) < 30
 
 
 @pytest.mark.parametrize("after", [1, 2])

@@ -15,7 +15,12 @@ _PAUSE: Final = 0.002
 
 def cpu_seconds(server: LiveServer) -> float:
     """CPU time of all threads of the server so far."""
-    tasks = Path(f"/proc/{server.process.pid}/task")
+    return cpu_seconds_of(server.process.pid)
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """The same for any program."""
+    tasks = Path(f"/proc/{pid}/task")
     times = (path.read_text().split()[0] for path in tasks.glob("*/schedstat"))
     return sum(int(nanoseconds) for nanoseconds in times) / 1e9
 

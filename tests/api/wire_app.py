@@ -12,12 +12,10 @@ It prints its port, then serves until it is ended. Routes:
 
 import asyncio
 import json
-import logging
 import resource
 import socket
 import sys
 
-import structlog
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +24,7 @@ from antiphon.api.body import read_body
 from antiphon.api.errors import unknown_path, wrong_method
 from antiphon.api.headers import Edge
 from antiphon.api.limits import WireLimits
+from antiphon.api.logbook import open_log
 from antiphon.api.wire import guarded_protocol
 
 KEY = "good-key-of-this-test"
@@ -130,9 +129,5 @@ async def serve(limits: WireLimits) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-    structlog.configure(
-        processors=[structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    open_log("info", "json")
     asyncio.run(serve(WireLimits(**json.loads(sys.argv[1]))))

@@ -4,7 +4,7 @@ Rules
 1. Every answer, errors included, carries `x-request-id`, `openai-version`, `openai-processing-ms`
    and `nosniff` (spec §6, R-26, R-52).
 2. An `APIError` that comes up here becomes its JSON answer. Anything else becomes a 500 that says
-   no more than the request id could tell, and a bounded trace in the log (R-119, R-129, R-131).
+   no more than the request id could tell, and a line in the log (R-129, R-131; `logbook`).
    When the answer has begun the connection is closed instead: half an answer must not look whole.
 3. One access line a request: no body, no query, no key, no control character (R-130).
 4. Cross-origin answers only for the origins in the settings; never with credentials (R-26).
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.api.body import ClientDisconnected
 from antiphon.api.errors import Headers, Reply, error_response, internal_error
-from antiphon.api.logs import TraceBudget, printable, trace, without_keys
+from antiphon.api.logs import printable, without_keys
 from antiphon.errors import APIError, InvalidRequestError
 
 #: On every answer, the ones of `wire` included.
@@ -73,7 +73,6 @@ class Edge:
         self._origins = frozenset(origin.encode() for origin in cors_origins)
         self._log: Logger = logger or structlog.get_logger("antiphon.http")
         self._access_log = access_log
-        self._traces = TraceBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -91,7 +90,7 @@ class Edge:
         except ClientDisconnected:
             exchange.status = exchange.status or _CLIENT_LEFT
         except Exception as exc:  # noqa: BLE001  the border of design §10.7: HTTP 500
-            self._report(exc, exchange.request_id)
+            self._log.error("unhandled exception", request_id=exchange.request_id, exc_info=exc)
             exchange.refusal = error_response(internal_error(scope))
         if exchange.refusal is not None and not exchange.status:
             await exchange.answer(exchange.refusal)
@@ -140,13 +139,6 @@ class Edge:
         if origin in self._origins:
             return origin
         return b"*" if b"*" in self._origins else None
-
-    def _report(self, exc: Exception, id_: str) -> None:
-        if self._traces.take():
-            suppressed, self._traces.suppressed = self._traces.suppressed, 0
-            self._log.error(
-                "unhandled exception", request_id=id_, trace=trace(exc), suppressed=suppressed
-            )
 
 
 def _preflight(headers: Iterable[tuple[bytes, bytes]]) -> Headers | None:

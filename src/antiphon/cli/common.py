@@ -1,0 +1,72 @@
+"""What the commands share: settings, the log, a store, and how a refusal is said.
+
+Rules
+1. Nothing but the answer of a command goes to stdout; refusals are one line on stderr.
+2. Exit status 2: it cannot be done with these settings; 1: it was done, and the answer is no.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import typer
+from pydantic import ValidationError
+
+from antiphon.api.logbook import close_log, open_log
+from antiphon.app import Antiphon
+from antiphon.config import ConfigError
+from antiphon.errors import Overloaded
+from antiphon.settings import Settings
+from antiphon.store.base import Store, StoreError
+from antiphon.store.registry import open_store
+
+
+def read_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with the options of the command on top; opens the log."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "ANTIPHON_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+            print(f"antiphon: {name}: {problem['msg']}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    open_log(settings.log_level, settings.log_format)
+    return settings
+
+
+def build(settings: Settings) -> Antiphon:
+    """The server, not yet started."""
+    try:
+        return Antiphon(settings)
+    except (ConfigError, StoreError, ValueError) as error:
+        raise refused(error) from error
+
+
+def refused(error: Exception) -> typer.Exit:
+    """Say in one line, the last one, what cannot be used."""
+    close_log()
+    print(f"antiphon: {error}", file=sys.stderr)
+    return typer.Exit(2)
+
+
+def with_store(use: Callable[[Store], Awaitable[None]]) -> None:
+    """Run `use` with the store of the settings, open."""
+    url = read_settings().database_url
+    if url.startswith("memory:"):
+        raise refused(StoreError("memory:// keeps no keys; ANTIPHON_API_KEYS gives them"))
+
+    async def work() -> None:
+        store = open_store(url)
+        await store.open()
+        try:
+            await use(store)
+        finally:
+            await store.close()
+
+    try:
+        asyncio.run(work())
+    except Overloaded as error:
+        raise refused(StoreError("the database cannot be used now; the log says why")) from error
+    except StoreError as error:
+        raise refused(error) from error

@@ -1,0 +1,51 @@
+"""``antiphon serve``."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from antiphon.api.wire import guarded_protocol
+from antiphon.cli.common import build, read_settings, refused
+from antiphon.cli.server import LAST_WORDS, Server
+from antiphon.config import ConfigError
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The file antiphon.toml.")] = None,
+    database_url: Annotated[str | None, typer.Option(help="Where responses are kept.")] = None,
+    check: Annotated[bool, typer.Option(help="Check the configuration and stop.")] = False,
+) -> None:
+    """Serve the API."""
+    settings = read_settings(host=host, port=port, config=config, database_url=database_url)
+    if config is not None and not config.exists():
+        raise refused(ConfigError(f"{config}: there is no such file"))
+    antiphon = build(settings)
+    if check:
+        print("The configuration can be used.")
+        return
+    server = Server(
+        uvicorn.Config(
+            antiphon.asgi,
+            host=settings.host,
+            port=settings.port,
+            http=guarded_protocol(antiphon.limits),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=round(settings.shutdown_grace) + LAST_WORDS,
+        ),
+        antiphon,
+    )
+    # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: antiphon.store_error is None)
+    server.run()
+    if not server.started:
+        raise typer.Exit(3)
