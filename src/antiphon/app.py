@@ -1,7 +1,7 @@
 """Antiphon: puts the pieces together. The only module that knows concrete classes.
 
 Rules
-1. What lives as long as the server is opened in `_lifespan` and closed there in opposite order.
+1. What lives as long as the server is opened in `working` and closed there in opposite order.
 2. Starting needs no network: discovery asks loopback ports, briefly, and only without a
    configuration file.
 3. There is always a key: when none is configured and none was ever made, the start makes one.
@@ -9,6 +9,7 @@ Rules
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import secrets
 import time
@@ -24,8 +25,10 @@ from antiphon import __version__
 from antiphon.api.auth import (
     DEFAULT_PROJECT,
     KEY_PREFIX,
+    PROJECT_RULE,
     Authenticator,
     hash_key,
+    is_project,
     key_hint,
     new_key,
     parse_keys,
@@ -39,20 +42,24 @@ from antiphon.api.models import Models
 from antiphon.api.openapi import describe
 from antiphon.api.responses import StoredResponses
 from antiphon.api.streams import Heartbeat
+from antiphon.api.webhooks import WebhookEndpoints
 from antiphon.backends.base import Backend
 from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
 from antiphon.backends.discovery import discover
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.routing import TableRouter
 from antiphon.backends.simulator.backend import Simulator
-from antiphon.config import BackendConfig, Config, ConfigError, load_config
+from antiphon.config import BackendConfig, Config, ConfigError, WebhookConfig, load_config
+from antiphon.egress import Egress, Policy
 from antiphon.engine.endings import Retention
 from antiphon.engine.jobs import JobOptions
 from antiphon.engine.metrics import REGISTRY
 from antiphon.engine.runner import Engine, EngineOptions
+from antiphon.engine.webhooks import Deliverer, DeliveryOptions
 from antiphon.errors import APIError
+from antiphon.protocol.webhooks import FIRED, signing_key
 from antiphon.settings import Settings
-from antiphon.store.base import KeyRow, Store, StoreError
+from antiphon.store.base import Endpoint, KeyRow, Store, StoreError
 from antiphon.store.registry import open_store
 from antiphon.tools.base import Tool
 
@@ -75,7 +82,8 @@ class Antiphon:
         """Raises `ConfigError` or ValueError when the configuration cannot be used. `tools`: hosted
         tools by the `type` of the request's tool."""
         self.settings = settings
-        self.router = TableRouter(_backends(settings, load_config(settings.config)))
+        config = load_config(settings.config)
+        self.router = TableRouter(_backends(settings, config))
         self.store: Store = open_store(settings.database_url)
         self._static_keys = parse_keys(settings.api_keys)
         self._auth = Authenticator(self._static_keys, self.store)
@@ -84,6 +92,14 @@ class Antiphon:
             self.router,
             _engine_options(settings),
             tools,
+        )
+        self._egress = Egress(Policy(settings.allow_private_hosts))
+        self._fixed_webhooks = _fixed_webhooks(config, self._egress.policy)
+        self._deliverer = Deliverer(
+            self.store.webhooks,
+            self._egress,
+            self.store.runs.wait,
+            DeliveryOptions(first_retry=settings.webhook_first_retry),
         )
         #: The key that this start made, to be shown once.
         self.first_key: str | None = None
@@ -135,6 +151,9 @@ class Antiphon:
         )
         app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
         app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat).router)
+        app.include_router(
+            WebhookEndpoints(self.store.webhooks, self._deliverer, self._auth).router
+        )
         app.include_router(Models(self.router, self._auth).router)
         app.include_router(
             Health(self.engine, REGISTRY, self._auth, public=settings.public_metrics).router
@@ -144,6 +163,14 @@ class Antiphon:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None, None]:
+        async with self.working():
+            self.first_key = await self._ensure_key()
+            yield
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncGenerator[None, None]:
+        """All that runs beside HTTP: background responses, sweeps. ``antiphon worker`` is this and
+        nothing else; `engine.drain` first if jobs shall go back while others still end."""
         try:
             await self.store.open()
         except StoreError as error:
@@ -151,7 +178,6 @@ class Antiphon:
             raise
         sweep = None
         try:
-            self.first_key = await self._ensure_key()
             await self.engine.open()
             sweep = asyncio.create_task(self._sweep(), name="sweep")
             yield
@@ -212,6 +238,47 @@ def make_key_row(key: str, name: str, project: str) -> KeyRow:
         hint=key_hint(key),
         created_at=int(time.time()),
     )
+
+
+def _fixed_webhooks(config: Config | None, policy: Policy) -> list[Endpoint]:
+    """The endpoints of the configuration. What waits for one is kept as long as its project and
+    name are the same."""
+    now = int(time.time())
+    return [
+        Endpoint(
+            id=f"whe_{hashlib.sha256(f'{entry.project}/{name}'.encode()).hexdigest()[:48]}",
+            project=entry.project,
+            name=name,
+            url=entry.url,
+            event_types=list(FIRED) if entry.event_types is None else entry.event_types,
+            secret=_webhook_secret(entry, policy),
+            created_at=now,
+            updated_at=now,
+            fixed=True,
+        )
+        for entry in (config.webhooks if config is not None else ())
+        for name in (entry.name or entry.url,)
+    ]
+
+
+def _webhook_secret(entry: WebhookConfig, policy: Policy) -> str:
+    """The secret of an entry in which everything else is right, too."""
+    where = f"webhook '{entry.name or entry.url}'"
+    secret = os.environ.get(entry.secret_env)
+    if not secret:
+        raise ConfigError(f"{where}: {entry.secret_env} is not set")
+    if not is_project(entry.project):
+        raise ConfigError(f"{where}: {PROJECT_RULE}")
+    if strangers := sorted(set(entry.event_types or ()) - set(FIRED)):
+        raise ConfigError(
+            f"{where}: no event '{strangers[0]}' happens here; there are {', '.join(FIRED)}"
+        )
+    try:
+        signing_key(secret)
+        policy.parse(entry.url)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return secret
 
 
 def _backends(settings: Settings, config: Config | None) -> list[tuple[Backend, Mapping[str, str]]]:
