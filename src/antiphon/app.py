@@ -169,7 +169,7 @@ class Antiphon:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncGenerator[None, None]:
-        """All that runs beside HTTP: background responses, sweeps. ``antiphon worker`` is this and
+        """All that runs beside HTTP: background responses, webhooks, sweeps. ``antiphon worker`` is this and
         nothing else; `engine.drain` first if jobs shall go back while others still end."""
         try:
             await self.store.open()
@@ -178,13 +178,17 @@ class Antiphon:
             raise
         sweep = None
         try:
+            await self.store.webhooks.set_fixed(self._fixed_webhooks)
             await self.engine.open()
+            self._deliverer.start()
             sweep = asyncio.create_task(self._sweep(), name="sweep")
             yield
         finally:
             if sweep is not None:
                 sweep.cancel()
             await self.engine.close()
+            await self._deliverer.close()
+            await self._egress.close()
             await self.router.aclose()
             await self.store.close()
 
