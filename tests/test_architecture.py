@@ -27,6 +27,7 @@ FLOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "antiphon.settings": (),
     "antiphon.config": (),
     "antiphon.protocol": _GROUND,
+    "antiphon.egress": _GROUND,
     "antiphon.backends": _GROUND,
     "antiphon.tools": _GROUND,
     "antiphon.store": _GROUND,
@@ -42,6 +43,7 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.cli": frozenset({"antiphon.cli"}),
     "antiphon.settings": frozenset({"antiphon.app", "antiphon.cli"}),
     "antiphon.config": frozenset({"antiphon.app", "antiphon.cli"}),
+    "antiphon.egress": frozenset({"antiphon.app"}),
     "antiphon.testing": frozenset(),
 }
 #: Module → heavy extras that it may import inside a function (design §3).
