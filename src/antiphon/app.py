@@ -169,8 +169,8 @@ class Antiphon:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncGenerator[None, None]:
-        """All that runs beside HTTP: background responses, webhooks, sweeps. ``antiphon worker`` is this and
-        nothing else; `engine.drain` first if jobs shall go back while others still end."""
+        """All that runs beside HTTP: background responses, webhooks, sweeps. ``antiphon worker`` is
+        this and nothing else; `engine.drain` first if jobs shall go back while others still end."""
         try:
             await self.store.open()
         except StoreError as error:

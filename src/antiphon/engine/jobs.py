@@ -13,6 +13,7 @@ Rules
 import asyncio
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 import orjson
@@ -41,6 +42,7 @@ _DEAD: Final = "The server stopped while it was making this response."
 #: Seconds between two looks at the queue, and at what is ours, at least.
 _PAUSE: Final = 0.05
 _CHECK: Final = 0.25
+_IDLE_CHECKS: Final = 8
 _RETRY: Final = 0.5
 #: Seconds for which a look at the queue waits to be woken.
 _WAIT: Final = 5.0
@@ -100,6 +102,7 @@ class Jobs:
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._lost: set[str] = set()
+        self._cancelling: set[str] = set()
 
     # -- life --------------------------------------------------------------------------------
 
@@ -237,6 +240,8 @@ class Jobs:
 
     async def _work(self, job: Job) -> None:
         row = job.row
+        if job.deaths:
+            RECOVERED.labels("queued").inc()
         if job.deaths >= self._options.attempts:
             await self._end(job, lambda machine: machine.fail(APIError(_DEAD, should_retry=False)))
             return
@@ -274,18 +279,20 @@ class Jobs:
 
     async def cancel(self, project: str, response_id: str) -> bool:
         """Cancel a background response, whoever makes it; False: it is over, or there is none."""
-        job = await self._runs.take(project, response_id, self.owner)
-        if job is None:
-            return False
-        self.abandon(response_id)
+        self._cancelling.add(response_id)
         try:
-            ended = await self._try_to_end(job, ResponseMachine.cancel)
-        except APIError:
-            # The lease is ours, so nobody else will do it.
-            self._later(self._end(job, ResponseMachine.cancel))
-            raise
-        self.poke()
-        return ended
+            job = await self._runs.take(project, response_id, self.owner)
+            if job is None:
+                return False
+            self.abandon(response_id)
+            try:
+                return await self._try_to_end(job, ResponseMachine.cancel)
+            except APIError:
+                # The lease is ours, so nobody else will do it.
+                self._later(self._end(job, ResponseMachine.cancel))
+                raise
+        finally:
+            self._cancelling.discard(response_id)
 
     async def _end(self, job: Job, how: Callable[[ResponseMachine], None]) -> None:
         """End a job that is ours, as often as it takes."""
@@ -342,11 +349,11 @@ class Jobs:
 
     async def _check_on(self) -> None:
         """Give up what is no longer ours, say that quiet runs live, hand back what was lost."""
-        while True:
+        for check in count():
             await asyncio.sleep(_CHECK)
+            if not self._live and not self._lost and check % _IDLE_CHECKS:
+                continue  # only the answer to a claim that got lost could be found
             self._beat_quiet_runs()
-            if not (self._live or self._lost):
-                continue
             ours = [live for live in self._live.values() if live.run.machine.status in _UNDER_WAY]
             try:
                 owned = await self._runs.owned(self.owner)
@@ -372,7 +379,8 @@ class Jobs:
         a claim can get lost."""
         if self._endings:
             return
-        lost = owned - self._live.keys() - self._claimed.keys() - self._foreground()
+        lost = owned - self._live.keys() - self._claimed.keys() - self._cancelling
+        lost -= self._foreground()
         for response_id in lost & self._lost:
             row = await self._runs.find(response_id)
             if row is not None and row.owner == self.owner:
