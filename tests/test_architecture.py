@@ -43,7 +43,6 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.cli": frozenset({"antiphon.cli"}),
     "antiphon.settings": frozenset({"antiphon.app", "antiphon.cli"}),
     "antiphon.config": frozenset({"antiphon.app", "antiphon.cli"}),
-    "antiphon.egress": frozenset({"antiphon.app"}),
     "antiphon.testing": frozenset(),
 }
 #: Module → heavy extras that it may import inside a function (design §3).
