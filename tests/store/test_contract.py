@@ -284,19 +284,6 @@ async def test_a_clock_that_jumps_loses_and_reorders_nothing(store: Store, clock
     assert await texts_of(store, last) == "aAbBcC"
 
 
-async def test_what_still_runs_is_found_and_nothing_else(store: Store) -> None:
-    """R-69."""
-    running = [response(project=name, status="in_progress") for name in ("alpha", "beta")]
-    gone = response(status="in_progress")
-    for row in (*running, gone, response(), response(status="failed")):
-        await store.save(row)
-    await store.delete("alpha", gone.id)
-    found = await store.unfinished(10)
-    assert sorted(row.id for row in found) == sorted(row.id for row in running)
-    assert {row.body for row in found} == {row.body for row in running}
-    assert len(await store.unfinished(1)) == 1
-
-
 async def test_the_sweep_is_bounded(store: Store) -> None:
     """R-137."""
     due = [response(expires_at=NOW + n) for n in range(5)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from antiphon.protocol.items.base import Item
 from antiphon.store import items
-from antiphon.store.base import RUNNING, KeyRow, ResponseRow, Turn
+from antiphon.store.base import KeyRow, ResponseRow, Turn
 from antiphon.store.memory_rows import Rows
 from antiphon.store.memory_runs import MemoryRuns
 from antiphon.store.memory_webhooks import MemoryWebhooks
@@ -96,10 +96,6 @@ class MemoryStore:
             if row is not None and row.kept == "stored":
                 found |= items.find(wanted, [(row.input, row.body)])
         return found
-
-    async def unfinished(self, limit: int) -> list[ResponseRow]:
-        """See `Responses.unfinished`."""
-        return [replace(entry.row) for entry in self._rows if entry.row.status in RUNNING][:limit]
 
     async def expire(self, now: int, limit: int) -> int:
         """See `Responses.expire`."""

@@ -129,15 +129,6 @@ class SqliteStore:
         values: dict[str, Value] = {"project": project, "now": self._now()}
         return await self._readers.ask(lambda connection: _items(connection, groups, values))
 
-    async def unfinished(self, limit: int) -> list[ResponseRow]:
-        """See `Responses.unfinished`."""
-        return await self._readers.ask(
-            lambda connection: [
-                ResponseRow(*row)
-                for row in connection.execute(statements.UNFINISHED, {"limit": limit})
-            ]
-        )
-
     async def expire(self, now: int, limit: int) -> int:
         """See `Responses.expire`."""
         return await self._writer.run(

@@ -112,13 +112,6 @@ PARTITION: Final = compiled(
     )
 )
 
-UNFINISHED: Final = compiled(
-    select(*COLUMNS)
-    .where(IS_RUNNING, _ROW.deleted == literal_column("0"))
-    .limit(bindparam("limit"))
-    .offset(literal_column("0"))
-)
-
 ADD_KEY: Final = compiled(
     insert(api_keys).values({c.name: bindparam(c.name) for c in api_keys.columns})
 )

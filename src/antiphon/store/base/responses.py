@@ -121,11 +121,6 @@ class Responses(Protocol):
         not found is not there. One read and one decoding for each response that is meant."""
         ...
 
-    async def unfinished(self, limit: int) -> list[ResponseRow]:
-        """At most `limit` responses of any project whose status is not terminal: what a server that
-        starts finds of the one before it (R-69)."""
-        ...
-
     async def expire(self, now: int, limit: int) -> int:
         """Remove at most `limit` rows (and tombstones) whose time was over at `now`, with all that
         belongs to them, and logs and keys whose own time was; how many there were. Call again while
