@@ -120,6 +120,7 @@ def antiphon(upstream_port: int) -> Iterator[Meter]:
             "ANTIPHON_CONFIG": str(folder / "antiphon.toml"),
             "ANTIPHON_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/antiphon.db",
             "ANTIPHON_API_KEYS": KEY,
+            "ANTIPHON_BACKGROUND_RUNS": "256",
         }
         command = [sys.executable, "-m", "antiphon.cli", "serve"]
         log = folder / "log"
