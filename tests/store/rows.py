@@ -4,8 +4,19 @@ import secrets
 
 import orjson
 
+from antiphon.protocol.emitter import Frame
 from antiphon.protocol.ids import make_id
-from antiphon.store.base import KeyRow, ResponseRow
+from antiphon.store.base import (
+    Batch,
+    Ending,
+    IdempotencyKey,
+    Job,
+    KeyRow,
+    Lease,
+    ResponseRow,
+    Store,
+    Twin,
+)
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -67,3 +78,52 @@ def api_key(name: str = "laptop", *, project: str = "alpha", created_at: int = N
         hint="abcd",
         created_at=created_at,
     )
+
+
+def frame(number: int, text: str = "") -> Frame:
+    type_ = "response.output_text.delta"
+    return type_, orjson.dumps({"type": type_, "sequence_number": number, "delta": text})
+
+
+def batch(first: int, beyond: int, text: str = "") -> Batch:
+    """The events from `first` to before `beyond`."""
+    return Batch(first, [frame(number, text) for number in range(first, beyond)])
+
+
+def numbers(frames: list[Frame]) -> list[int]:
+    return [orjson.loads(body)["sequence_number"] for _, body in frames]
+
+
+def key(name: str = "k1", fingerprint: str = "f1", expires_at: int = NOW + DAY) -> IdempotencyKey:
+    return IdempotencyKey(name, fingerprint, expires_at)
+
+
+def ending(status: str = "completed", *, log_until: int | None = None) -> Ending:
+    return Ending(status, orjson.dumps({"status": status, "output": []}), None, log_until, None)
+
+
+async def enqueue(
+    store: Store, *, project: str = "alpha", most: int = 100, key: IdempotencyKey | None = None
+) -> ResponseRow:
+    """A background response with two events."""
+    row = response(status="queued", project=project, expires_at=None)
+    assert await admit(store, row, most=most, key=key) is None
+    return row
+
+
+async def admit(
+    store: Store, row: ResponseRow, *, most: int = 100, key: IdempotencyKey | None = None
+) -> Twin | None:
+    return await store.runs.admit(row, batch(0, 2), job=b"{}", key=key, most_queued=most)
+
+
+async def start(store: Store, owner: str = "one") -> tuple[Job, Lease]:
+    """A background response that `owner` makes."""
+    await enqueue(store)
+    (job,) = await store.runs.claim(owner, 1)
+    return job, job.lease
+
+
+async def log_of(store: Store, id: str, after: int = -1) -> list[int]:  # noqa: A002
+    """The numbers of all events above `after`."""
+    return numbers(await store.runs.read(id, after, 10**9))

@@ -1,38 +1,15 @@
-"""What every store does (store/base.py): one suite, run on each."""
+"""What every store does with responses and keys: one suite, run on each."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import orjson
 import pytest
 
 from antiphon.store.base import Store
-from antiphon.store.memory import MemoryStore
-from antiphon.store.sql import SqliteStore
-from tests.store.rows import DAY, NOW, Clock, api_key, item_id, message, new_partition, response
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
-) -> AsyncIterator[Store]:
-    made: Store
-    if request.param == "memory":
-        made = MemoryStore(clock=clock, ttl=365 * DAY)
-    else:
-        made = SqliteStore(f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}", clock=clock)
-    await made.open()
-    yield made
-    await made.close()
+from tests.store.rows import NOW, Clock, api_key, item_id, message, new_partition, response
 
 
 async def save_chain(store: Store, texts: str, previous: str | None = None) -> str:
