@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final
@@ -36,7 +37,7 @@ from antiphon.api.auth import (
 from antiphon.api.create import CreateEndpoint, CreateOptions
 from antiphon.api.errors import EXCEPTION_HANDLERS
 from antiphon.api.headers import Edge
-from antiphon.api.health import Health
+from antiphon.api.health import Check, Health, InThread
 from antiphon.api.limits import WireLimits
 from antiphon.api.models import Models
 from antiphon.api.openapi import describe
@@ -60,7 +61,9 @@ from antiphon.errors import APIError
 from antiphon.protocol.webhooks import FIRED, signing_key
 from antiphon.settings import Settings
 from antiphon.store.base import Endpoint, KeyRow, Store, StoreError
+from antiphon.store.migrate import is_current
 from antiphon.store.registry import open_store
+from antiphon.store.sqlite import path_of
 from antiphon.tools.base import Tool
 
 log = structlog.get_logger(__name__)
@@ -155,8 +158,9 @@ class Antiphon:
             WebhookEndpoints(self.store.webhooks, self._deliverer, self._auth).router
         )
         app.include_router(Models(self.router, self._auth).router)
+        checks = _checks(settings, self.store)
         app.include_router(
-            Health(self.engine, REGISTRY, self._auth, public=settings.public_metrics).router
+            Health(self.engine, REGISTRY, self._auth, checks, public=settings.public_metrics).router
         )
         app.openapi = lambda: describe(app)  # type: ignore[method-assign]
         return app
@@ -213,6 +217,17 @@ class Antiphon:
 def create_app() -> ASGIApp:
     """The application with settings from the environment, for any ASGI server."""
     return Antiphon(Settings()).asgi
+
+
+def _checks(settings: Settings, store: Store) -> dict[str, Check]:
+    """What a new request needs (R-122)."""
+    url = settings.database_url
+    checks: dict[str, Check] = {"database": store.ready}
+    if not url.startswith("memory:"):
+        folder = path_of(url).parent
+        checks["schema"] = InThread(lambda: is_current(url))
+        checks["disk"] = InThread(lambda: shutil.disk_usage(folder).free >= settings.min_free_disk)
+    return checks
 
 
 def _engine_options(settings: Settings) -> EngineOptions:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ import orjson
 import pytest
 
 from antiphon.testing import assert_valid_log
+from tests.api.raw import closed, eventually, next_reply, read_all
+from tests.api.talk import client_of
 from tests.live import KEY, serve
 
 SLOW = "[[tokens=400]] [[pace=50ms]]"
@@ -48,6 +51,65 @@ async def test_every_response_has_an_end_and_the_server_leaves_with_status_0(
             assert assert_valid_log(events(await short))["status"] == "completed"
         assert live.process.wait(10) == 0
         assert "Traceback" not in live.log()
+
+
+def test_nobody_new_is_let_in(tmp_path: Path) -> None:
+    """R-73: 0.5 s after SIGTERM no connection is taken, while a stream still runs; who has one and
+    was still sending hears 503 with the time to come back, and that this was the last."""
+    host = b"Host: a\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n"
+    head = b"POST /v1/responses HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n"
+    body = orjson.dumps({"model": "simulator", "input": SLOW, "stream": True})
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    with serve(tmp_path, None, {"ANTIPHON_SHUTDOWN_GRACE": "3"}) as live:
+        address = ("127.0.0.1", live.port)
+        with (
+            socket.create_connection(address, 10) as running,
+            socket.create_connection(address, 10) as sending,
+            socket.create_connection(address, 10) as idle,
+        ):
+            running.sendall(head + length + body)
+            assert b"200 OK" in running.recv(100)
+            sending.sendall(head + length + body[:10])
+            idle.sendall(b"GET /health/ready HTTP/1.1\r\n" + host + b"\r\n")
+            assert next_reply(idle).status == 200
+            began = time.monotonic()
+            live.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: not reachable(live.port), within=2)
+            assert time.monotonic() - began < 0.5
+            assert closed(idle)
+            sending.sendall(body[10:])
+            refused = next_reply(sending)
+            assert refused.status == 503
+            assert refused.json()["error"]["code"] == "server_is_overloaded"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert refused.headers["connection"] == "close"
+            assert closed(sending)
+            assert read_all(running).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+            assert time.monotonic() - began > 2
+        assert live.process.wait(10) == 0
+
+
+def test_not_ready_from_the_first_moment_on(tmp_path: Path) -> None:
+    """R-73, R-122: whoever still gets an answer after SIGTERM hears 503."""
+    with serve(tmp_path) as live, client_of(live) as client:
+        assert client.get("/health/ready").status_code == 200
+        live.process.send_signal(signal.SIGTERM)
+        answers = []
+        with contextlib.suppress(httpx2.HTTPError):
+            while True:
+                answers.append(client.get("/health/ready"))
+        statuses = [answer.status_code for answer in answers]
+        assert set(statuses[1:]) <= {503}, "the first may have been before the signal"
+        assert all(a.headers["connection"] == "close" for a in answers if a.status_code == 503)
+        assert live.process.wait(10) == 0
+
+
+def reachable(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

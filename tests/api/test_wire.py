@@ -393,6 +393,20 @@ def test_a_failure_is_a_500_with_the_request_id_only(wire: Wire) -> None:
     assert "sk-antiphon-abcdefgh" not in trace
 
 
+def test_a_server_that_stops_closes_each_connection_after_the_next_answer() -> None:
+    """R-73: a client that keeps connections must not come back on this one."""
+    with serving(WireLimits()) as wire, wire.connect() as kept, wire.connect() as other:
+        for sock in (kept, other):
+            sock.sendall(GET + b"Host: a\r\n\r\n")
+            assert "connection" not in next_reply(sock).headers
+        other.sendall(b"GET /stop HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert next_reply(other).headers["connection"] == "close"
+        kept.sendall(GET + b"Host: a\r\n\r\n")
+        answer = next_reply(kept)
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert closed(kept)
+
+
 def test_half_an_answer_does_not_look_whole(wire: Wire) -> None:
     """R-131: after the first byte the connection is cut without the last chunk."""
     with wire.connect() as sock:

@@ -7,6 +7,7 @@ It prints its port, then serves until it is ended. Routes:
 - ``POST /echo?s`` waits s seconds, reads a JSON body, with the key, and answers its length
 - ``GET /stream?n`` writes n × 64 KiB, ``GET /big`` 16 MiB at once
 - ``GET /slow`` takes 0.3 s, ``GET /boom`` fails, ``GET /late`` fails in the middle of an answer
+- ``GET /stop`` makes the server one that stops
 - ``GET /count`` tells how many bodies were taken, how many connections are open, and the memory
 """
 
@@ -36,6 +37,7 @@ class WireApp:
 
     def __init__(self) -> None:
         self.taken = 0
+        self.stopping = False
         self.server: uvicorn.Server | None = None
         self._auth = Authenticator({hash_key(KEY): "default"})
 
@@ -64,6 +66,9 @@ class WireApp:
                 await begin(send)
                 await send({"type": "http.response.body", "body": b"half", "more_body": True})
                 raise ZeroDivisionError
+            case "GET", "/stop":
+                self.stopping = True
+                await answer(send, {})
             case "GET", "/count":
                 await answer(send, self.count())
             case _, "/echo":
@@ -114,7 +119,7 @@ async def serve(limits: WireLimits) -> None:
     app = WireApp()
     config = uvicorn.Config(
         Edge(app),
-        http=guarded_protocol(limits),
+        http=guarded_protocol(limits, lambda: app.stopping),
         ws="none",
         log_config=None,
         access_log=False,

@@ -66,11 +66,15 @@ class Cycle(RequestResponseCycle):
     """A request and its answer; knows how to close when the answer came first (`wire`, rule 3)."""
 
     closing_transport: LingeringTransport
+    is_stopping: Callable[[], bool]
 
     def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
         """ASGI `send`."""
-        if self.more_body and not self.response_started:
-            self.close_after()
+        if not self.response_started:
+            if self.more_body:
+                self.close_after()
+            elif self.is_stopping():
+                self.keep_alive = False
         return super().send(message)
 
     def close_after(self) -> None:

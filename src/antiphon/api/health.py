@@ -1,9 +1,17 @@
 """``/health/live``, ``/health/ready``, ``/metrics`` (reliability R-122, R-138).
 
 Rules
-1. Live: the process answers. Ready: a new request would work (store writable, not shutting down).
-2. Metrics carry no names of tenants, models of tenants or ids in their labels.
+1. Live: the process answers, whatever else is wrong. Ready: a new request would work.
+2. Who asks while others ask hears the same answer: asking often costs nothing. A check that hangs
+   has failed.
+3. What failed is named, without paths or reasons (R-129): those are in the log.
+4. Metrics carry no names of tenants, models of tenants or ids in their labels.
 """
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -12,17 +20,49 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from antiphon.api.auth import Authenticator
 from antiphon.engine.runner import Engine
 
+#: Seconds after which a check has failed: less than what those who ask wait for an answer.
+LIMIT: Final = 3.0
+
+Check: TypeAlias = Callable[[], Awaitable[bool]]
+
+
+class InThread:
+    """A look at something that may hang, such as a disk; no second one begins meanwhile."""
+
+    def __init__(self, look: Callable[[], bool]) -> None:
+        """`look` raises what it likes: then it is bad."""
+        self._look = look
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._looking: asyncio.Future[bool] | None = None
+
+    async def __call__(self) -> bool:
+        """Whether it is good."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+        looking = self._looking
+        await asyncio.wait([looking])
+        return looking.exception() is None and looking.result()
+
 
 class Health:
     """What operators and their machines ask."""
 
     def __init__(
-        self, engine: Engine, registry: CollectorRegistry, auth: Authenticator, *, public: bool
+        self,
+        engine: Engine,
+        registry: CollectorRegistry,
+        auth: Authenticator,
+        checks: Mapping[str, Check],
+        *,
+        public: bool,
     ) -> None:
+        """`checks`: what a new request needs, by name."""
         self._engine = engine
         self._registry = registry
         self._auth = auth
         self._public = public
+        self._checks = checks
+        self._asking: asyncio.Task[list[str]] | None = None
         self.router = APIRouter(tags=["Operation"])
         self.router.add_api_route("/health/live", self.live, methods=["GET"])
         self.router.add_api_route("/health/ready", self.ready, methods=["GET"])
@@ -36,9 +76,14 @@ class Health:
         """200 when requests can be served, else 503."""
         if self._engine.stopping:
             return _status("shutting down", 503)
-        if await self._engine.store.ready():
-            return _status("ready", 200)
-        return _status("store unavailable", 503)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._failed())
+        failed = await asyncio.shield(self._asking)
+        return _status("not ready", 503, failed) if failed else _status("ready", 200)
+
+    async def _failed(self) -> list[str]:
+        passed = await asyncio.gather(*(_passes(check) for check in self._checks.values()))
+        return [name for name, good in zip(self._checks, passed, strict=True) if not good]
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus text; needs an API key unless the settings make it public."""
@@ -47,5 +92,14 @@ class Health:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _status(status: str, code: int) -> Response:
-    return Response(orjson.dumps({"status": status}), code, media_type="application/json")
+async def _passes(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(LIMIT):
+            return await check()
+    except TimeoutError:
+        return False
+
+
+def _status(status: str, code: int, failed: Sequence[str] = ()) -> Response:
+    body = {"status": status, **({"failed": failed} if failed else {})}
+    return Response(orjson.dumps(body), code, media_type="application/json")

@@ -11,7 +11,8 @@ Rules
 3. An answer that begins before its request has ended closes the connection.
 4. Such a close lingers: a little more is read and dropped, or the client would see a reset instead
    of the answer (R-20, RFC 9112 §9.6).
-5. Each phase has a clock. It is started only when the packet at hand did not end the phase: a
+5. A server that stops says so with its answers: each is the last on its connection (R-73).
+6. Each phase has a clock. It is started only when the packet at hand did not end the phase: a
    request in one packet pays nothing.
 """
 
@@ -44,6 +45,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
     limits = WireLimits()
+    is_stopping: Callable[[], bool] = staticmethod(lambda: False)
     cycle: Cycle | None  # type: ignore[assignment]  # None until the first request
 
     def __init__(
@@ -203,6 +205,7 @@ class GuardedProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         cycle.closing_transport = self._closing
+        cycle.is_stopping = self.is_stopping
         return cycle
 
     def _begin(self, cycle: Cycle) -> None:
@@ -372,6 +375,10 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.abort()
 
 
-def guarded_protocol(limits: WireLimits) -> type[HttpToolsProtocol]:
-    """The protocol with these limits, for uvicorn's ``http=``."""
-    return type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})
+def guarded_protocol(
+    limits: WireLimits, is_stopping: Callable[[], bool] = lambda: False
+) -> type[HttpToolsProtocol]:
+    """The protocol with these limits, for uvicorn's ``http=``; `is_stopping` is asked at each
+    answer."""
+    members = {"limits": limits, "is_stopping": staticmethod(is_stopping)}
+    return type("LimitedProtocol", (GuardedProtocol,), members)

@@ -33,7 +33,7 @@ def serve(
             antiphon.asgi,
             host=settings.host,
             port=settings.port,
-            http=guarded_protocol(antiphon.limits),
+            http=guarded_protocol(antiphon.limits, lambda: antiphon.engine.stopping),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -71,16 +71,19 @@ class Server(uvicorn.Server):
             _banner(self._antiphon, host, port)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Let running responses end, stop them when the grace is over.
+        """Put jobs back into the queue, let what runs end, stop it when the grace is over.
 
         An orderly end is exit status 0: uvicorn would raise the signal once more.
         """
         engine = self._antiphon.engine
         engine.stopping = True
+        # At the same time: the queue may be slow to take jobs back, and nobody shall connect.
+        draining = asyncio.create_task(engine.drain())
         grace = self._antiphon.settings.shutdown_grace
         timer = asyncio.get_running_loop().call_later(grace, engine.stop)
         await super().shutdown(sockets)
         timer.cancel()
+        await draining
         self._captured_signals.clear()
 
 

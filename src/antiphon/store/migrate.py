@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +64,23 @@ def current_revision(url: str) -> str | None:
     path = sqlite.path_of(url)
     with _explained(path):
         return _current(path)
+
+
+def is_current(url: str) -> bool:
+    """Whether the schema of the database is that of this version, or a newer one that another
+    version has just made of it (R-74, R-122). Cheap enough to be asked again and again."""
+    path = sqlite.path_of(url)
+    with _explained(path):
+        current = _current(path)
+    return current is not None and current not in _older()
+
+
+@cache
+def _older() -> frozenset[str]:
+    """The revisions before the newest that this version knows."""
+    scripts = ScriptDirectory(str(_SCRIPTS))
+    known = {script.revision for script in scripts.walk_revisions()}
+    return frozenset(known - set(scripts.get_heads()))
 
 
 def engine(path: Path) -> Engine:
