@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from antiphon import __version__
 from antiphon.engine import webhooks
 from antiphon.engine.webhooks import (
+    CLAIM,
     DISABLE,
     GIVE_UP,
     MOST,
@@ -332,10 +333,10 @@ async def test_what_the_end_interrupts_is_tried_again(scene: Scene) -> None:
     scene.happen(1)
     await scene.sender.wait(1)
     await scene.deliverer.close()
-    await scene.idle(NOW + 60)
+    await scene.idle(NOW + CLAIM)
     scene.sender.go.set()
     after = Deliverer(scene.store, scene.sender, scene.wait, clock=scene.clock)
-    scene.later(60)
+    scene.later(CLAIM)
     after.start()
     first, second = await scene.sender.wait(2)
     await scene.idle()

@@ -26,8 +26,8 @@ from antiphon.errors import APIError
 from antiphon.protocol.webhooks import FIRED, event_body, signature
 from antiphon.store.base import Delivery, Endpoint, Notice, Webhooks
 
-#: Times in seconds. A try takes 10 at most.
-CLAIM: Final = 60
+#: Times in seconds. A try takes 10 at most; what it takes to note it down is not in it.
+CLAIM: Final = 30
 GIVE_UP: Final = 72 * 3600
 DISABLE: Final = 5 * 86_400
 #: Each wait is so many times longer than the one before, up to the longest, give or take a fifth.
