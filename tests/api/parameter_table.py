@@ -166,7 +166,21 @@ MODES: Final = [
         error=(400, None, "stream_options"),
     ),
     Row("background off", {"background": False}, echo={"background": False}),
-    _unsupported("background", True),
+    Row(
+        "background",
+        {"model": "simulator", "background": True},
+        echo={"background": True, "status": "queued", "output": [], "usage": None},
+    ),
+    Row(
+        "background stream",
+        {"model": "simulator", "background": True, "stream": True},
+        echo={"background": True, "status": "completed"},
+    ),
+    Row(
+        "background store off",
+        {"model": "simulator", "background": True, "store": False},
+        echo={"background": True, "status": "queued", "store": False},
+    ),
     Row(
         "background_options soonest",
         {"background_options": {"completion_window": "soonest"}},
@@ -175,6 +189,27 @@ MODES: Final = [
     Row(
         "background_options window",
         {"background_options": {"completion_window": "2h"}},
+        error=(400, None, "background_options.completion_window"),
+    ),
+    *(
+        Row(
+            f"background_options {window} in the background",
+            {
+                "model": "simulator",
+                "background": True,
+                "background_options": {"completion_window": window},
+            },
+            echo={"status": "queued", "background": True},
+        )
+        for window in ("soonest", "2h", "8h")
+    ),
+    Row(
+        "background_options window streamed",
+        {
+            "background": True,
+            "stream": True,
+            "background_options": {"completion_window": "8h"},
+        },
         error=(400, None, "background_options.completion_window"),
     ),
     Row(

@@ -23,6 +23,14 @@ OPERATIONS: Final = [
     "GET /v1/responses/{response_id}/input_items",
     "GET /v1/models",
     "GET /v1/models/{model}",
+    "GET /v1/webhook_endpoints",
+    "POST /v1/webhook_endpoints",
+    "GET /v1/webhook_endpoints/{webhook_endpoint_id}",
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}",
+    "DELETE /v1/webhook_endpoints/{webhook_endpoint_id}",
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret",
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}/test",
+    "GET /v1/webhook_event_types",
     "GET /health/live",
     "GET /health/ready",
     "GET /metrics",
@@ -30,8 +38,6 @@ OPERATIONS: Final = [
 #: Refused as a whole by this release: what else stands in a body would not be looked at.
 REFUSED: Final = frozenset(
     {
-        "background",
-        "background_options",
         "context_management",
         "conversation",
         "moderation",

@@ -7,38 +7,22 @@ from typing import Any
 import orjson
 import pytest
 
-from antiphon.backends.base import Backend, Model
-from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine, EngineOptions
-from antiphon.errors import APIError, ModelNotFound, Overloaded, RateLimitError, UpstreamError
+from antiphon.errors import APIError, Overloaded, RateLimitError, UpstreamError
 from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta, UsageReport
+from antiphon.protocol.emitter import Frame
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
 from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
-from antiphon.testing import ScriptedBackend, Step, assert_valid_log, decode
+from antiphon.testing import Step, assert_valid_log, decode
+from tests.engine.bench import HELLO, Bench, OneBackend
 
 LATE_TOOLS: dict[str, Any] = {
     "type": "additional_tools",
     "role": "developer",
     "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}],
 }
-HELLO: Sequence[Step] = [[], [TextDelta("Hel")], [TextDelta("lo"), Finish()]]
-
-
-class OneBackend:
-    """Routes everything to one backend."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-
-    def route(self, model: str) -> tuple[Backend, str]:
-        if model == "nothing":
-            raise ModelNotFound(model)
-        return self.backend, model
-
-    async def models(self) -> list[Model]:
-        return []
 
 
 class BrokenStore(MemoryStore):
@@ -46,37 +30,19 @@ class BrokenStore(MemoryStore):
 
     broken = True
 
-    async def save(self, row: ResponseRow) -> None:
+    async def save(self, row: ResponseRow) -> bool:
         if self.broken:
             raise Overloaded(retry_after=1)
-        await super().save(row)
+        return await super().save(row)
 
 
 class SlowStore(MemoryStore):
     """Takes a moment to commit an end."""
 
-    async def save(self, row: ResponseRow) -> None:
+    async def save(self, row: ResponseRow) -> bool:
         if row.status == "completed":
             await asyncio.sleep(0.05)
-        await super().save(row)
-
-
-class Bench:
-    """An engine on a scripted backend and a memory store."""
-
-    def __init__(self, *turns: Sequence[Step], store: MemoryStore | None = None) -> None:
-        self.backend = ScriptedBackend(*turns)
-        self.store = store or MemoryStore()
-        self.engine = Engine(self.store, OneBackend(self.backend), EngineOptions())
-
-    async def start(self, **fields: Any) -> tuple[Run, "asyncio.Task[None]"]:
-        return await self.engine.start(CreateResponse(model="m", **{"input": "hi", **fields}), "p")
-
-    async def events(self, **fields: Any) -> tuple[Run, list[dict[str, Any]]]:
-        run, task = await self.start(stream=True, **fields)
-        frames = [frame async for batch in run.log.read() for frame in batch]
-        await task
-        return run, decode(frames)
+        return await super().save(row)
 
 
 async def test_the_stream_the_body_and_the_row_are_one_thing() -> None:
@@ -92,8 +58,8 @@ async def test_the_stream_the_body_and_the_row_are_one_thing() -> None:
 async def test_the_row_is_committed_before_the_terminal_event_is_shown() -> None:
     """R-67: a client that reacts at once finds GET working."""
     bench = Bench(HELLO)
-    run, task = await bench.start(stream=True)
-    async for frames in run.log.read():
+    run, task, log = await bench.start(stream=True)
+    async for frames in log.read():
         row = await bench.store.get("p", run.id)
         assert row is not None, "a row before the first event"
         shown = frames[-1][0] == "response.completed"
@@ -110,7 +76,7 @@ async def test_store_false_is_stored_nowhere() -> None:
 @pytest.mark.parametrize("error", [RateLimitError(retry_after=2), UpstreamError()])
 async def test_a_refusal_before_the_first_token_is_an_http_error(error: APIError) -> None:
     bench = Bench([error])
-    run, task = await bench.start(stream=True)
+    run, task, _ = await bench.start(stream=True)
     await run.accepted.wait()
     await task
     assert (run.error, run.spoken) == (error, False)
@@ -148,24 +114,24 @@ async def test_a_bug_is_a_failure_and_says_nothing_of_itself() -> None:
 async def test_whatever_happens_the_log_ends() -> None:
     """R-48: no reader waits for ever, not even when the failure itself cannot be told."""
     bench = Bench([[], [UsageReport(Usage(input_tokens=2**64)), Finish()]])
-    run, task = await bench.start(stream=True)
+    _, task, log = await bench.start(stream=True)
     async with asyncio.timeout(5):
-        async for _ in run.log.read():
+        async for _ in log.read():
             pass
     await asyncio.wait({task})
 
 
 async def test_a_delete_during_the_last_commit_ends_the_stream() -> None:
-    """R-59: what has ended is not stopped; its reader gets the end, its row does not come back."""
+    """R-59, R-67: its reader gets an end, which is not one that a GET would not find."""
     bench = Bench(HELLO, store=SlowStore())
-    run, task = await bench.start(stream=True)
-    shown: list[str] = []
+    run, task, log = await bench.start(stream=True)
+    shown: list[Frame] = []
     async with asyncio.timeout(5):
-        async for frames in run.log.read():
-            shown += [type_ for type_, _ in frames]
+        async for frames in log.read():
+            shown += frames
             if run.machine.status == "completed":
                 await bench.engine.delete("p", run.id)
-    assert shown[-1] == "response.completed"
+    assert assert_valid_log(decode(shown))["status"] == "failed"
     await task
     assert await bench.store.get("p", run.id) is None
 
@@ -181,7 +147,7 @@ async def test_a_store_that_refuses_turns_the_answer_into_a_failure() -> None:
     """R-71: what cannot be stored is not told as stored."""
     store = BrokenStore()
     bench = Bench(HELLO, store=store)
-    run, task = await bench.start()
+    run, task, _ = await bench.start()
     await task
     assert isinstance(run.error, Overloaded)
     assert run.error.should_retry is False
@@ -190,7 +156,7 @@ async def test_a_store_that_refuses_turns_the_answer_into_a_failure() -> None:
 
 async def test_a_stream_that_cannot_be_stored_never_reaches_the_upstream() -> None:
     bench = Bench(HELLO, store=BrokenStore())
-    run, task = await bench.start(stream=True)
+    run, task, _ = await bench.start(stream=True)
     await run.accepted.wait()
     await task
     assert isinstance(run.error, Overloaded)
@@ -200,8 +166,8 @@ async def test_a_stream_that_cannot_be_stored_never_reaches_the_upstream() -> No
 async def test_cancel_closes_the_upstream_and_the_row_says_cancelled() -> None:
     """R-53."""
     bench = Bench([[TextDelta("half")], 60.0])
-    run, task = await bench.start(stream=True)
-    await anext(run.log.read())
+    run, task, log = await bench.start(stream=True)
+    await anext(log.read())
     await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait({task})
@@ -215,10 +181,10 @@ async def test_cancel_closes_the_upstream_and_the_row_says_cancelled() -> None:
 async def test_delete_stops_a_running_response_and_its_late_words_are_dropped() -> None:
     """R-59, R-48: its reader is told."""
     bench = Bench([[TextDelta("half")], 60.0])
-    run, task = await bench.start(stream=True)
+    run, task, log = await bench.start(stream=True)
     await asyncio.sleep(0.01)
     assert await bench.engine.delete("p", run.id)
-    frames = [frame async for batch in run.log.read() for frame in batch]
+    frames = [frame async for batch in log.read() for frame in batch]
     final = assert_valid_log(decode(frames))
     assert (final["status"], final["output_text"]) == ("failed", "half")
     await task
@@ -231,7 +197,7 @@ async def test_a_cancelled_run_that_cannot_be_stored_still_ends() -> None:
     store = BrokenStore()
     store.broken = False
     bench = Bench([[TextDelta("half")], 60.0], store=store)
-    _, task = await bench.start(stream=True)
+    _, task, _ = await bench.start(stream=True)
     await asyncio.sleep(0.01)
     store.broken = True
     task.cancel()
@@ -242,10 +208,10 @@ async def test_a_cancelled_run_that_cannot_be_stored_still_ends() -> None:
 
 async def test_a_beat_is_an_event_of_a_running_response_only() -> None:
     bench = Bench([[TextDelta("half")], 0.05, [Finish()]])
-    run, task = await bench.start(stream=True)
+    run, task, log = await bench.start(stream=True)
     await asyncio.sleep(0.01)
     run.beat()
-    frames = [frame async for batch in run.log.read() for frame in batch]
+    frames = [frame async for batch in log.read() for frame in batch]
     await task
     events = decode(frames)
     assert_valid_log(events)
@@ -311,15 +277,15 @@ async def test_a_strict_answer_is_validated_and_a_call_is_not() -> None:
 async def test_at_shutdown_runs_end_with_a_terminal_event_and_new_ones_are_turned_away() -> None:
     """R-73."""
     bench = Bench([[TextDelta("half")], 60.0], [[TextDelta("half")], 60.0])
-    streamed, stream_task = await bench.start(stream=True)
-    plain, plain_task = await bench.start()
+    _, stream_task, log = await bench.start(stream=True)
+    plain, plain_task, _ = await bench.start()
     await asyncio.sleep(0.01)
     bench.engine.stopping = True
     with pytest.raises(Overloaded):
         await bench.start()
     bench.engine.stop()
     bench.engine.stop()
-    frames = [frame async for batch in streamed.log.read() for frame in batch]
+    frames = [frame async for batch in log.read() for frame in batch]
     assert assert_valid_log(decode(frames))["status"] == "failed"
     await asyncio.gather(stream_task, plain_task)
     assert isinstance(plain.error, Overloaded)
@@ -332,23 +298,24 @@ async def test_at_shutdown_runs_end_with_a_terminal_event_and_new_ones_are_turne
 async def test_recovery_ends_what_a_dead_server_left_running() -> None:
     """R-69: nothing stays in progress for ever."""
     bench = Bench([[TextDelta("half")], 60.0])
-    run, task = await bench.start(stream=True)
+    run, task, _ = await bench.start(stream=True)
     await asyncio.sleep(0.01)
     later = Bench(HELLO, store=bench.store)
-    assert await later.engine.recover() == 1
+    await bench.store.runs.release(bench.engine.jobs.owner, died=True)
+    await later.engine.open()
     row = await later.store.get("p", run.id)
     assert row is not None
     body = orjson.loads(row.body)
     assert row.status == body["status"] == "failed"
     assert body["error"]["code"] == "server_error"
-    assert await later.engine.recover() == 0
+    await later.engine.close()
     task.cancel()
     await asyncio.wait({task})
 
 
 async def test_close_ends_what_still_runs() -> None:
     bench = Bench([[TextDelta("x")], 60.0])
-    _, task = await bench.start(stream=True)
+    _, task, _ = await bench.start(stream=True)
     await asyncio.sleep(0.01)
     await bench.engine.close()
     assert task.cancelled()
@@ -364,7 +331,6 @@ async def test_tools_that_come_in_the_input_are_named_as_ignored() -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [
-        ({"background": True}, 400, "background"),
         ({"conversation": "conv_1"}, 404, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, 404, "prompt"),
         ({"tools": [{"type": "web_search"}]}, 400, "tools"),

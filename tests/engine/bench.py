@@ -1,0 +1,118 @@
+"""An engine on a scripted backend and a memory store, for the tests of this folder."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from antiphon.backends.base import Backend, Model
+from antiphon.engine.jobs import JobOptions
+from antiphon.engine.log import EventLog
+from antiphon.engine.run import Run
+from antiphon.engine.runner import Admitted, Engine, EngineOptions, Foreground
+from antiphon.errors import ModelNotFound
+from antiphon.protocol.deltas import Finish, TextDelta
+from antiphon.protocol.request import CreateResponse
+from antiphon.store.memory import MemoryStore
+from antiphon.testing import ScriptedBackend, Step, decode
+from antiphon.tools.base import Tool
+
+Json = dict[str, Any]
+HELLO: Sequence[Step] = [[], [TextDelta("Hel")], [TextDelta("lo"), Finish()]]
+#: Nothing happens by itself within a test.
+JOBS = JobOptions(lease=60.0, run_timeout=30.0)
+
+
+class OneBackend:
+    """Routes everything to one backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def route(self, model: str) -> tuple[Backend, str]:
+        if model == "nothing":
+            raise ModelNotFound(model)
+        return self.backend, model
+
+    async def models(self) -> list[Model]:
+        return []
+
+
+class Bench:
+    """An engine whose model says `turns`."""
+
+    def __init__(
+        self,
+        *turns: Sequence[Step],
+        store: MemoryStore | None = None,
+        options: EngineOptions | None = None,
+        tools: Mapping[str, Tool] | None = None,
+    ) -> None:
+        self.backend = ScriptedBackend(*turns)
+        self.store = store or MemoryStore()
+        options = options or EngineOptions(jobs=JOBS)
+        self.engine = Engine(self.store, OneBackend(self.backend), options, tools)
+
+    # -- in the foreground ---------------------------------------------------------------------
+
+    async def start(self, **fields: Any) -> tuple[Run, "asyncio.Task[None]", EventLog]:
+        """Set a foreground run going."""
+        request = CreateResponse(model="m", **{"input": "hi", **fields})
+        made = await self.engine.start(request, "p")
+        assert isinstance(made, Foreground)
+        return made.run, made.task, made.log
+
+    async def events(self, **fields: Any) -> tuple[Run, list[Json]]:
+        """A whole stream."""
+        run, task, log = await self.start(stream=True, **fields)
+        frames = [frame async for batch in log.read() for frame in batch]
+        await task
+        return run, decode(frames)
+
+    # -- durable -------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """As long as it lasts, the engine works on the queue; then it leaves."""
+        await self.engine.open()
+        try:
+            yield
+        finally:
+            await self.engine.close()
+
+    async def admit(self, key: str | None = None, **fields: Any) -> Admitted:
+        """A durable request: in the background unless it says otherwise."""
+        body = {"model": "m", "input": "hi", "background": True, **fields}
+        made = await self.engine.start(CreateResponse(**body), "p", orjson.dumps(body), key)
+        assert isinstance(made, Admitted)
+        return made
+
+    async def follow(self, response_id: str, after: int = -1) -> list[Json]:
+        """The events of a durable response until it ends, above `after`."""
+        async with asyncio.timeout(10):
+            log = self.engine.follow(response_id, after=after, idle=5.0)
+            return decode([frame async for batch in log for frame in batch])
+
+    async def shown(self, response_id: str) -> Json:
+        """What GET shows."""
+        row = await self.store.get("p", response_id)
+        assert row is not None
+        body: Json = orjson.loads(row.body)
+        assert body["status"] == row.status
+        return body
+
+    async def ended(self, response_id: str, *statuses: str) -> Json:
+        """What GET shows once the response has ended, or has one of `statuses`."""
+        wanted = statuses or ("completed", "incomplete", "failed", "cancelled")
+        async with asyncio.timeout(10):
+            while (shown := await self.shown(response_id))["status"] not in wanted:
+                await self.store.runs.wait(5)
+        return shown
+
+
+def jobs(**changes: Any) -> EngineOptions:
+    """Options with other settings for durable runs."""
+    return EngineOptions(jobs=replace(JOBS, **changes))
