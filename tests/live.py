@@ -1,44 +1,87 @@
-"""A real server process for tests: real HTTP, real files, real signals."""
+"""Real processes for tests: real HTTP, real files, real signals.
+
+Rules
+1. Processes of one folder share its configuration and its database; what they write to stderr is in
+   ``stderr.log`` there.
+2. `serve` and `work` stop what they started, with SIGTERM; a process that a test has ended itself
+   (`LiveProcess.kill`) is left alone.
+"""
 
 import contextlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Final
 
 KEY = "sk-test-key-of-the-first-project"
 OTHER_KEY = "sk-test-key-of-another-project"
 _URL = re.compile(r"http://[^/ ]+/v1")
+#: The command line; a module with the same commands can stand in for it.
+PROGRAM: Final = "antiphon.cli"
 
 
 @dataclass
-class LiveServer:
+class LiveProcess:
+    """A running process that works in `folder`."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def log(self) -> str:
+        """What the processes of the folder wrote to stderr so far."""
+        return (self.folder / "stderr.log").read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        """``kill -9``: it ends here and now."""
+        self.process.kill()
+        self._reap(10)
+
+    def stop(self) -> None:
+        """SIGTERM, and what it takes."""
+        self.process.terminate()
+        try:
+            self._reap(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def wait_for_url(self) -> str:
+        """Where it listens, once it does."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if found := _URL.search(line):
+                return found.group()
+        raise AssertionError(f"the server did not start:\n{self.log()}")
+
+    def _reap(self, seconds: float) -> None:
+        self.process.wait(timeout=seconds)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@dataclass
+class LiveServer(LiveProcess):
     """A running server: `base_url` ends with ``/v1``."""
 
     base_url: str
     root_url: str
-    process: subprocess.Popen[str]
-    folder: Path
 
     @property
     def port(self) -> int:
         """The TCP port."""
         return int(self.root_url.rsplit(":", 1)[1])
 
-    def log(self) -> str:
-        """What the server wrote to stderr so far."""
-        return (self.folder / "stderr.log").read_text(encoding="utf-8")
 
-
-@contextlib.contextmanager
-def serve(
-    folder: Path, toml: str | None = None, env: Mapping[str, str] | None = None
-) -> Iterator[LiveServer]:
-    """Start ``antiphon serve`` in `folder` on a free port; stop it with SIGTERM."""
+def launch(
+    folder: Path,
+    command: Sequence[str],
+    toml: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> LiveProcess:
+    """Start ``python -m command`` in `folder`; who starts it ends it."""
     config = folder / "antiphon.toml"
     if toml is not None:
         config.write_text(toml, encoding="utf-8")
@@ -56,34 +99,45 @@ def serve(
     }
     with (folder / "stderr.log").open("a") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "antiphon.cli", "serve"],
+            [sys.executable, "-m", *command],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
         )
+    return LiveProcess(process, folder)
+
+
+@contextlib.contextmanager
+def serve(
+    folder: Path,
+    toml: str | None = None,
+    env: Mapping[str, str] | None = None,
+    program: str = PROGRAM,
+) -> Iterator[LiveServer]:
+    """``antiphon serve`` in `folder` on a free port."""
+    started = launch(folder, [program, "serve"], toml, env)
     try:
-        assert process.stdout is not None
-        base_url = _base_url(process.stdout, folder)
-        yield LiveServer(base_url, base_url.removesuffix("/v1"), process, folder)
+        base_url = started.wait_for_url()
+        yield LiveServer(started.process, folder, base_url, base_url.removesuffix("/v1"))
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        started.stop()
 
 
-def _base_url(stdout: IO[str], folder: Path) -> str:
-    for line in stdout:
-        if found := _URL.search(line):
-            return found.group()
-    log = (folder / "stderr.log").read_text(encoding="utf-8")
-    raise AssertionError(f"the server did not start:\n{log}")
+@contextlib.contextmanager
+def work(
+    folder: Path,
+    toml: str | None = None,
+    env: Mapping[str, str] | None = None,
+    program: str = PROGRAM,
+) -> Iterator[LiveProcess]:
+    """``antiphon worker`` in `folder`: its jobs say when it has begun."""
+    started = launch(folder, [program, "worker"], toml, env)
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 CHAT_TOML = """

@@ -96,22 +96,35 @@ def assert_valid_log(events: Sequence[Json]) -> Json:
 
     Raises AssertionError with the reason. Also R-48: contiguous numbers, one terminal event, last.
     """
-    numbers = [event["sequence_number"] for event in events]
-    assert numbers == list(range(len(events))), f"sequence numbers: {numbers}"
+    reader = _read(events)
     types = [event["type"] for event in events]
-    assert types[0] == "response.created", types[0]
     assert [type_ for type_ in types if type_ in _TERMINAL] == types[-1:], (
         "one terminal event, last"
     )
-    reader = _Reader()
-    for event in events:
-        reader.take(event)
     final: Json = events[-1]["response"]
     assert final["status"] == types[-1].removeprefix("response.")
     if final["status"] != "failed":
         assert not reader.open, f"items never done: {sorted(reader.open)}"
-        assert final["output"] == [reader.done[index] for index in range(len(reader.done))]
+        assert final["output"] == [reader.done[index] for index in reader.kept]
+    assert [item["id"] for item in final["output"]] == reader.kept_ids()
     return final
+
+
+def assert_valid_beginning(events: Sequence[Json]) -> None:
+    """The same for the log of a response that still runs, or that was cancelled: no event says
+    so (spec §4.4)."""
+    _read(events)
+    assert not [event["type"] for event in events if event["type"] in _TERMINAL]
+
+
+def _read(events: Sequence[Json]) -> "_Reader":
+    numbers = [event["sequence_number"] for event in events]
+    assert numbers == list(range(len(events))), f"sequence numbers: {numbers}"
+    assert events[0]["type"] == "response.created", events[0]["type"]
+    reader = _Reader()
+    for event in events:
+        reader.take(event)
+    return reader
 
 
 class _Reader:
@@ -122,13 +135,21 @@ class _Reader:
         #: output_index → the item as it was added.
         self.open: dict[int, Json] = {}
         self.done: dict[int, Json] = {}
+        #: The indices of the items of `output`, in order: all but those that were taken back.
+        self.kept: list[int] = []
         self.strings: dict[tuple[int, int, str], str] = {}
         self.parts: dict[int, int] = {}
+
+    def kept_ids(self) -> list[str]:
+        """The ids of the items of `output`."""
+        return [(self.done.get(index) or self.open[index])["id"] for index in self.kept]
 
     def take(self, event: Json) -> None:
         if "response" in event:
             self.response_id = self.response_id or event["response"]["id"]
             assert event["response"]["id"] == self.response_id, "the response's id changed"
+        if event["type"] == "response.in_progress":
+            self._take_back(event["response"]["output"])
         if "output_index" not in event:
             return
         index = event["output_index"]
@@ -136,12 +157,24 @@ class _Reader:
             case "response.output_item.added":
                 assert index == len(self.open) + len(self.done), f"output_index {index}"
                 self.open[index] = event["item"]
+                self.kept.append(index)
             case "response.output_item.done":
                 self._item_done(index, event["item"])
             case type_:
                 assert index in self.open, f"{type_} outside of an open item"
                 assert event["item_id"] == self.open[index]["id"]
                 self._inside(index, type_, event)
+
+    def _take_back(self, output: Sequence[Json]) -> None:
+        """Somebody else goes on: items at the end of `output` that it no longer has are gone, but
+        nobody gets their indices (spec §4.3, decision 0005)."""
+        ids = [item["id"] for item in output]
+        assert ids == self.kept_ids()[: len(ids)], "response.in_progress has other items"
+        if len(ids) < len(self.kept):
+            assert not self.open, f"taken back while they were open: {sorted(self.open)}"
+            del self.kept[len(ids) :]
+        for index, item in zip(self.kept, output, strict=True):
+            assert item == self.done.get(index, item), f"item {index} changed after it was done"
 
     def _item_done(self, index: int, item: Json) -> None:
         added = self.open.pop(index)
