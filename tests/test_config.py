@@ -12,6 +12,7 @@ from antiphon.settings import Settings
 BACKEND = (
     '[[backends]]\nname = "a"\nkind = "chat_completions"\nbase_url = "http://127.0.0.1:1/v1"\n'
 )
+WEBHOOK = '[[webhooks]]\nurl = "https://h.example/"\nsecret_env = "HOOK_SECRET"\n'
 
 
 def load(tmp_path: Path, text: str) -> object:
@@ -44,6 +45,11 @@ def test_models_may_be_names_wildcards_and_aliases(tmp_path: Path) -> None:
         (BACKEND + "models = []", "backends.0.models"),
         (BACKEND + 'headers = {"X Y" = "1"}', "'X Y' has characters"),
         (BACKEND + 'headers = {"X-A" = "1\\r\\nX-B: 2"}', "'X-A' has characters"),
+        (WEBHOOK + "secret = true", "webhooks.0.secret"),
+        (WEBHOOK + "event_types = []", "webhooks.0.event_types"),
+        (WEBHOOK + 'name = ""', "webhooks.0.name"),
+        (WEBHOOK + WEBHOOK, "same name"),
+        ('[[webhooks]]\nurl = "https://h.example/"', "webhooks.0.secret_env"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, says: str) -> None:
@@ -96,6 +102,43 @@ def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
     path.write_text(BACKEND + 'profile = "abacus"\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="abacus"):
         Antiphon(Settings(config=path, database_url="memory://"))
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "says"),
+    [
+        (WEBHOOK, "", "HOOK_SECRET is not set"),
+        (WEBHOOK, "short", "16 bytes"),
+        (WEBHOOK, "whsec_not base64", "base64"),
+        (WEBHOOK + 'project = "a b"', "x" * 16, "project"),
+        (WEBHOOK + 'event_types = ["batch.completed"]', "x" * 16, "batch.completed"),
+        (WEBHOOK.replace("h.example", "10.0.0.1"), "x" * 16, "ALLOW_PRIVATE_HOSTS"),
+        (WEBHOOK.replace("https", "ftp"), "x" * 16, "http"),
+    ],
+)
+def test_a_webhook_that_can_never_work_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, secret: str, says: str
+) -> None:
+    path = tmp_path / "antiphon.toml"
+    monkeypatch.setenv("HOOK_SECRET", "x" * 16)
+    path.write_text(WEBHOOK, encoding="utf-8")
+    Antiphon(Settings(config=path, database_url="memory://"))
+    monkeypatch.setenv("HOOK_SECRET", secret)
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=says) as caught:
+        Antiphon(Settings(config=path, database_url="memory://"))
+    assert not secret or secret not in str(caught.value)
+
+
+def test_a_private_host_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    settings = Settings(
+        config=tmp_path / "none.toml",
+        discover=False,
+        database_url="memory://",
+        allow_private_hosts=["http://x/"],
+    )
+    with pytest.raises(ConfigError, match="ANTIPHON_ALLOW_PRIVATE_HOSTS: 'http://x/'"):
+        Antiphon(settings)
 
 
 def test_an_unknown_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ class Antiphon:
             _engine_options(settings),
             tools,
         )
-        self._egress = Egress(Policy(settings.allow_private_hosts))
+        self._egress = Egress(_policy(settings))
         self._fixed_webhooks = _fixed_webhooks(config, self._egress.policy)
         self._deliverer = Deliverer(
             self.store.webhooks,
@@ -257,6 +257,13 @@ def make_key_row(key: str, name: str, project: str) -> KeyRow:
         hint=key_hint(key),
         created_at=int(time.time()),
     )
+
+
+def _policy(settings: Settings) -> Policy:
+    try:
+        return Policy(settings.allow_private_hosts)
+    except ValueError as error:
+        raise ConfigError(f"ANTIPHON_ALLOW_PRIVATE_HOSTS: {error}") from None
 
 
 def _fixed_webhooks(config: Config | None, policy: Policy) -> list[Endpoint]:

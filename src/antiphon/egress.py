@@ -39,6 +39,11 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 #: A host whose last label is a number is an address, in one of the many ways to write one.
 _NUMERIC: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
+_PRIVATE: Final = (
+    "its host is a private address, which the operator has not allowed "
+    "(ANTIPHON_ALLOW_PRIVATE_HOSTS)"
+)
+
 #: The only IPv6 addresses that lead anywhere in public (RFC 4291 §2.4).
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 #: An IPv4 address is in the last 32 bits (RFC 6052).
@@ -132,10 +137,10 @@ class Policy:
             except ValueError as error:
                 raise BadURL("its host is not an address in the usual form") from error
             if not self.allows(host):
-                raise BadURL("its host is a private address")
+                raise BadURL(_PRIVATE)
             return
         if last == "localhost":
-            raise BadURL("its host is a private address")
+            raise BadURL(_PRIVATE)
         if not _is_name(host):
             raise BadURL("its host is not a name")
 
