@@ -31,7 +31,8 @@ from antiphon.protocol.deltas import (
     TextDelta,
     ToolCallDelta,
 )
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Item, Result
 
 Json: TypeAlias = dict[str, Any]
 
@@ -49,7 +50,6 @@ _VERBS: Final = frozenset(
 )
 #: Characters of each end of a long text.
 _END: Final = 50_000
-_OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
 
 
 class Script:
@@ -63,7 +63,8 @@ class Script:
             [_shortened("\n".join(_defaults(prompt)))], _shortened(_text_of(turn[:1]))
         )
         self._attachments = sum(len(_other_parts(item)) for item in turn[:1])
-        self._results = [item for item in turn if item["type"] in _OUTPUTS]
+        answered = [(item, ITEM_TYPES[item["type"]].as_result) for item in turn]
+        self._results = [as_result(item) for item, as_result in answered if as_result is not None]
         self._format = (request.text or {}).get("format") or {}
         self._logprobs = "message.output_text.logprobs" in (request.include or ())
 
@@ -100,16 +101,14 @@ class Script:
         if make is not None:
             return make(self._format)
         if self._results:
-            names = {
-                item["call_id"]: item["name"]
-                for item in self._prompt.items
-                if item["type"] in ("function_call", "custom_tool_call")
-            }
+            made = [(item, ITEM_TYPES[item["type"]].as_call) for item in self._prompt.items]
+            calls = [as_call(item) for item, as_call in made if as_call is not None]
+            names = {call.call_id: call.name for call in calls}
             return _shortened(
                 "Simulator: "
                 + "; ".join(
-                    f"{names.get(item.get('call_id'), 'the tool')} returned {_text_of([item])}"
-                    for item in self._results
+                    f"{names.get(result.call_id, 'the tool')} returned {_output_of(result)}"
+                    for result in self._results
                 )
             )
         extra = f" (and {self._attachments} attachments)" if self._attachments else ""
@@ -230,6 +229,10 @@ def _parts(item: Item) -> list[Any]:
 
 def _other_parts(item: Item) -> list[Any]:
     return [part for part in _parts(item) if "text" not in part]
+
+
+def _output_of(result: Result) -> str:
+    return _text_of([{"output": result.output}])
 
 
 def _text_of(items: list[Item]) -> str:
