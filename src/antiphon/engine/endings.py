@@ -1,12 +1,12 @@
 """What is stored of the end of a durable run: how long it is kept, and who is told (spec §2.5)."""
 
-import secrets
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
-from antiphon.store.base import Ending, Notice, ResponseRow
+from antiphon.engine.webhooks import notice_of
+from antiphon.store.base import Ending, ResponseRow
 
 _DAY: Final = 86_400
 #: Seconds that a background response with `store: false` is kept after its end (spec §1).
@@ -38,12 +38,6 @@ class Retention:
             case "replayed":
                 expires_at = row.created_at + REMEMBERED
         log_until = None if self.log_hours is None else now + round(self.log_hours * 3600)
-        notice = _notice(row.id, status, now) if background else None
+        notice = notice_of(row.id, status, now) if background else None
         return Ending(status, body, expires_at, log_until, notice)
 
-
-def _notice(response_id: str, status: str, now: int) -> Notice:
-    """The webhook event: only background responses have one (spec §2.5)."""
-    id_, type_ = f"evt_{secrets.token_hex(16)}", f"response.{status}"
-    event = {"id": id_, "object": "event", "created_at": now, "type": type_}
-    return Notice(id_, type_, now, orjson.dumps({**event, "data": {"id": response_id}}))
