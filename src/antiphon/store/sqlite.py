@@ -5,8 +5,11 @@ Rules
    is back: writes into a deleted file would be acknowledged and lost.
 2. Errors that the surroundings cause (lock, full disk, rights, damage) are `TROUBLE`: the caller
    hears 503 and the connection is opened anew. Errors of our own making stay what they are.
+3. Nobody but SQLite opens a database that may be in use: POSIX drops all locks of a process on a
+   file when it closes any handle of that file, and then another process may remove the log.
 """
 
+import errno
 import os
 import sqlite3
 import urllib.parse
@@ -59,7 +62,10 @@ def create(path: Path) -> None:
     if not path.parent.is_dir():
         raise StoreError(f"The directory of the database does not exist: {path.parent}")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise StoreError(f"The database {path} cannot be written ({error.strerror}).") from error
     if not os.access(path.parent, os.W_OK):

@@ -61,8 +61,7 @@ jobs = Table(
     Column("progress", LargeBinary, nullable=False),
     Column("deaths", Integer, nullable=False),
 )
-_WAITING = text("owner IS NULL")
-Index("jobs_waiting", jobs.c.number, sqlite_where=_WAITING, postgresql_where=_WAITING)
+Index("jobs_by_owner", jobs.c.owner, jobs.c.number)
 
 #: One row a batch: the bodies of its frames, joined by newlines; `first` is the number of the
 #: first one. No body holds a raw newline, and each begins with its type (`protocol.emitter`).

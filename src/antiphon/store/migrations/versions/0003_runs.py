@@ -14,7 +14,6 @@ depends_on = None
 
 _RUNNING = sa.text("status IN ('queued', 'in_progress')")
 _LOGGED = sa.text("log_until IS NOT NULL")
-_WAITING = sa.text("owner IS NULL")
 
 
 def upgrade() -> None:
@@ -52,9 +51,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.LargeBinary, nullable=False),
         sa.Column("deaths", sa.Integer, nullable=False),
     )
-    op.create_index(
-        "jobs_waiting", "jobs", ["number"], sqlite_where=_WAITING, postgresql_where=_WAITING
-    )
+    op.create_index("jobs_by_owner", "jobs", ["owner", "number"])
     op.create_table(
         "events",
         sa.Column("response_id", sa.String, primary_key=True),
