@@ -53,7 +53,9 @@ class Emitter:
         """One event of `type_` with `fields` beside its number."""
         event = {"type": type_, "sequence_number": self.next_number, **fields}
         self.next_number += 1
-        self._frames.append((type_, orjson.dumps(event)))
+        # A copy: what orjson returns keeps 4 KiB, however short it is, and frames wait for slow
+        # readers (R-117).
+        self._frames.append((type_, b"".join((orjson.dumps(event), b""))))
         EFFECTS[type_](self.fold, event)
 
     def emit_delta(self, type_: str, fields: Json) -> None:
