@@ -1,0 +1,137 @@
+"""A process of the version before works on the same file (R-74). Its statements, word for word."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from antiphon.store.base import ResponseRow
+from antiphon.store.sql import SqliteStore
+from tests.store.rows import NOW, Clock, batch, ending, enqueue, log_of, response
+
+_LIVE = (
+    "responses.deleted = 0 AND responses.project = :project"
+    " AND (responses.expires_at IS NULL OR responses.expires_at > :now)"
+)
+_COLUMNS = (
+    "responses.id, responses.project, responses.status, responses.created_at, responses.expires_at,"
+    " responses.previous_response_id, responses.body, responses.input"
+)
+SAVE: Final = (
+    "INSERT INTO responses (id, project, status, created_at, expires_at, previous_response_id,"
+    " body, input) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+    " status = excluded.status, expires_at = excluded.expires_at, body = excluded.body,"
+    " input = excluded.input WHERE responses.status IN ('queued', 'in_progress')"
+    " AND responses.deleted = 0 AND responses.project = excluded.project"
+)
+GET: Final = f"SELECT {_COLUMNS} FROM responses WHERE responses.id = :id AND {_LIVE}"  # noqa: S608
+DELETE: Final = (
+    "UPDATE responses SET expires_at=:forget_at, deleted=1, body=x'', input=x''"  # noqa: S608
+    f" WHERE responses.id = :id AND {_LIVE}"
+)
+UNFINISHED: Final = (
+    f"SELECT {_COLUMNS} FROM responses"  # noqa: S608
+    " WHERE responses.status IN ('queued', 'in_progress')"
+    " AND responses.deleted = 0 LIMIT :limit OFFSET 0"
+)
+EXPIRE: Final = (
+    "DELETE FROM responses WHERE responses.id IN (SELECT responses.id FROM responses"
+    " WHERE responses.expires_at <= :now ORDER BY responses.expires_at LIMIT :limit OFFSET 0)"
+)
+#: The fields of a row that it knows.
+KNOWN: Final = 8
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "antiphon.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(f"sqlite:///{path}", clock=Clock())
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def older(path: Path, store: SqliteStore) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def old(row: ResponseRow) -> tuple[object, ...]:
+    return astuple(row)[:KNOWN]
+
+
+async def test_each_reads_the_rows_of_the_other(
+    store: SqliteStore, older: sqlite3.Connection
+) -> None:
+    theirs, ours = response(), response()
+    older.execute(SAVE, old(theirs))
+    await store.save(ours)
+    assert await store.get("alpha", theirs.id) == theirs
+    values = {"id": ours.id, "project": "alpha", "now": NOW}
+    assert older.execute(GET, values).fetchall() == [old(ours)]
+    assert len(await store.chain("alpha", theirs.id) or ()) == 1
+
+
+async def test_it_finishes_its_own_rows(store: SqliteStore, older: sqlite3.Connection) -> None:
+    row = response(status="in_progress")
+    older.execute(SAVE, old(row))
+    done = replace(row, status="completed")
+    assert older.execute(SAVE, old(done)).rowcount == 1
+    assert await store.get("alpha", row.id) == done
+    assert await store.runs.release("one", died=False) == []
+
+
+async def test_it_finds_what_is_unfinished_without_reading_all(
+    store: SqliteStore, older: sqlite3.Connection
+) -> None:
+    row = replace(response(status="in_progress"), owner="one")
+    await store.save(row)
+    await store.save(response())
+    assert older.execute(UNFINISHED, {"limit": 10}).fetchall() == [old(row)]
+    plan = older.execute(f"EXPLAIN QUERY PLAN {UNFINISHED}", {"limit": 10}).fetchall()
+    assert [step[3] for step in plan] == ["SCAN responses USING INDEX responses_running"]
+
+
+async def test_what_it_ends_is_fenced_off(store: SqliteStore, older: sqlite3.Connection) -> None:
+    """It ends what runs when it starts: no later write of ours changes that, and the job goes."""
+    row = await enqueue(store)
+    (job,) = await store.runs.claim("one", 1)
+    older.execute(SAVE, old(replace(row, status="failed")))
+    assert not await store.runs.append(job.lease, batch(2, 3))
+    assert not await store.runs.finish(job.lease, batch(2, 3), ending())
+    assert await store.runs.take("alpha", row.id, "two") is None
+    await store.runs.release("one", died=True)
+    assert await store.runs.claim("two", 1) == []
+    assert await store.expire(NOW, 10) == 1
+    assert await store.runs.queued() == 0
+    assert await log_of(store, row.id) == [0, 1]
+
+
+async def test_what_it_deletes_is_fenced_off(store: SqliteStore, older: sqlite3.Connection) -> None:
+    row = await enqueue(store)
+    (job,) = await store.runs.claim("one", 1)
+    values = {"id": row.id, "project": "alpha", "now": NOW, "forget_at": NOW + 60}
+    assert older.execute(DELETE, values).rowcount == 1
+    assert not await store.runs.append(job.lease, batch(2, 3))
+    assert await log_of(store, row.id) == []
+    assert await store.expire(NOW + 60, 10) == 1
+    assert older.execute("SELECT count(*) FROM events").fetchone() == (0,)
+    assert older.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+
+
+async def test_what_it_sweeps_leaves_no_job(store: SqliteStore, older: sqlite3.Connection) -> None:
+    await enqueue(store)
+    older.execute("UPDATE responses SET expires_at = ?", (NOW - 1,))
+    assert older.execute(EXPIRE, {"now": NOW, "limit": 10}).rowcount == 1
+    assert await store.runs.claim("one", 1) == []
+    assert await store.expire(NOW, 10) == 1
+    assert await store.runs.queued() == 0
