@@ -40,4 +40,3 @@ class Retention:
         log_until = None if self.log_hours is None else now + round(self.log_hours * 3600)
         notice = notice_of(row.id, status, now) if background else None
         return Ending(status, body, expires_at, log_until, notice)
-
