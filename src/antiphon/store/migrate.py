@@ -83,6 +83,11 @@ def _older() -> frozenset[str]:
     return frozenset(known - set(scripts.get_heads()))
 
 
+def revisions() -> list[str]:
+    """All that this version knows, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions()]
+
+
 def engine(path: Path) -> Engine:
     """For migrations only: every transaction takes the write lock at its beginning."""
     made = create_engine(
@@ -97,16 +102,13 @@ def engine(path: Path) -> Engine:
 
 
 def _is_behind(path: Path, revision: str) -> bool:
-    scripts = ScriptDirectory(str(_SCRIPTS))
     current = _current(path)
-    if current is not None and current not in {
-        known.revision for known in scripts.walk_revisions()
-    }:
+    if current is not None and current not in revisions():
         raise NewerStoreError(
             f"The database {path} has schema {current}, which this version of antiphon does not "
             "know. Start the version that made it, or a newer one."
         )
-    return current != scripts.as_revision_number(revision)
+    return current != ScriptDirectory(str(_SCRIPTS)).as_revision_number(revision)
 
 
 def _config(connection: Connection) -> Config:

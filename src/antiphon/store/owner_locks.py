@@ -16,10 +16,12 @@ import threading
 import urllib.parse
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 if sys.platform != "win32":
     import fcntl
 
+State: TypeAlias = Literal["alive", "dead", "unknown"]
 
 #: The locks that this process holds, for its children to close.
 _held: set[int] = set()
@@ -53,14 +55,14 @@ class OwnerLocks:
             with suppress(OSError):
                 unnamed.unlink()
 
-    def is_free(self, owner: str) -> bool:
-        """Whether the lock of `owner` is there, and nobody holds it."""
+    def state(self, owner: str) -> State:
+        """What its lock says about `owner`."""
         try:
             file = os.open(self._name(owner), os.O_RDWR)
         except OSError:
-            return False
+            return "unknown"
         try:
-            return _lock(file)
+            return "dead" if _lock(file) else "alive"
         finally:
             os.close(file)
 
@@ -91,7 +93,7 @@ class OwnerLocks:
 def _lock(file: int) -> bool:
     """Lock an open file, if nobody else has."""
     if sys.platform == "win32":
-        return False
+        return False  # and so no file ever gets its name
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -207,7 +207,7 @@ class SqliteRuns:
 
     async def is_dead(self, owner: str) -> bool:
         """See `Runs.is_dead`."""
-        return await asyncio.to_thread(self._locks.is_free, owner)
+        return await asyncio.to_thread(self._locks.state, owner) == "dead"
 
     async def release(self, owner: str, *, died: bool) -> list[ResponseRow]:
         """See `Runs.release`."""
