@@ -102,7 +102,7 @@ class Jobs:
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._lost: set[str] = set()
-        self._cancelling: set[str] = set()
+        self._cancelling: dict[str, asyncio.Task[bool]] = {}
 
     # -- life --------------------------------------------------------------------------------
 
@@ -127,6 +127,7 @@ class Jobs:
     async def close(self) -> None:
         """Leave: nobody has to wait for our lease to end."""
         await self.hand_back()
+        await asyncio.gather(*self._cancelling.values(), return_exceptions=True)
         for task in [*self._loops, *self._endings]:
             task.cancel()
         await asyncio.gather(*self._loops, *self._endings, return_exceptions=True)
@@ -278,21 +279,26 @@ class Jobs:
     # -- ending ------------------------------------------------------------------------------
 
     async def cancel(self, project: str, response_id: str) -> bool:
-        """Cancel a background response, whoever makes it; False: it is over, or there is none."""
-        self._cancelling.add(response_id)
+        """Cancel a background response, whoever makes it; False: it is over, or there is none.
+        All who ask at once share one attempt: each would take the lease from the others."""
+        task = self._cancelling.get(response_id)
+        if task is None:
+            task = asyncio.create_task(self._cancel(project, response_id), name="cancel")
+            self._cancelling[response_id] = task
+            task.add_done_callback(lambda _: self._cancelling.pop(response_id))
+        return await asyncio.shield(task)
+
+    async def _cancel(self, project: str, response_id: str) -> bool:
+        job = await self._runs.take(project, response_id, self.owner)
+        if job is None:
+            return False
+        self.abandon(response_id)
         try:
-            job = await self._runs.take(project, response_id, self.owner)
-            if job is None:
-                return False
-            self.abandon(response_id)
-            try:
-                return await self._try_to_end(job, ResponseMachine.cancel)
-            except APIError:
-                # The lease is ours, so nobody else will do it.
-                self._later(self._end(job, ResponseMachine.cancel))
-                raise
-        finally:
-            self._cancelling.discard(response_id)
+            return await self._try_to_end(job, ResponseMachine.cancel)
+        except APIError:
+            # The lease is ours, so nobody else will do it.
+            self._later(self._end(job, ResponseMachine.cancel))
+            raise
 
     async def _end(self, job: Job, how: Callable[[ResponseMachine], None]) -> None:
         """End a job that is ours, as often as it takes."""
@@ -379,7 +385,7 @@ class Jobs:
         a claim can get lost."""
         if self._endings:
             return
-        lost = owned - self._live.keys() - self._claimed.keys() - self._cancelling
+        lost = owned - self._live.keys() - self._claimed.keys() - self._cancelling.keys()
         lost -= self._foreground()
         for response_id in lost & self._lost:
             row = await self._runs.find(response_id)

@@ -12,6 +12,7 @@ Rules
 
 import asyncio
 import hashlib
+import random
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -62,6 +63,8 @@ _QUEUE_RETRY: Final = 5
 _POLL: Final = 1.0
 #: How often a cancel is tried against others who take the same job.
 _CANCELS: Final = 20
+#: Seconds between two tries, times their number, at most.
+_STEP_BACK: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +319,10 @@ class Engine:
             return None
         if not orjson.loads(row.body)["background"]:
             raise InvalidRequestError("Cannot cancel a synchronous response.")
-        for _ in range(_CANCELS):
+        for tries in range(_CANCELS):
             if row is None or row.status not in RUNNING:
                 return row
+            await asyncio.sleep(tries * random.uniform(0, _STEP_BACK))  # noqa: S311
             await self.jobs.cancel(project, response_id)
             row = await self.store.get(project, response_id)
         raise Overloaded(retry_after=_POLL)
