@@ -48,7 +48,9 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
 #: Module → heavy extras that it may import inside a function (design §3).
 LAZY: Final[Mapping[str, frozenset[str]]] = {}
 #: The three borders of design §10 rule 7: run, worker, HTTP 500.
-BROAD_EXCEPT: Final = frozenset({"antiphon.engine.run", "antiphon.api.headers"})
+BROAD_EXCEPT: Final = frozenset(
+    {"antiphon.engine.run", "antiphon.engine.jobs", "antiphon.api.headers"}
+)
 BANNED_WORD: Final = re.compile("(?i)(manager|handler|helper|util)s?|process|data")
 #: Names that asyncio's protocols prescribe.
 PRESCRIBED: Final = frozenset({"data_received"})
