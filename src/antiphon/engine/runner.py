@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -149,14 +150,15 @@ class Engine:
         if request.background:
             plan = await self._planner.plan(request, project, mint)
             return await self._enqueue(plan, mint, raw, key)
-        place = self._admission.enter(project)
-        try:
+        with ExitStack() as entered:
+            place = entered.enter_context(self._admission.enter(project))
             plan = await self._planner.plan(request, project, mint)
             if key is not None:
-                return await self._admit(plan, mint, raw, key, place)
-        except BaseException:
-            place.leave()
-            raise
+                admitted = await self._admit(plan, mint, raw, key, place)
+                if admitted.run is not None:
+                    entered.pop_all()
+                return admitted
+            entered.pop_all()
         log = EventLog(keep=bool(request.stream))
         run = self._foreground(plan, mint, log)
         task = asyncio.create_task(run.run(), name=run.id)
@@ -214,7 +216,6 @@ class Engine:
         try:
             admitted = await self._enter(plan, row, Batch(0, []), raw, key)
             if admitted.replayed:
-                place.leave()
                 return admitted
             journal = self.jobs.journal(row, Lease(row.id, row.owner, row.attempt), 0)
             run = Run(
