@@ -74,6 +74,7 @@ async def egress() -> AsyncIterator[Egress]:
         "http://exa\tmple.com/",
         "http://example.com/a b",
         "http://example.com\\@127.0.0.1/",
+        "http://example.com/\\@127.0.0.1/",
         "http://user@example.com/",
         "http://user:password@example.com/",
         "http://example.com:80@127.0.0.1/",
@@ -297,6 +298,25 @@ async def test_a_server_that_says_nothing_costs_a_limited_time() -> None:
                 pass
         assert time.monotonic() - start < 2
         await egress.close()
+
+
+async def test_a_name_that_is_not_resolved_costs_less() -> None:
+    """R-89: 5 s for the connection, names included."""
+
+    class Slow(Names):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            await asyncio.sleep(30)
+            return await super().resolve(host, port, family)
+
+    egress = Egress(Policy(), Slow([FRIEND]))
+    start = time.monotonic()
+    with pytest.raises(SendError, match="Timeout"):
+        async with egress.request("POST", URL("http://x/"), {}, BODY, Limits(30, connect=0.2)):
+            pass
+    assert time.monotonic() - start < 2
+    await egress.close()
 
 
 async def test_an_answer_without_end_is_not_read() -> None:

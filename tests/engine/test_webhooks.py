@@ -284,13 +284,13 @@ async def test_an_endpoint_that_only_fails_is_disabled_after_days(scene: Scene) 
 async def test_a_slow_receiver_holds_up_no_other(scene: Scene) -> None:
     await scene.store.add(endpoint(2), 100)
     scene.sender.slow = {"https://1.example/"}
-    scene.happen(*range(20))
-    posts = await scene.sender.wait(20 + MOST_EACH)
+    scene.happen(*range(40))
+    posts = await scene.sender.wait(40 + MOST_EACH)
     await asyncio.sleep(0.05)
     count = [post.url for post in posts].count
-    assert (count("https://1.example/"), count("https://2.example/")) == (MOST_EACH, 20)
+    assert (count("https://1.example/"), count("https://2.example/")) == (MOST_EACH, 40)
     scene.sender.go.set()
-    await scene.sender.wait(40)
+    await scene.sender.wait(80)
     await scene.idle()
 
 
@@ -349,10 +349,29 @@ async def test_an_end_lets_tries_under_way_finish(scene: Scene) -> None:
     scene.happen(1)
     await scene.sender.wait(1)
     closing = asyncio.ensure_future(scene.deliverer.close())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.03)
     scene.sender.go.set()
     await closing
     assert await scene.store.next_due() is None
+
+
+async def test_while_nothing_happens_the_store_is_left_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.happen(1)
+    await scene.sender.wait(1)
+    await scene.idle()
+    await asyncio.sleep(0.05)
+    asked = 0
+
+    async def next_due() -> int | None:
+        nonlocal asked
+        asked += 1
+        return None
+
+    monkeypatch.setattr(scene.store, "next_due", next_due)
+    await asyncio.sleep(0.3)
+    assert asked <= 1
 
 
 async def test_a_trial_is_sent_once_whatever_the_answer(scene: Scene) -> None:
