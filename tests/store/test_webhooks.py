@@ -260,14 +260,16 @@ async def test_a_deleted_endpoint_takes_with_it_what_waits(outbox: Outbox) -> No
         await webhooks.add(endpoint(number), 100)
     outbox.enqueue("alpha", notice())
     first, _ = sorted(await claim(outbox), key=lambda one: one.endpoint.id)
+    outbox.enqueue("alpha", notice(2))
     assert await webhooks.delete("alpha", "whe_1")
     assert not await webhooks.delete("alpha", "whe_1")
     await webhooks.failed(first, NOW, NOW + 1)  # it was being tried meanwhile
     await webhooks.delivered(first)
-    (other,) = await claim(outbox, NOW + 100)
-    assert other.endpoint.id == "whe_2"
     assert [one.id for one in await webhooks.endpoints("alpha")] == ["whe_2"]
-    await webhooks.delivered(other)
+    others = await claim(outbox, NOW + 100)
+    assert [one.endpoint.id for one in others] == ["whe_2", "whe_2"]
+    for other in others:
+        await webhooks.delivered(other)
     assert await webhooks.next_due() is None
 
 
