@@ -244,7 +244,7 @@ class Jobs:
         if job.deaths:
             RECOVERED.labels("queued").inc()
         if job.deaths >= self._options.attempts:
-            await self._end(job, lambda machine: machine.fail(APIError(_DEAD, should_retry=False)))
+            await self._end(job, lambda machine: machine.fail(_dead()))
             return
         mint = SystemMint(partition_of(row.id))
         try:
@@ -335,7 +335,7 @@ class Jobs:
         mint = SystemMint(partition_of(row.id))
         start = fold if number else orjson.loads(row.body)
         machine = ResponseMachine(start, mint, MachineOptions(), first=number)
-        machine.fail(APIError(_DEAD))
+        machine.fail(_dead())
         body = machine.body()
         if number:  # it has a log, which its followers read
             ending = self._retention.ending(row, machine.status, body, mint.now())
@@ -395,6 +395,10 @@ class Jobs:
 
 
 _UNDER_WAY: Final = ("queued", "in_progress")
+
+
+def _dead() -> APIError:
+    return APIError(_DEAD, code="server_error", should_retry=False)
 
 
 async def read_log(runs: Runs, response_id: str) -> tuple[Fold, int]:
