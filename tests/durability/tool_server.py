@@ -25,12 +25,12 @@ from antiphon.api.wire import guarded_protocol
 from antiphon.app import Antiphon
 from antiphon.cli.common import read_settings
 from antiphon.cli.server import LAST_WORDS, Server
-from antiphon.tools.base import CallItem, Json
+from antiphon.tools.base import CallItem, Json, Tool
 
 RUNS: Final = "runs.log"
 
 
-@dataclass(frozen=True)
+@dataclass
 class CountingTool:
     """Takes the ``seconds`` that its call names, and says which run it was."""
 
@@ -88,7 +88,7 @@ class CountingTool:
         }
 
 
-def tools(path: Path) -> dict[str, CountingTool]:
+def tools(path: Path) -> dict[str, Tool]:
     """By the `type` of the request's tool."""
     return {
         name: CountingTool(name, name, name == "code_interpreter", path)
