@@ -11,13 +11,23 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import count, cycle
 from pathlib import Path
 
 import structlog
 
-from antiphon.store.base import ResponseRow
+from antiphon.store.base import Batch, Job, ResponseRow
 from antiphon.store.sql import SqliteStore
-from tests.store.rows import NOW, item_id, new_partition, response
+from tests.store.rows import (
+    NOW,
+    batch,
+    ending,
+    enqueue,
+    frame,
+    item_id,
+    new_partition,
+    response,
+)
 
 CALLERS = 64
 EACH = 100
@@ -45,9 +55,9 @@ async def cost(label: str, operations: int, work: Callable[[], Awaitable[object]
     )
 
 
-async def at_once(step: Callable[[], Awaitable[object]]) -> None:
+async def at_once(step: Callable[[], Awaitable[object]], each: int = EACH) -> None:
     async def caller() -> None:
-        for _ in range(EACH):
+        for _ in range(each):
             await step()
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
@@ -79,7 +89,40 @@ async def measure(directory: Path) -> None:
     await cost("get, 64 at once", CALLERS * EACH, lambda: at_once(lambda: store.get("alpha", last)))
     await cost("chain of 10 turns", 1, lambda: store.chain("alpha", chain[9].id))
     await cost("chain of 1,000 turns", 1, lambda: store.chain("alpha", last))
+    await measure_runs(store)
     await store.close()
+
+
+async def measure_runs(store: SqliteStore) -> None:
+    """Background runs, 64 at once: events of 250 bytes, one or ten a batch."""
+    runs, jobs = store.runs, list[Job]()
+    await cost(
+        "admit, 64 at once", CALLERS * EACH, lambda: at_once(lambda: enqueue(store, most=10**6))
+    )
+
+    async def claim() -> None:
+        jobs.extend(await runs.claim("one", 1))
+
+    await cost("claim, 64 at once", CALLERS * EACH, lambda: at_once(claim))
+    leases = cycle([job.lease for job in jobs[:CALLERS]])
+    number = count(2)
+    for size in (1, 10):
+
+        async def append(size: int = size) -> None:
+            events = Batch(next(number) * 10, [frame(0, "x" * 180)] * size)
+            assert await runs.append(next(leases), events)
+
+        await cost(f"append {size}, 64 at once", CALLERS * EACH, lambda: at_once(append))
+    ended = iter(jobs[CALLERS:])
+
+    async def finish() -> None:
+        assert await runs.finish(next(ended).lease, batch(2, 4), ending())
+
+    await cost("finish, 64 at once", CALLERS * 90, lambda: at_once(finish, 90))
+    log = jobs[0].row.id
+    await cost("read 128 KiB", 1, lambda: runs.read(log, -1, 128 * 1024))
+    waiting = [asyncio.create_task(runs.wait(1.0)) for _ in range(200)]
+    await cost("200 wait a second (all)", 1, lambda: asyncio.gather(*waiting))
 
 
 if __name__ == "__main__":
