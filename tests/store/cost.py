@@ -120,6 +120,7 @@ async def measure_runs(store: SqliteStore) -> None:
     await cost("finish, 64 at once", CALLERS * 90, lambda: at_once(finish, 90))
     log = jobs[0].row.id
     await cost("read 128 KiB", 1, lambda: runs.read(log, -1, 128 * 1024))
+    await runs.wait(0.1)
     await asyncio.sleep(2 * RECENT)
     await cost("200 wait for a second, all", 1, lambda: wait_at_once(store))
 
