@@ -35,6 +35,8 @@ from antiphon.protocol.effects import Fold, Json
 from antiphon.protocol.emitter import Emitter, Frame
 from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.ids import ID_PATTERN, Mint
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Item
 from antiphon.protocol.response import Response, Usage, output_text
 from antiphon.protocol.writers import (
     CallWriter,
@@ -102,9 +104,7 @@ class ResponseMachine:
         #: The calls of this turn by the backend's index: does the request allow them?
         self._calls: dict[int, bool] = {}
         self._opened: set[int] = set()
-        self._call_ids = {
-            item["call_id"] for item in self.response["output"] if "call_id" in item
-        }
+        self._call_ids = {item["call_id"] for item in self.response["output"] if "call_id" in item}
         self._hosted: dict[int, tuple[str, list[str]]] = {}
         #: Whether the last turn left calls that the client has to answer.
         self.waits_for_client = False
@@ -164,7 +164,7 @@ class ResponseMachine:
         fold = self._emitter.fold
         fold.settle()
         for index in sorted(fold.open):
-            fields = {"output_index": index, "item": {**fold.item(index), "status": "incomplete"}}
+            fields = {"output_index": index, "item": _broken_off(fold.item(index))}
             self._emitter.emit("response.output_item.done", fields)
         kept = self.response["output"][:settled]
         self._emitter.emit_response(
@@ -255,11 +255,11 @@ class ResponseMachine:
         }
 
     def _abandon_items(self) -> None:
-        """What was half said when the run broke off stays as ``incomplete``."""
-        self._emitter.fold.settle()
-        for item in self.response["output"]:
-            if item.get("status") == "in_progress":
-                item["status"] = "incomplete"
+        """What was half said when the run broke off stays as it is."""
+        fold = self._emitter.fold
+        fold.settle()
+        for index in fold.open:
+            fold.item(index).update(_broken_off(fold.item(index)))
 
     # -- what the model says -----------------------------------------------------------------
 
@@ -363,6 +363,13 @@ _ON_DELTA: Final[dict[type, Callable[[ResponseMachine, Any], None]]] = {
     UsageReport: ResponseMachine._on_usage,  # noqa: SLF001
     Finish: ResponseMachine._on_finish,  # noqa: SLF001
 }
+
+
+def _broken_off(item: Item) -> Item:
+    """The item that was half said when its run broke off (reasoning has no status: spec §3.3)."""
+    if "status" not in item:
+        return item
+    return {**item, "status": ITEM_TYPES[item["type"]].broken_off}
 
 
 def fold_log(log: Iterable[Frame], fold: Fold | None = None) -> Fold:

@@ -59,6 +59,8 @@ class ItemType:
     effects: Mapping[str, Effect] = field(default_factory=dict)
     as_call: Callable[[Item], Call] | None = None
     as_result: Callable[[Item], Result] | None = None
+    #: The status of one that was half done when its run broke off.
+    broken_off: str = "incomplete"
 
 
 def encode(value: Any) -> str:

@@ -50,5 +50,6 @@ ITEM_TYPES = (
         },
         as_call=_as_call,
         as_result=_as_result,
+        broken_off="failed",
     ),
 )
