@@ -325,6 +325,40 @@ def test_the_end_of_a_background_response_is_delivered(sdk: OpenAI) -> None:
     assert len(receiver.got) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("Hi", "completed"),
+        ("[[tokens=5]] [[length]]", "incomplete"),
+        ("[[fail=500]]", "failed"),
+        ("[[wait=30s]]", "cancelled"),
+    ],
+)
+def test_every_end_has_its_event(live: LiveServer, sdk: OpenAI, text: str, end: str) -> None:
+    """Must show 4: GET and webhook agree; and nobody else is told."""
+    with Receiver() as receiver, Receiver() as elsewhere, sdk_of(live, OTHER_KEY) as other:
+        foreign = create(other, elsewhere.url)
+        made = sdk.webhooks.create(
+            name="hook",
+            url=receiver.url,
+            event_types=[
+                "response.completed",
+                "response.incomplete",
+                "response.failed",
+                "response.cancelled",
+            ],
+        )
+        id_ = ended(sdk, text)
+        if end == "cancelled":
+            assert sdk.responses.cancel(id_).status == "cancelled"
+        (got,) = receiver.wait(1)
+        event = unwrap(got, made.signing_secret or "")
+        assert (event.type, event.to_dict()["data"]) == (f"response.{end}", {"id": id_})
+        assert sdk.responses.retrieve(id_).status == end
+        other.webhooks.delete(foreign.id)
+    assert (len(receiver.got), len(elsewhere.got)) == (1, 0)
+
+
 def failures(server: LiveServer, count: int) -> None:
     """Wait until the server has noted down so many in its outbox."""
     for _ in range(400):
