@@ -48,17 +48,11 @@ MATRIX: Final = [
 ]
 
 
-@pytest.mark.parametrize(("store", "background", "stream", "got", "streamed", "continued"), MATRIX)
+@pytest.mark.parametrize("row", MATRIX)
 def test_the_mode_matrix(
-    jobs: Background,
-    upstream: ChatUpstream,
-    store: bool,
-    background: bool,
-    stream: bool,
-    got: int,
-    streamed: int,
-    continued: int,
+    jobs: Background, upstream: ChatUpstream, row: tuple[bool, bool, bool, int, int, int]
 ) -> None:
+    store, background, stream, got, streamed, continued = row
     body = {"store": store, "background": background, "stream": stream}
     reply = jobs.client.post("/v1/responses", json={"model": "m", "input": "Hi", **body})
     assert reply.status_code == 200
