@@ -327,6 +327,57 @@ async def test_trouble_of_the_store_passes(scene: Scene, monkeypatch: pytest.Mon
         await scene.sender.wait(1)
 
 
+async def test_an_outcome_that_is_not_stored_is_found_out_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-71: the claim lapses, the same id comes again (rule 1)."""
+    real = scene.store.delivered
+
+    async def delivered(delivery: Delivery) -> None:
+        monkeypatch.setattr(scene.store, "delivered", real)
+        raise Overloaded
+
+    monkeypatch.setattr(scene.store, "delivered", delivered)
+    with capture_logs() as logs:
+        scene.happen(1)
+        await scene.sender.wait(1)
+        await scene.idle(NOW + CLAIM)
+        await asyncio.sleep(0.05)
+        scene.later(CLAIM)
+        first, second = await scene.sender.wait(2)
+        await scene.idle()
+    assert logs[0]["event"] == "webhook_outcome_not_stored"
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+async def test_a_success_meanwhile_keeps_an_endpoint_enabled(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process has just delivered counts."""
+    scene.sender.outcomes = ["nobody there"] * 2
+    scene.happen(1)
+    await scene.sender.wait(1)
+    await scene.idle(NOW + 10)
+    real = scene.store.failed
+
+    async def failed(delivery: Delivery, now: int, again_at: int | None) -> None:
+        await real(delivery, now, again_at)
+        await scene.store.delivered(delivery)
+
+    monkeypatch.setattr(scene.store, "failed", failed)
+    scene.later(DISABLE)
+    with capture_logs() as logs:
+        await scene.sender.wait(2)
+        await scene.idle()
+        await scene.deliverer.close()
+    assert (await scene.endpoint()).disabled_at is None
+    assert [line["event"] for line in logs] == ["webhook_given_up"]
+
+
+async def test_what_was_never_started_can_be_closed() -> None:
+    await Scene().deliverer.close()
+
+
 async def test_what_the_end_interrupts_is_tried_again(scene: Scene) -> None:
     """The claim lapses; the same id comes again (rule 1)."""
     scene.sender.slow = {"https://1.example/"}
