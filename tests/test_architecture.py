@@ -47,9 +47,14 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
 }
 #: Module → heavy extras that it may import inside a function (design §3).
 LAZY: Final[Mapping[str, frozenset[str]]] = {}
-#: The three borders of design §10 rule 7: run, worker, HTTP 500.
+#: The three borders of design §10 rule 7: run, worker (of jobs, of webhooks), HTTP 500.
 BROAD_EXCEPT: Final = frozenset(
-    {"antiphon.engine.run", "antiphon.engine.jobs", "antiphon.api.headers"}
+    {
+        "antiphon.engine.run",
+        "antiphon.engine.jobs",
+        "antiphon.engine.webhooks",
+        "antiphon.api.headers",
+    }
 )
 BANNED_WORD: Final = re.compile("(?i)(manager|handler|helper|util)s?|process|data")
 #: Names that asyncio's protocols prescribe.

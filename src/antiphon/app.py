@@ -169,6 +169,7 @@ class Antiphon:
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None, None]:
         async with self.working():
             self.first_key = await self._ensure_key()
+            await self.store.webhooks.set_fixed(self._fixed_webhooks)
             yield
 
     @contextlib.asynccontextmanager
@@ -182,7 +183,6 @@ class Antiphon:
             raise
         sweep = None
         try:
-            await self.store.webhooks.set_fixed(self._fixed_webhooks)
             await self.engine.open()
             self._deliverer.start()
             sweep = asyncio.create_task(self._sweep(), name="sweep")

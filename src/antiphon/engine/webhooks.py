@@ -147,6 +147,9 @@ class Deliverer:
             except APIError as error:
                 _log.warning("webhooks_wait_for_the_store", error=error.message)
                 started = False
+            except Exception:  # noqa: BLE001 - a mistake of ours; the next look may meet others
+                _log.exception("webhooks_broke")
+                started = False
             if not started:
                 await self._rest()
 
