@@ -10,7 +10,9 @@ Rules
 
 import base64
 import json
+import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -295,6 +297,126 @@ def errors(client: OpenAI) -> object:
     return [bad.message, wrong.message, missing.message, lost.message]
 
 
+def poll(client: OpenAI, made: Any) -> Any:
+    """The documented loop, without its patience."""
+    while made.status in ("queued", "in_progress"):
+        time.sleep(0.05)
+        made = client.responses.retrieve(made.id)
+    return made
+
+
+def numbers(got: list[Any]) -> list[int]:
+    """Their sequence numbers."""
+    return [event.sequence_number for event in got]
+
+
+def background(client: OpenAI) -> object:
+    """Queued, polled, and then as good as any other."""
+    made = client.responses.create(model="m", input="x", background=True, metadata={"k": "v"})
+    assert (made.status, made.background, made.output) == ("queued", True, [])
+    final = poll(client, made)
+    assert (final.status, final.output_text, final.id) == ("completed", "Hello", made.id)
+    assert final.metadata == {"k": "v"}
+    assert final.usage is not None
+    again = client.responses.cancel(final.id)
+    assert again.to_dict() == final.to_dict(), "what has ended stays as it is"
+    return final.status
+
+
+def background_resume(client: OpenAI) -> object:
+    """A stream that is left in the middle; the rest, and the whole, later."""
+    start: list[Any] = []
+    with client.responses.create(model="m", input="x", background=True, stream=True) as opened:
+        for event in opened:
+            start.append(event)
+            if event.type == "response.output_text.delta":
+                break
+    id_ = start[0].response.id
+    after = start[-1].sequence_number
+    rest = list(client.responses.retrieve(id_, stream=True, starting_after=after))
+    assert numbers(start + rest) == list(range(len(start + rest)))
+    assert rest[-1].type == "response.completed"
+    assert rest[-1].response.output_text == "Hello there"
+    whole = list(client.responses.retrieve(id_, stream=True))
+    assert [event.to_dict() for event in whole] == [event.to_dict() for event in start + rest]
+    last = whole[-1].sequence_number
+    assert list(client.responses.retrieve(id_, stream=True, starting_after=last)) == []
+    plain = list(client.responses.retrieve(id_, stream=True, include_obfuscation=False))
+    assert numbers(plain) == numbers(whole)
+    return [event.type for event in whole]
+
+
+def background_helper(client: OpenAI) -> object:
+    """The accumulating helper on a response that runs, and on one that has ended."""
+    made = client.responses.create(model="m", input="Who?", background=True)
+    with client.responses.stream(response_id=made.id) as helper:
+        whole = [event.sequence_number for event in helper]
+        final = helper.get_final_response()
+    assert final.output_text == '{"name":"Ada","age":36}'
+    for after in (0, 3, whole[-2]):
+        with client.responses.stream(
+            response_id=made.id, starting_after=after, text_format=Person
+        ) as helper:
+            seen = [event.sequence_number for event in helper]
+            parsed = helper.get_final_response()
+        assert seen == whole[after + 1 :]
+        assert parsed.output_parsed == Person(name="Ada", age=36)
+    return whole
+
+
+def background_cancel(client: OpenAI) -> object:
+    """What runs is stopped; again, there is no effect; streams of it come to their end."""
+    made = client.responses.create(model="m", input="x", background=True)
+    with client.responses.retrieve(made.id, stream=True) as opened:
+        for event in opened:
+            if event.type == "response.output_text.delta":
+                break
+    cancelled = client.responses.cancel(made.id)
+    assert (cancelled.status, cancelled.output_text) == ("cancelled", "Hel")
+    assert client.responses.cancel(made.id).to_dict() == cancelled.to_dict()
+    assert client.responses.retrieve(made.id).to_dict() == cancelled.to_dict()
+    types = [event.type for event in client.responses.retrieve(made.id, stream=True)]
+    assert types[-1] == "response.output_text.delta"
+    synchronous = client.responses.create(model="m", input="x")
+    refused = caught(openai.BadRequestError, lambda: client.responses.cancel(synchronous.id))
+    caught(openai.NotFoundError, lambda: client.responses.cancel(UNKNOWN))
+    return refused.message
+
+
+def background_failed(client: OpenAI) -> object:
+    """A state when it is polled, an exception when it is streamed."""
+    made = client.responses.create(model="m", input="x", background=True)
+    final = poll(client, made)
+    assert final.status == "failed"
+    assert final.error.code == "server_error"
+    assert final.output_text == "half"
+    error = caught(openai.APIError, lambda: list(client.responses.retrieve(made.id, stream=True)))
+    assert error.code == "server_error"
+    return final.error.message
+
+
+def replay(client: OpenAI) -> object:
+    """All readers on the response that ``RESPONSE_ID`` names, from every event on; not in `FLOWS`,
+    because the upstream has nothing to do with it."""
+    id_ = os.environ["RESPONSE_ID"]
+    whole = list(client.responses.retrieve(id_, stream=True))
+    stored = client.responses.retrieve(id_)
+    assert numbers(whole) == list(range(len(whole)))
+    for after in (None, *range(len(whole) - 1)):
+        since = 0 if after is None else after + 1
+        more: Any = {} if after is None else {"starting_after": after}
+        if after is None or after % 5 == 0:
+            raw = client.responses.retrieve(id_, stream=True, **more)
+            assert numbers(list(raw)) == list(range(since, len(whole)))
+        with client.responses.stream(response_id=id_, **more) as helper:
+            assert numbers(list(helper)) == list(range(since, len(whole)))
+            final = helper.get_final_response()
+        assert final.output_text == stored.output_text
+        assert final.to_dict()["output"] == stored.to_dict()["output"]
+    added = [event for event in whole if event.type == "response.output_item.added"]
+    return {"indices": [event.output_index for event in added], "text": stored.output_text}
+
+
 FLOWS: Final = {
     flow.__name__: flow
     for flow in (
@@ -313,6 +435,11 @@ FLOWS: Final = {
         incomplete,
         failed,
         errors,
+        background,
+        background_resume,
+        background_helper,
+        background_cancel,
+        background_failed,
     )
 }
 
@@ -320,7 +447,8 @@ FLOWS: Final = {
 def main(names: list[str]) -> None:
     """Run the flows of these names, or all."""
     with OpenAI(max_retries=0, timeout=30) as client:
-        shown = {name: FLOWS[name](client) for name in names or FLOWS}
+        every = {**FLOWS, "replay": replay}
+        shown = {name: every[name](client) for name in names or FLOWS}
     print(json.dumps({"version": openai.__version__, "flows": shown}, indent=1))
 
 

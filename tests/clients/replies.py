@@ -87,6 +87,11 @@ FLOWS: Final[dict[str, Sequence[Reply]]] = {
     "incomplete": [_HALF, _HALF],
     "failed": [_CUT, _CUT],
     "errors": [_LIMITED, _LIMITED],
+    "background": [Reply.chat("Hello", pause=0.2)],
+    "background_resume": [Reply.chat("Hel", "lo", " there", pause=0.2)],
+    "background_helper": [Reply.chat('{"name":"Ada",', '"age":36}', pause=0.2)],
+    "background_cancel": [Reply(body=[sse(chunk(content="Hel")), "stall"]), Reply.chat("Hello")],
+    "background_failed": [_CUT],
 }
 SCRIPT: Final = [*(reply for replies in FLOWS.values() for reply in replies), _TOO_MANY]
 #: A pause in the middle of the answer, longer than every heartbeat of the server under test.

@@ -55,9 +55,24 @@ async function caught(kind, call) {
   assert.fail(`no ${kind.name}`);
 }
 
+/** The documented loop, without its patience. */
+async function poll(made) {
+  while (["queued", "in_progress"].includes(made.status)) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    made = await responses.retrieve(made.id);
+  }
+  return made;
+}
+
+const numbers = (events) => events.map((event) => event.sequence_number);
+const retrieved = async (id, query) =>
+  collect(await responses.retrieve(id, { stream: true, ...query }));
+
 /** The helper `.stream()`: its events, the snapshots of its text and its final response. */
-async function helped(body) {
-  const stream = responses.stream({ model: "m", input: "x", ...body });
+const helped = (body) => helpedBy({ model: "m", input: "x", ...body });
+
+async function helpedBy(body) {
+  const stream = responses.stream(body);
   const snapshots = [];
   stream.on("response.output_text.delta", (event) => snapshots.push(event.snapshot));
   const events = await collect(stream);
@@ -262,8 +277,102 @@ const FLOWS = {
     }
     return [bad.message, wrong.message, missing.message, lost.message];
   },
+
+  async background() {
+    const made = await ask({ background: true, metadata: { k: "v" } });
+    assert.deepEqual([made.status, made.background, made.output], ["queued", true, []]);
+    const final = await poll(made);
+    assert.deepEqual([final.status, final.output_text, final.id], ["completed", "Hello", made.id]);
+    assert.deepEqual(final.metadata, { k: "v" });
+    assert.ok(final.usage);
+    // What has ended stays as it is.
+    assert.deepEqual({ ...(await responses.cancel(final.id)) }, { ...final });
+    return final.status;
+  },
+
+  async background_resume() {
+    const start = [];
+    for await (const event of await ask({ background: true, stream: true })) {
+      start.push(event);
+      if (event.type === "response.output_text.delta") break;
+    }
+    const id = start[0].response.id;
+    const after = start.at(-1).sequence_number;
+    const rest = await retrieved(id, { starting_after: after });
+    assert.deepEqual(numbers([...start, ...rest]), [...Array(start.length + rest.length).keys()]);
+    assert.equal(rest.at(-1).type, "response.completed");
+    assert.equal(rest.at(-1).response.output_text, "Hello there");
+    const whole = await retrieved(id, {});
+    assert.deepEqual(whole, [...start, ...rest]);
+    assert.deepEqual(await retrieved(id, { starting_after: whole.at(-1).sequence_number }), []);
+    const plain = await retrieved(id, { include_obfuscation: false });
+    assert.deepEqual(numbers(plain), numbers(whole));
+    return types(whole);
+  },
+
+  async background_helper() {
+    const made = await ask({ input: "Who?", background: true });
+    const { events, final } = await helpedBy({ response_id: made.id });
+    const whole = numbers(events);
+    assert.equal(final.output_text, '{"name":"Ada","age":36}');
+    for (const after of [0, 3, whole.at(-2)]) {
+      const got = await helpedBy({ response_id: made.id, starting_after: after, text: PERSON });
+      assert.deepEqual(numbers(got.events), whole.slice(after + 1));
+      assert.deepEqual(got.final.output_parsed, { name: "Ada", age: 36 });
+    }
+    return whole;
+  },
+
+  async background_cancel() {
+    const made = await ask({ background: true });
+    for await (const event of await responses.retrieve(made.id, { stream: true })) {
+      if (event.type === "response.output_text.delta") break;
+    }
+    const cancelled = await responses.cancel(made.id);
+    assert.deepEqual([cancelled.status, cancelled.output_text], ["cancelled", "Hel"]);
+    assert.deepEqual({ ...(await responses.cancel(made.id)) }, { ...cancelled });
+    assert.deepEqual({ ...(await responses.retrieve(made.id)) }, { ...cancelled });
+    assert.equal(types(await retrieved(made.id, {})).at(-1), "response.output_text.delta");
+    const synchronous = await ask({});
+    const call = () => responses.cancel(synchronous.id);
+    const refused = await caught(sdk.BadRequestError, call);
+    await caught(sdk.NotFoundError, () => responses.cancel(UNKNOWN));
+    return refused.message;
+  },
+
+  async background_failed() {
+    const made = await ask({ background: true });
+    const final = await poll(made);
+    assert.equal(final.status, "failed");
+    assert.equal(final.error.code, "server_error");
+    assert.equal(final.output_text, "half");
+    const error = await caught(sdk.APIError, () => retrieved(made.id, {}));
+    assert.equal(error.code, "server_error");
+    return final.error.message;
+  },
 };
 
+/** All readers on the response that RESPONSE_ID names, from every event on; not in FLOWS, because
+ * the upstream has nothing to do with it. */
+async function replay() {
+  const id = process.env.RESPONSE_ID;
+  const whole = await retrieved(id, {});
+  const stored = await responses.retrieve(id);
+  assert.deepEqual(numbers(whole), [...whole.keys()]);
+  for (let after = -1; after < whole.length - 1; after++) {
+    const more = after < 0 ? {} : { starting_after: after };
+    const rest = numbers(whole).slice(after + 1);
+    if (after % 5 === 0) assert.deepEqual(numbers(await retrieved(id, more)), rest);
+    const { events, final } = await helpedBy({ response_id: id, ...more });
+    assert.deepEqual(numbers(events), rest);
+    assert.equal(final.output_text, stored.output_text);
+    assert.deepEqual(final.output.map((item) => item.id), stored.output.map((item) => item.id));
+  }
+  const added = whole.filter((event) => event.type === "response.output_item.added");
+  return { indices: added.map((event) => event.output_index), text: stored.output_text };
+}
+
+const every = { ...FLOWS, replay };
 const shown = {};
-for (const flow of names.length ? names : Object.keys(FLOWS)) shown[flow] = await FLOWS[flow]();
+for (const flow of names.length ? names : Object.keys(FLOWS)) shown[flow] = await every[flow]();
 console.log(JSON.stringify({ version, flows: shown }, null, 1));
