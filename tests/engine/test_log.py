@@ -28,6 +28,21 @@ async def test_all_that_is_ready_comes_in_one_list() -> None:
     assert await collect(log) == [frames(0, 1, 2)]
 
 
+async def test_more_than_a_slow_reader_should_hold_comes_in_pieces() -> None:
+    """R-117: what it has not taken yet still counts against the run."""
+    log = EventLog(limit=1000)
+    log.append([("response.in_progress", b"x" * 10)] * 300)
+    reader = log.read()
+    waiting = asyncio.ensure_future(log.room())
+    pieces = [len(await anext(reader))]
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    pieces += [len(await anext(reader)) for _ in range(2)]
+    await waiting
+    assert pieces == [128, 128, 44]
+    await reader.aclose()
+
+
 async def test_a_reader_is_woken_and_ends_with_the_log() -> None:
     log = EventLog()
     reader = asyncio.create_task(collect_frames(log))

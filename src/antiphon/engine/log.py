@@ -1,8 +1,9 @@
 """EventLog: append once, read in order, from any sequence number (design §1).
 
 Rules
-1. Frames are appended in the order of their sequence numbers; a reader gets all that are ready in
-   one list, so that one write carries them.
+1. Frames are appended in the order of their sequence numbers; a reader gets those that are ready
+   in one list, so that one write carries them, up to `_AT_ONCE`: a write that a slow reader does
+   not take is memory, too.
 2. A foreground log has one reader. What it has read is forgotten, and the run waits (`room`) when
    the reader falls `limit` bytes behind: a slow client slows its own upstream, not our memory
    (reliability R-117).
@@ -17,6 +18,8 @@ from antiphon.protocol.emitter import Frame
 #: Bytes of events that a reader may lie behind before the run waits. Objects, the encoded copy and
 #: the buffers below take several times as much: together they stay below the 4 MiB of R-117.
 BACKLOG_LIMIT = 256 * 1024
+#: Frames that a reader gets at once; some ten thousand bytes of short ones.
+_AT_ONCE = 128
 
 
 class EventLog:
@@ -72,12 +75,13 @@ class EventLog:
         skipped = position - self._first
         if skipped < 0:
             raise LookupError(f"frame {position} was forgotten; the log begins at {self._first}")
-        frames = self._frames[skipped:]
+        frames = self._frames[skipped : skipped + _AT_ONCE]
         if not frames:
             return frames
-        self._frames = []
-        self._first = position + len(frames)
-        self._backlog = 0
+        gone = skipped + len(frames)
+        self._backlog -= sum(len(body) for _, body in self._frames[:gone])
+        del self._frames[:gone]
+        self._first += gone
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
         return frames

@@ -60,6 +60,9 @@ _DRAIN: Final = 0.05
 _LIST_TIMEOUT: Final = 10.0
 #: Bytes of a request that are written in one go; aiohttp sends a file piece by piece.
 _AT_ONCE: Final = 1 << 20
+#: Bytes of an answer that are taken at a time: their deltas and events wait with a slow reader
+#: (R-117).
+_PIECE: Final = 64 * 1024
 #: Connections to one upstream at a time; more requests wait within their first-byte deadline.
 _CONNECTIONS: Final = 1024
 
@@ -231,7 +234,7 @@ class ChatCompletions:
         """The next bytes, empty at the end. Raises `UpstreamFaultError`."""
         timer.begin()
         try:
-            return await response.content.readany()
+            return await response.content.read(_PIECE)
         except (aiohttp.ClientError, OSError) as exc:
             if stream.finished:
                 return b""  # all that counts was said
