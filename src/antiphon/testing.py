@@ -149,7 +149,7 @@ class _Reader:
             self.response_id = self.response_id or event["response"]["id"]
             assert event["response"]["id"] == self.response_id, "the response's id changed"
         if event["type"] == "response.in_progress":
-            self._take_back(event["response"]["output"])
+            self._in_progress(event["response"]["output"], event.get("withdrawn", []))
         if "output_index" not in event:
             return
         index = event["output_index"]
@@ -165,16 +165,18 @@ class _Reader:
                 assert event["item_id"] == self.open[index]["id"]
                 self._inside(index, type_, event)
 
-    def _take_back(self, output: Sequence[Json]) -> None:
-        """Somebody else goes on: items at the end of `output` that it no longer has are gone, but
-        nobody gets their indices (spec §4.3, decision 0005)."""
-        ids = [item["id"] for item in output]
-        assert ids == self.kept_ids()[: len(ids)], "response.in_progress has other items"
-        if len(ids) < len(self.kept):
-            assert not self.open, f"taken back while they were open: {sorted(self.open)}"
-            del self.kept[len(ids) :]
-        for index, item in zip(self.kept, output, strict=True):
+    def _in_progress(self, output: Sequence[Json], withdrawn: Sequence[int]) -> None:
+        """It has every item at its index. When somebody else goes on, he says which of them the
+        end will not have; nobody gets their indices (spec §4.3, decision 0005)."""
+        added = {**self.open, **self.done}
+        ids = [added[index]["id"] for index in range(len(added))]
+        assert [item["id"] for item in output] == ids, "response.in_progress has other items"
+        for index, item in enumerate(output):
             assert item == self.done.get(index, item), f"item {index} changed after it was done"
+        if withdrawn:
+            assert not self.open, f"taken back while they were open: {sorted(self.open)}"
+            assert set(withdrawn) <= set(self.kept), f"taken back twice: {withdrawn}"
+            self.kept = [index for index in self.kept if index not in withdrawn]
 
     def _item_done(self, index: int, item: Json) -> None:
         added = self.open.pop(index)

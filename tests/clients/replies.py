@@ -89,7 +89,7 @@ FLOWS: Final[dict[str, Sequence[Reply]]] = {
     "errors": [_LIMITED, _LIMITED],
     "background": [Reply.chat("Hello", pause=0.2)],
     "background_resume": [Reply.chat("Hel", "lo", " there", pause=0.2)],
-    "background_helper": [Reply.chat('{"name":"Ada",', '"age":36}', pause=0.2)],
+    "background_stream": [Reply.chat('{"name":"Ada",', '"age":36}', pause=0.2)],
     "background_cancel": [Reply(body=[sse(chunk(content="Hel")), "stall"]), Reply.chat("Hello")],
     "background_failed": [_CUT],
 }

@@ -307,6 +307,34 @@ def test_the_same_story_cut_at_every_event(cut: int) -> None:
     assert final["usage"]["total_tokens"] == 33
 
 
+def test_what_is_taken_back_keeps_its_place_until_the_end() -> None:
+    """openai-node 6 throws when a `response.in_progress` has fewer items than were announced."""
+    turns = [Turn([ReasoningDelta("hm"), TextDelta("a"), TextDelta("b")])]
+    cut = 12
+    log, deaths = play(turns, HOSTED, [cut])
+    events = decode(log)
+    assert deaths == 1
+    assert events[cut - 1]["type"] == "response.output_text.delta"
+    done, resumed = events[cut : cut + 2]
+    assert (done["output_index"], done["item"]["status"]) == (1, "incomplete")
+    assert resumed["type"] == "response.in_progress"
+    assert resumed["withdrawn"] == [0, 1]
+    assert [item["type"] for item in resumed["response"]["output"]] == ["reasoning", "message"]
+    assert resumed["response"]["output_text"] == ""
+    machine = ResponseMachine(
+        fold_log(log[: cut + 2]), FixedMint("1" * 16), MachineOptions(), first=cut + 2
+    )
+    assert orjson.loads(machine.body())["output"] == machine.output == []
+    machine.feed([TextDelta("c")])
+    machine.beat()
+    beat = decode(machine.take())[-1]
+    assert "withdrawn" not in beat
+    assert [item["type"] for item in beat["response"]["output"]][1:] == ["message", "message"]
+    assert beat["response"]["output_text"] == orjson.loads(machine.body())["output_text"] == "c"
+    assert "withdrawn" not in events[2]
+    assert [item["type"] for item in holds(log)["output"]] == ["reasoning", "message"]
+
+
 @pytest.mark.parametrize("cut", range(2, LENGTH))
 def test_whatever_is_there_can_be_cancelled_or_failed(cut: int) -> None:
     """Spec §5: what was said is kept; R-58, R-69."""

@@ -12,7 +12,7 @@ from antiphon.protocol.response import Usage
 class Progress:
     """Written down after each step, with the events of the step."""
 
-    #: Items of `output` that stay, whatever happens.
+    #: Items that had been announced: they stay, whatever happens, unless they were taken back.
     settled: int = 0
     usage: Usage = field(default_factory=Usage)
     #: Model turns that have ended.

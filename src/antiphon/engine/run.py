@@ -161,7 +161,7 @@ class Run:
         machine = self.machine
         machine.finish_reason = None
         prompt = self.prompt
-        if output := machine.response["output"]:
+        if output := machine.output:
             prompt = replace(prompt, items=prompt.items + output)
         async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
             async for deltas in turn:
@@ -207,7 +207,7 @@ class Run:
     async def _checkpoint(self, progress: Progress) -> None:
         """A step is done."""
         if not progress.begun:
-            progress.settled = len(self.machine.response["output"])
+            progress.settled = self.machine.announced
         progress.usage = self.machine.usage
         await self.journal.checkpoint(self.machine, progress)
 

@@ -29,57 +29,55 @@ def clone(value: Any) -> Any:
 class Fold:
     """A Response in the making: the events applied so far."""
 
-    __slots__ = ("_growing", "_places", "open", "response")
+    __slots__ = ("_growing", "open", "response", "withdrawn")
 
     def __init__(self) -> None:
         self.response: Json = {}
         #: Items that were announced and are not done yet, by `output_index`.
         self.open: set[int] = set()
+        #: Items that were taken back: they keep their places until the end (decision 0005).
+        self.withdrawn: set[int] = set()
         self._growing: dict[Path, list[str]] = {}
-        #: `output_index` → place in `output`; None: the item was taken back.
-        self._places: list[int | None] = []
 
     def replace(self, response: Json) -> None:
-        """The event carries the whole Response. Items at the end of `output` that it no longer has
-        were taken back; nobody gets their indices again (decision 0005)."""
-        kept = len(response["output"])
-        self._places = [
-            place if place is not None and place < kept else None for place in self._places
-        ]
-        known = len(self._places) - self._places.count(None)
-        self._places.extend(range(known, kept))
+        """The event carries the whole Response."""
         self.response = response
         self._growing.clear()
+
+    def end(self, response: Json) -> None:
+        """The Response as it stays: `output` no longer has what was taken back."""
+        self.open.clear()
+        self.withdrawn.clear()
+        self.replace(response)
 
     @property
     def next_index(self) -> int:
         """The `output_index` of the next item."""
-        return len(self._places)
+        return len(self.response["output"])
+
+    def kept(self) -> list[Json]:
+        """The items that were not taken back."""
+        output: list[Json] = self.response["output"]
+        if not self.withdrawn:
+            return output
+        return [item for index, item in enumerate(output) if index not in self.withdrawn]
 
     def item(self, output_index: int) -> Json:
         """The item that was announced under this index."""
-        place = self._places[output_index]
-        if place is None:
-            raise IndexError(f"output_index {output_index} was taken back")
-        item: Json = self.response["output"][place]
+        item: Json = self.response["output"][output_index]
         return item
 
     def add_item(self, output_index: int, item: Json) -> None:
         """Announce an item: indices are contiguous (spec §4.3)."""
-        if output_index != len(self._places):
-            raise IndexError(f"output_index {output_index} after {len(self._places)} items")
-        output = self.response["output"]
-        self._places.append(len(output))
-        output.append(item)
+        if output_index != self.next_index:
+            raise IndexError(f"output_index {output_index} after {self.next_index} items")
+        self.response["output"].append(item)
         self.open.add(output_index)
 
     def set_item(self, output_index: int, item: Json) -> None:
         """The item as it stays."""
         self.settle((output_index,))
-        place = self._places[output_index]
-        if place is None:
-            raise IndexError(f"output_index {output_index} was taken back")
-        self.response["output"][place] = item
+        self.response["output"][output_index] = item
         self.open.discard(output_index)
 
     def locate(self, path: Path) -> Any:
@@ -139,8 +137,14 @@ def nothing(fold: Fold, event: Event) -> None:
 
 
 def replace_response(fold: Fold, event: Event) -> None:
-    """``response.created`` … ``response.failed``."""
+    """``response.created``, ``response.queued``, ``response.in_progress``."""
+    fold.withdrawn.update(event.get("withdrawn", ()))
     fold.replace(event["response"])
+
+
+def end_response(fold: Fold, event: Event) -> None:
+    """``response.completed``, ``response.incomplete``, ``response.failed``."""
+    fold.end(event["response"])
 
 
 def add_item(fold: Fold, event: Event) -> None:

@@ -11,7 +11,8 @@ Rules
 4. Calls of hosted tools say nothing while the model makes them: the engine runs them after the turn
    (`take_hosted`), and each becomes an item then (`begin_call`).
 5. A log can end anywhere; `resume` goes on from there. What a turn that never ended has said is
-   taken back, and the next items get the next indices (decision 0005).
+   taken back: those items keep their places in `output` until the terminal event leaves them out,
+   so that an index means the same for every client at any time (decision 0005).
 6. Status: (queued →) in_progress → completed | incomplete | failed | cancelled, never back.
 """
 
@@ -131,14 +132,24 @@ class ResponseMachine:
         """The frames emitted since the last call, in order."""
         return self._emitter.take()
 
+    @property
+    def output(self) -> list[Item]:
+        """The items so far, but for those that were taken back."""
+        return self._emitter.fold.kept()
+
+    @property
+    def announced(self) -> int:
+        """How many items were announced so far."""
+        return self._emitter.fold.next_index
+
     def body(self) -> bytes:
         """The Response as it is now, encoded."""
         self._emitter.fold.settle()
-        return orjson.dumps(self.response)
+        return orjson.dumps({**self.response, "output": self.output})
 
     def answer(self) -> str | None:
         """The visible text, or None when the model refused or called a tool instead."""
-        output = self.response["output"]
+        output = self.output
         parts = [part for item in output if item["type"] == "message" for part in item["content"]]
         called = any(item["type"] not in ("message", "reasoning") for item in output)
         if called or not parts or any(part["type"] == "refusal" for part in parts):
@@ -158,24 +169,26 @@ class ResponseMachine:
         self._emitter.emit_response("response.queued")
 
     def resume(self, settled: int) -> None:
-        """``response.in_progress``, with the first `settled` items of `output`: the start of a
-        background response, or its going on after somebody died. Items that were half said are
-        done first: official clients insist on it (spec §4.3)."""
+        """``response.in_progress``: the start of a background response, or its going on after
+        somebody died. Items above the first `settled` ones are taken back, which the event tells in
+        `withdrawn`; those that were half said are done first: official clients insist on it
+        (spec §4.3)."""
         fold = self._emitter.fold
         fold.settle()
         for index in sorted(fold.open):
             fields = {"output_index": index, "item": _broken_off(fold.item(index))}
             self._emitter.emit("response.output_item.done", fields)
-        kept = self.response["output"][:settled]
-        self._emitter.emit_response(
-            "response.in_progress", status="in_progress", output=kept, output_text=output_text(kept)
-        )
+        lost = [n for n in range(settled, fold.next_index) if n not in fold.withdrawn]
+        gone = fold.withdrawn.union(lost)
+        kept = [item for n, item in enumerate(self.response["output"]) if n not in gone]
+        response = {**self.response, "status": "in_progress", "output_text": output_text(kept)}
+        told = {"withdrawn": lost} if lost else {}
+        self._emitter.emit("response.in_progress", {"response": response, **told})
 
     def beat(self) -> None:
         """A data-bearing sign of life: ``response.in_progress`` again (design §5)."""
         self._emitter.fold.settle()
-        said = output_text(self.response["output"])
-        self._emitter.emit_response("response.in_progress", output_text=said)
+        self._emitter.emit_response("response.in_progress", output_text=output_text(self.output))
 
     def feed(self, deltas: list[Delta]) -> None:
         """The model said something."""
@@ -231,7 +244,7 @@ class ResponseMachine:
         """The work was stopped. There is no event for it (spec §4.4)."""
         self._say_held("incomplete")
         self._abandon_items()
-        self._emitter.fold.replace({**self.response, **self._last_words("cancelled")})
+        self._emitter.fold.end({**self.response, **self._last_words("cancelled")})
 
     def retract(self) -> None:
         """The terminal event, already taken, was shown to nobody: `fail` may take its place."""
@@ -249,7 +262,8 @@ class ResponseMachine:
             "completed_at": None,
             "error": None,
             "incomplete_details": None,
-            "output_text": output_text(self.response["output"]),
+            "output": self.output,
+            "output_text": output_text(self.output),
             # `auto` is what was asked for; the answer says which tier it was (spec §1).
             "service_tier": "default" if tier == "auto" else tier,
         }

@@ -310,7 +310,7 @@ const FLOWS = {
     return types(whole);
   },
 
-  async background_helper() {
+  async background_stream() {
     const made = await ask({ input: "Who?", background: true });
     const { events, final } = await helpedBy({ response_id: made.id });
     const whole = numbers(events);
