@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -25,6 +26,8 @@ RUNNING: Final = ("queued", "in_progress")
 #: What a client sees of a server that is gone, or not there yet.
 GONE: Final = (httpx2.TransportError, ConnectionError)
 _PAUSE: Final = 0.05
+#: Seconds that a background response with `store: false` is kept at least.
+_POLLED: Final = 600
 #: Answers of a server that is not ready, or is about to end.
 _BUSY: Final = (429, 503)
 
@@ -44,6 +47,8 @@ class Witness:
     #: The last answer to a cancel or a DELETE that arrived.
     cancelled: Json | None = None
     deleted: bool = False
+    #: When it was asked for, by the monotonic clock.
+    asked_at: float = field(default_factory=time.monotonic)
 
     @property
     def id(self) -> str:
@@ -59,6 +64,11 @@ class Witness:
         assert self.seen.setdefault(number, event) == event, (self.seen[number], event)
         if number == 0:
             self.learn(orjson.loads(event)["response"]["id"])
+
+    def may_be_gone(self) -> bool:
+        """Whether 404 is right: it was deleted, or it was not to be stored for long (spec §1)."""
+        polled = self.body.get("store") is False
+        return self.deleted or (polled and time.monotonic() - self.asked_at > _POLLED)
 
     def learn(self, response_id: str) -> None:
         """The server said an id."""
@@ -118,7 +128,7 @@ async def read_on(client: httpx2.AsyncClient, witness: Witness, after: int) -> b
     async with client.stream("GET", f"/responses/{witness.id}", params=params) as reply:
         if reply.status_code in _BUSY:
             return False
-        if reply.status_code == 404 and witness.deleted:
+        if reply.status_code == 404 and witness.may_be_gone():
             return True
         assert reply.status_code == 200, (await reply.aread(), witness)
         return await _follow(reply, witness, after + 1)

@@ -174,8 +174,13 @@ class Jobs:
         task = asyncio.create_task(run.run(), name=run.id)
         number = run.machine.next_number
         self._live[run.id] = _Live(run, task, journal.log, number, loop.time())
-        task.add_done_callback(lambda _: self._live.pop(run.id, None))
+        task.add_done_callback(lambda _: self._ended(run.id, journal))
         return task
+
+    def _ended(self, response_id: str, journal: Durable) -> None:
+        """A task that was cancelled before its first step has closed nothing itself."""
+        self._live.pop(response_id, None)
+        journal.close()
 
     def abandon(self, response_id: str) -> None:
         """Stop a run of this process, if there is one: it is somebody else's, or over."""
