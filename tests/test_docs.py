@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 from antiphon.protocol.parameters import Includable
 from antiphon.protocol.request import CreateResponse
 from antiphon.settings import PREFIX, Settings
-from antiphon.store.migrate import SAFE_SQLITE
 
 ROOT: Final = Path(__file__).parents[1]
 COMPATIBILITY: Final = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
@@ -77,15 +76,6 @@ def test_every_event_is_on_the_compatibility_page() -> None:
         if name.startswith("Response") and name.endswith("Event")
     }
     assert [event for event in sorted(events) if f"`{event}`" not in COMPATIBILITY] == []
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/deploying.md"])
-def test_who_makes_keys_learns_which_sqlite_is_safe(page: str) -> None:
-    """R-78: the same rule wherever a second process on the database is proposed."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert "antiphon keys" in text
-    for word in (".".join(map(str, SAFE_SQLITE)), "sqlite_is_old", "ANTIPHON_API_KEYS"):
-        assert word in text
 
 
 def test_the_tests_that_the_compatibility_page_names_exist() -> None:

@@ -16,11 +16,6 @@ from tests.store.children import line, started
 from tests.store.rows import NOW, Clock, batch, enqueue, response, start
 
 
-@pytest.fixture(autouse=True)
-def new_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", migrate.SAFE_SQLITE)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "antiphon.db"
@@ -112,12 +107,6 @@ def test_a_schema_that_is_old_new_or_missing(path: Path, url: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM alembic_version")
     assert "has no schema yet" in texts(url, "warning")[0]
-
-
-def test_an_old_library(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    migrate.migrate(url)
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
-    assert "3.51.3 cannot" in texts(url, "warning")[0]
 
 
 async def test_damage(store: SqliteStore, path: Path, url: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import sqlite3
 import tempfile
 import threading
 import time
@@ -243,23 +242,6 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) 
 async def test_a_missing_directory_is_said_at_start(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="directory of the database does not exist"):
         await SqliteStore(url(tmp_path / "none" / "antiphon.db")).open()
-
-
-async def test_an_old_library_is_named_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-78."""
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
-    store = SqliteStore(url(path))
-    with capture_logs() as logs:
-        await store.open()
-        await store.save(response())
-        await store.get("alpha", "resp_1")
-    await store.close()
-    assert [entry["event"] for entry in logs] == ["sqlite_is_old"]
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
-    with capture_logs() as logs:
-        await store.open()
-    await store.close()
-    assert logs == []
 
 
 async def test_the_threads_end_with_the_store(path: Path) -> None:

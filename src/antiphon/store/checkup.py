@@ -68,13 +68,7 @@ def check(url: str, *, clock: Callable[[], float] = time.time) -> list[Finding]:
 
 
 def _library() -> Finding:
-    found = f"SQLite {sqlite3.sqlite_version}"
-    if sqlite3.sqlite_version_info < migrate.SAFE_SQLITE:
-        safe = ".".join(map(str, migrate.SAFE_SQLITE))
-        return Finding(
-            "warning", f"{found} can damage a file that two processes write to; {safe} cannot."
-        )
-    return Finding("ok", f"{found}.")
+    return Finding("ok", f"SQLite {sqlite3.sqlite_version}.")
 
 
 def _revision(connection: sqlite3.Connection) -> str | None:

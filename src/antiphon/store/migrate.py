@@ -26,11 +26,10 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.store import sqlite
 from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
+from antiphon.store.turns import Turns
 
 #: Files larger than this are not checked at start: it would take minutes (R-78).
 LARGEST_CHECKED: Final = 1024**3
-#: Older libraries can damage a file when two processes write to it at the same instant.
-SAFE_SQLITE: Final = (3, 51, 3)
 _SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 _log = structlog.get_logger(__name__)
@@ -40,10 +39,9 @@ def migrate(url: str, revision: str = "head") -> None:
     """Make the file fit to be served: it exists, is sound, in WAL mode and at `revision`. Raises
     `StoreError`."""
     path = sqlite.path_of(url)
-    if sqlite3.sqlite_version_info < SAFE_SQLITE:
-        _log.warning("sqlite_is_old", found=sqlite3.sqlite_version, advice="one process a database")
     sqlite.create(path)
-    with _explained(path):
+    turns = Turns(path)
+    with _explained(path), closing(turns), turns.turn():
         with closing(sqlite.connect(path, "rw")) as connection:
             _check(connection, path)
             _use_wal(connection)
@@ -55,7 +53,13 @@ def migrate(url: str, revision: str = "head") -> None:
 def downgrade(url: str, revision: str) -> None:
     """Go back to `revision`; what only the newer schema has is lost. Stop the servers first."""
     path = sqlite.path_of(url)
-    with _explained(path), engine(path).begin() as connection:
+    turns = Turns(path)
+    with (
+        _explained(path),
+        closing(turns),
+        turns.turn(),
+        engine(path).begin() as connection,
+    ):
         command.downgrade(_config(connection), revision)
 
 

@@ -28,6 +28,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import structlog
 
 from antiphon.store import sqlite
+from antiphon.store.turns import Turns
 
 Value: TypeAlias = str | int | bytes | None
 #: What is bound to a statement: by name or by place.
@@ -81,6 +82,7 @@ class Writer:
         """`on_news` is called on the loop after the commit of a write that is `told`."""
         self._path = path
         self._on_news = on_news
+        self._turns = Turns(path)
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -152,7 +154,11 @@ class Writer:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while group := self._next_group():
             loop.call_soon_threadsafe(self._resolve, group, self._commit(group))
+        # The last connection to close folds the log into the file.
+        with suppress(*sqlite.TROUBLE), self._turns.turn():
+            self._disconnect()
         self._disconnect()
+        self._turns.close()
 
     def _next_group(self) -> list[Write]:
         """All that is queued, waiting for the first; empty at the end."""
@@ -173,10 +179,11 @@ class Writer:
 
     def _commit(self, group: list[Write]) -> list[Outcome]:
         try:
-            connection = self._connect()
-            self._begin(connection, durable=any(write.durable for write in group))
-            outcomes = _apply(connection, group)
-            connection.execute("COMMIT")
+            with self._turns.turn():
+                connection = self._connect()
+                self._begin(connection, durable=any(write.durable for write in group))
+                outcomes = _apply(connection, group)
+                connection.execute("COMMIT")
         except sqlite.TROUBLE as error:
             self._report(error)
             self._disconnect()
