@@ -54,7 +54,7 @@ from antiphon.config import BackendConfig, Config, ConfigError, WebhookConfig, l
 from antiphon.egress import Egress, Policy
 from antiphon.engine.endings import Retention
 from antiphon.engine.jobs import JobOptions
-from antiphon.engine.metrics import REGISTRY
+from antiphon.engine.metrics import REGISTRY, watch_loop
 from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.engine.webhooks import Deliverer, DeliveryOptions
 from antiphon.errors import APIError
@@ -181,15 +181,18 @@ class Antiphon:
         except StoreError as error:
             self.store_error = error
             raise
-        sweep = None
+        beside: list[asyncio.Task[None]] = []
         try:
             await self.engine.open()
             self._deliverer.start()
-            sweep = asyncio.create_task(self._sweep(), name="sweep")
+            beside = [
+                asyncio.create_task(self._sweep(), name="sweep"),
+                asyncio.create_task(watch_loop(), name="loop-watch"),
+            ]
             yield
         finally:
-            if sweep is not None:
-                sweep.cancel()
+            for task in beside:
+                task.cancel()
             await self.engine.close()
             await self._deliverer.close()
             await self._egress.close()

@@ -12,9 +12,7 @@ Rules
 
 import asyncio
 import os
-import signal
 import sys
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +23,7 @@ from antiphon.api.wire import guarded_protocol
 from antiphon.app import Antiphon
 from antiphon.cli.common import read_settings
 from antiphon.cli.server import LAST_WORDS, Server
+from antiphon.cli.worker import work
 from antiphon.tools.base import CallItem, Json, Tool
 
 RUNS: Final = "runs.log"
@@ -113,17 +112,6 @@ def serve(antiphon: Antiphon) -> None:
         timeout_graceful_shutdown=round(settings.shutdown_grace) + LAST_WORDS,
     )
     Server(config, antiphon).run()
-
-
-async def work(antiphon: Antiphon) -> None:
-    """As ``antiphon worker`` does."""
-    stop = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(antiphon.working())
-        await stop.wait()
-        await antiphon.engine.drain()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``antiphon serve | migrate | models | keys``."""
+"""The command line: ``antiphon serve | worker | migrate | backup | doctor | models | keys``."""
 
 from typing import Annotated
 
@@ -6,16 +6,18 @@ import typer
 
 from antiphon import __version__
 from antiphon.api.logbook import close_log
+from antiphon.cli.doctor import doctor
 from antiphon.cli.keys import keys
 from antiphon.cli.serve import serve
-from antiphon.cli.upkeep import migrate, models
+from antiphon.cli.upkeep import backup, migrate, models
+from antiphon.cli.worker import worker
 
 __all__ = ["cli", "main"]
 
 cli = typer.Typer(
     name="antiphon", no_args_is_help=True, add_completion=False, help="A Responses API server."
 )
-for _command in (serve, migrate, models):
+for _command in (serve, worker, migrate, backup, doctor, models):
     cli.command()(_command)
 cli.add_typer(keys, name="keys")
 

@@ -8,6 +8,8 @@ Rules
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -19,6 +21,9 @@ from antiphon.errors import Overloaded
 from antiphon.settings import Settings
 from antiphon.store.base import Store, StoreError
 from antiphon.store.registry import open_store
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="The file antiphon.toml.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="Where responses are kept.")]
 
 
 def read_settings(**overrides: object) -> Settings:
@@ -33,6 +38,12 @@ def read_settings(**overrides: object) -> Settings:
         raise typer.Exit(2) from error
     open_log(settings.log_level, settings.log_format)
     return settings
+
+
+def needs(config: Path | None) -> None:
+    """Refuse a file that was named and is not there."""
+    if config is not None and not config.exists():
+        raise refused(ConfigError(f"{config}: there is no such file"))
 
 
 def build(settings: Settings) -> Antiphon:

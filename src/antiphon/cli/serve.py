@@ -1,29 +1,26 @@
 """``antiphon serve``."""
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
 
 from antiphon.api.wire import guarded_protocol
-from antiphon.cli.common import build, read_settings, refused
+from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings
 from antiphon.cli.server import LAST_WORDS, Server
-from antiphon.config import ConfigError
 
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The file antiphon.toml.")] = None,
-    database_url: Annotated[str | None, typer.Option(help="Where responses are kept.")] = None,
+    config: ConfigFile = None,
+    database_url: DatabaseUrl = None,
     check: Annotated[bool, typer.Option(help="Check the configuration and stop.")] = False,
 ) -> None:
     """Serve the API."""
     settings = read_settings(host=host, port=port, config=config, database_url=database_url)
-    if config is not None and not config.exists():
-        raise refused(ConfigError(f"{config}: there is no such file"))
+    needs(config)
     antiphon = build(settings)
     if check:
         print("The configuration can be used.")

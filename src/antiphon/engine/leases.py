@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from antiphon.engine.metrics import DATABASE_WAIT
 from antiphon.errors import APIError
 from antiphon.store.base import Runs
 
@@ -66,7 +67,8 @@ class Leases:
         while True:
             await asyncio.sleep(self._seconds / _BEATS)
             try:
-                await self._runs.beat(self.owner)
+                with DATABASE_WAIT.time():
+                    await self._runs.beat(self.owner)
             except APIError as error:
                 log.warning("heartbeat_failed", error=error.message)
 

@@ -42,7 +42,7 @@ RECOVERED: Final = Counter(
 )
 DATABASE_WAIT: Final = Histogram(
     "antiphon_database_wait_seconds",
-    "How long a write waited for its commit.",
+    "How long the write of a heartbeat waited for its commit.",
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10),
     registry=REGISTRY,
 )

@@ -1,0 +1,99 @@
+"""``antiphon doctor``: what an operator should know, and what needs a hand.
+
+Rules
+1. It only asks, and may do so while the server runs.
+2. An error is what keeps a server from working; only that makes the exit status 1.
+"""
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import typer
+
+from antiphon.app import Antiphon
+from antiphon.cli.common import ConfigFile, DatabaseUrl, needs, read_settings
+from antiphon.config import BackendConfig, ConfigError, load_config
+from antiphon.settings import Settings
+from antiphon.store.base import StoreError
+from antiphon.store.checkup import Finding, check
+from antiphon.store.registry import open_store
+from antiphon.store.sqlite import path_of
+
+#: Seconds in which a backend must take a connection.
+_PATIENCE: Final = 2.0
+_MARKS: Final = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def doctor(
+    config: ConfigFile = None,
+    database_url: DatabaseUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check configuration, backends and database. Exit status 1: something keeps a server from
+    working."""
+    settings = read_settings(config=config, database_url=database_url)
+    needs(config)
+    findings = [*_configuration(settings), *_database(settings)]
+    if as_json:
+        rows = [{"level": found.level, "text": found.text} for found in findings]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        for found in findings:
+            print(_MARKS[found.level], found.text)
+    if any(found.level == "error" for found in findings):
+        raise typer.Exit(1)
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    try:
+        config = load_config(settings.config)
+        Antiphon(settings.model_copy(update={"discover": False, "database_url": "memory://"}))
+    except (ConfigError, ValueError) as error:
+        yield Finding("error", str(error))
+        return
+    if config is None:
+        yield Finding("ok", f"There is no {settings.config}: each start looks for model servers.")
+        return
+    yield Finding("ok", f"{settings.config} can be used.")
+    for backend in config.backends:
+        if backend.base_url is not None:
+            yield _reach(backend, backend.base_url)
+
+
+def _reach(backend: BackendConfig, base_url: str) -> Finding:
+    """Whether somebody listens there; what it says is not asked."""
+    parts = urlsplit(base_url)
+    address = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
+    where = f"Backend '{backend.name}' at {address[0]}:{address[1]}"
+    try:
+        socket.create_connection(address, _PATIENCE).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        return Finding("warning", f"{where} does not take connections ({why}).")
+    return Finding("ok", f"{where} takes connections.")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if settings.database_url.startswith("memory:"):
+        yield Finding("ok", "Nothing is kept: the database is memory://.")
+        return
+    try:
+        open_store(settings.database_url)  # says which stores there are; connects to nothing
+        path = path_of(settings.database_url)
+        if path.parent.is_dir():
+            yield _room(shutil.disk_usage(path.parent).free, settings.min_free_disk)
+        yield from check(settings.database_url)
+    except (StoreError, OSError) as error:
+        yield Finding("error", str(error))
+
+
+def _room(free: int, floor: int) -> Finding:
+    text = f"The disk of the database has {free / 1024**2:.0f} MiB free"
+    if free < floor:
+        return Finding("error", f"{text}; ANTIPHON_MIN_FREE_DISK is {floor / 1024**2:.0f} MiB.")
+    return Finding("ok", f"{text}.")
