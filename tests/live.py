@@ -20,6 +20,7 @@ from typing import Final
 KEY = "sk-test-key-of-the-first-project"
 OTHER_KEY = "sk-test-key-of-another-project"
 _URL = re.compile(r"http://[^/ ]+/v1")
+_WORKS = re.compile(r"^Antiphon ")
 #: The command line; a module with the same commands can stand in for it.
 PROGRAM: Final = "antiphon.cli"
 
@@ -50,11 +51,15 @@ class LiveProcess:
 
     def wait_for_url(self) -> str:
         """Where it listens, once it does."""
+        return self.wait_for(_URL)
+
+    def wait_for(self, pattern: re.Pattern[str]) -> str:
+        """What it prints that looks like this."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if found := _URL.search(line):
+            if found := pattern.search(line):
                 return found.group()
-        raise AssertionError(f"the server did not start:\n{self.log()}")
+        raise AssertionError(f"it did not start:\n{self.log()}")
 
     def _reap(self, seconds: float) -> None:
         self.process.wait(timeout=seconds)
@@ -132,9 +137,10 @@ def work(
     env: Mapping[str, str] | None = None,
     program: str = PROGRAM,
 ) -> Iterator[LiveProcess]:
-    """``antiphon worker`` in `folder`: its jobs say when it has begun."""
+    """``antiphon worker`` in `folder`."""
     started = launch(folder, [program, "worker"], toml, env)
     try:
+        started.wait_for(_WORKS)
         yield started
     finally:
         started.stop()

@@ -103,7 +103,7 @@ def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveServer]
         else:
             env = {**ENV, "ANTIPHON_BACKGROUND_RUNS": "0"}
             live = stack.enter_context(serve(tmp_path, env=env))
-            stack.enter_context(work(tmp_path, env=ENV, program="tests.durability.tool_server"))
+            stack.enter_context(work(tmp_path, env=ENV))
             yield live
     assert_sound(tmp_path)
 

@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import uvicorn
-
-from antiphon.api.wire import guarded_protocol
 from antiphon.app import Antiphon
 from antiphon.cli.common import read_settings
-from antiphon.cli.server import LAST_WORDS, Server
+from antiphon.cli.serve import server_of
 from antiphon.cli.worker import work
 from antiphon.tools.base import CallItem, Json, Tool
 
@@ -95,29 +92,10 @@ def tools(path: Path) -> dict[str, Tool]:
     }
 
 
-def serve(antiphon: Antiphon) -> None:
-    """As ``antiphon serve`` does."""
-    settings = antiphon.settings
-    config = uvicorn.Config(
-        antiphon.asgi,
-        host=settings.host,
-        port=settings.port,
-        http=guarded_protocol(antiphon.limits),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=round(settings.shutdown_grace) + LAST_WORDS,
-    )
-    Server(config, antiphon).run()
-
-
 def main() -> None:
     antiphon = Antiphon(read_settings(), tools(Path(RUNS).absolute()))
     commands: dict[str, Any] = {
-        "serve": lambda: serve(antiphon),
+        "serve": lambda: server_of(antiphon).run(),
         "worker": lambda: asyncio.run(work(antiphon)),
     }
     commands[sys.argv[1]]()

@@ -7,6 +7,7 @@ import typer
 import uvicorn
 
 from antiphon.api.wire import guarded_protocol
+from antiphon.app import Antiphon
 from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings
 from antiphon.cli.server import LAST_WORDS, Server
 
@@ -25,7 +26,18 @@ def serve(
     if check:
         print("The configuration can be used.")
         return
-    server = Server(
+    server = server_of(antiphon)
+    # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: antiphon.store_error is None)
+    server.run()
+    if not server.started:
+        raise typer.Exit(3)
+
+
+def server_of(antiphon: Antiphon) -> Server:
+    """The server that serves it, not yet running."""
+    settings = antiphon.settings
+    return Server(
         uvicorn.Config(
             antiphon.asgi,
             host=settings.host,
@@ -41,8 +53,3 @@ def serve(
         ),
         antiphon,
     )
-    # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
-    logging.getLogger("uvicorn.error").addFilter(lambda _: antiphon.store_error is None)
-    server.run()
-    if not server.started:
-        raise typer.Exit(3)
