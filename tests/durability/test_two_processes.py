@@ -3,6 +3,7 @@
 The server makes nothing itself: whatever the upstream sees comes from a worker.
 """
 
+import fcntl
 import itertools
 import signal
 import sqlite3
@@ -77,12 +78,15 @@ class House:
             return count
 
     def _is_free(self) -> bool:
-        with closing(self._connect()) as database:
+        with (
+            (self.folder / "antiphon.db-writer").open() as turn,
+            closing(self._connect()) as database,
+        ):
             try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 database.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
+            except (BlockingIOError, sqlite3.OperationalError):
                 return False
-            database.execute("ROLLBACK")
             return True
 
     def _connect(self) -> sqlite3.Connection:
