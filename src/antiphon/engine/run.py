@@ -13,7 +13,7 @@ Rules
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from antiphon.engine.progress import Progress
 from antiphon.errors import APIError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.machine import HostedCall, ResponseMachine
 from antiphon.protocol.schemas import AnswerSchema
+from antiphon.protocol.writers import HostedWriter
 from antiphon.tools.base import Tool
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,19 @@ log = structlog.get_logger(__name__)
 #: Model turns of one response (R-120).
 MOST_TURNS: Final = 32
 INTERRUPTED: Final = "The server stopped while this call was running; its outcome is unknown."
+
+
+@dataclass(frozen=True, slots=True)
+class _LiveItem:
+    """The item of a hosted call: its progress is shown when it happens."""
+
+    item: HostedWriter
+    tell: Callable[[], None]
+
+    def progress(self, step: str, fields: dict[str, Any] | None = None) -> None:
+        """See `tools.base.CallItem`."""
+        self.item.progress(step, fields)
+        self.tell()
 
 
 @dataclass(slots=True)
@@ -194,7 +208,7 @@ class Run:
             progress.begun = True
             await self._checkpoint(progress)
         try:
-            fields = await tool.run(asked, arguments, item)
+            fields = await tool.run(asked, arguments, _LiveItem(item, self._tell))
         except APIError as error:
             item.close("failed", tool.failed(asked, arguments, error.message))
         else:
