@@ -1,7 +1,7 @@
 """An engine on a scripted backend and a memory store, for the tests of this folder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,8 @@ from antiphon.tools.base import Tool
 
 Json = dict[str, Any]
 HELLO: Sequence[Step] = [[], [TextDelta("Hel")], [TextDelta("lo"), Finish()]]
+#: Says a word, then waits for longer than any test.
+HANGS: Sequence[Step] = [[TextDelta("half")], 60.0]
 #: Nothing happens by itself within a test.
 JOBS = JobOptions(lease=60.0, run_timeout=30.0)
 
@@ -116,3 +118,29 @@ class Bench:
 def jobs(**changes: Any) -> EngineOptions:
     """Options with other settings for durable runs."""
     return EngineOptions(jobs=replace(JOBS, **changes))
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until something that has no event of its own is so."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def pair(first: Bench, *turns: Sequence[Step], **more: Any) -> Bench:
+    """Another engine on the same store."""
+    return Bench(*turns, store=first.store, **more)
+
+
+async def bury(bench: Bench) -> None:
+    """What others do when they take its process for dead: rightly or not."""
+    await bench.store.runs.release(bench.engine.jobs.owner, died=True)
+
+
+async def said(bench: Bench, response_id: str, type_: str) -> None:
+    """Wait until an event of this type is stored."""
+    async with asyncio.timeout(5):
+        log = bench.engine.follow(response_id, after=-1, idle=5.0)
+        async for frames in log:
+            if any(name == type_ for name, _ in frames):
+                return
