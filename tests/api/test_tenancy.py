@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.api.background import ENDLESS, Background
 from tests.api.talk import UNKNOWN, Json, client_of, create
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.live import OTHER_KEY, LiveServer
@@ -111,3 +112,62 @@ def test_instructions_are_shown_to_their_owner_only(
     assert MARKER not in client.get(f"/v1/responses/{child['id']}/input_items").text
     assert client.get(f"/v1/responses/{made['id']}").json()["instructions"] == MARKER
     assert MARKER not in other.get(f"/v1/responses/{made['id']}").text
+
+
+@pytest.fixture(params=["running", "ended", "unstored"])
+def their_job(
+    request: pytest.FixtureRequest, client: httpx2.Client, upstream: ChatUpstream
+) -> Iterator[str]:
+    """The id of a background response of the first project."""
+    jobs = Background(client)
+    upstream.script(ENDLESS if request.param == "running" else Reply.chat(MARKER))
+    made = jobs.start(input=MARKER, store=request.param != "unstored")
+    if request.param == "running":
+        jobs.say(made, "Hello")
+    else:
+        jobs.reach(made, "completed")
+    yield made
+    jobs.forget()
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix"),
+    [
+        ("GET", ""),
+        ("GET", "?stream=true"),
+        ("GET", "?stream=true&starting_after=2&include_obfuscation=false"),
+        ("GET", "/input_items"),
+        ("POST", "/cancel"),
+        ("DELETE", ""),
+    ],
+)
+def test_another_projects_background_response(
+    method: str, suffix: str, client: httpx2.Client, other: httpx2.Client, their_job: str
+) -> None:
+    """R-29: on every path, whatever state it is in; and nothing happens to it."""
+    before = client.get(f"/v1/responses/{their_job}").content
+    ids = (their_job, UNKNOWN)
+    one, two = (other.request(method, f"/v1/responses/{id_}{suffix}") for id_ in ids)
+    same_answer(one, two, ids)
+    assert client.get(f"/v1/responses/{their_job}").content == before
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_another_projects_background_response_cannot_be_continued(
+    background: bool, other: httpx2.Client, their_job: str
+) -> None:
+    """R-30: not even that it runs is told."""
+    ids = (their_job, UNKNOWN)
+    one, two = (
+        other.post(
+            "/v1/responses",
+            json={
+                "model": "m",
+                "input": "Hi",
+                "background": background,
+                "previous_response_id": id_,
+            },
+        )
+        for id_ in ids
+    )
+    same_answer(one, two, ids)
