@@ -20,7 +20,7 @@ from tests.live import serve
 #: Seconds.
 GRACE: Final = 2.0
 #: Longer than the grace period, and well within it.
-LONG: Final = "[[tokens=90]] [[pace=50ms]]"
+LONG: Final = "[[tokens=65]] [[pace=50ms]]"
 SHORT: Final = "[[tokens=25]] [[pace=40ms]]"
 
 
@@ -77,7 +77,7 @@ def test_fifty_streams(tmp_path: Path) -> None:
     assert ends == {"response.completed": 12, "response.failed": 13}
     # Background responses went back into the queue: their streams ended without a terminal event.
     assert not any(witness.ended for witness in [*back, *second])
-    with serve(tmp_path) as live:
+    with serve(tmp_path, env={"ANTIPHON_BACKGROUND_RUNS": "30"}) as live:
         asyncio.run(resume(live.base_url, [*back, *second]))
         with client_of(live) as client:
             for witness in [*back, *second]:
