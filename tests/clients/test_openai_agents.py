@@ -187,3 +187,24 @@ async def test_token_events_reach_the_application(
         if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"
     ]
     assert deltas == ["Both ", "are sunny."]
+
+
+@pytest.mark.parametrize("chained", [False, True], ids=["whole history", "chained"])
+async def test_a_streamed_tool_loop_in_the_background(
+    client: AsyncOpenAI, model: OpenAIResponsesModel, upstream: ChatUpstream, chained: bool
+) -> None:
+    """The SDK passes `background` on; it follows streams, and does not poll (so: streamed only).
+    Each response of the loop can be streamed again afterwards."""
+    upstream.script(TWO_CALLS, ENDING)
+    settings = ModelSettings(extra_args={"background": True})
+    agent = Agent("forecaster", model=model, tools=[weather], model_settings=settings)
+    result = await run(agent, "Paris and Rome?", streamed=True, chained=chained)
+    assert result.final_output == "Both are sunny."
+    for response in result.raw_responses:
+        assert response.response_id is not None
+        made = await client.responses.retrieve(response.response_id)
+        assert (made.background, made.status) == (True, "completed")
+        events = [event async for event in await client.responses.retrieve(made.id, stream=True)]
+        assert [event.sequence_number for event in events] == list(range(len(events)))
+        assert events[-1].type == "response.completed"
+        assert events[-1].response.output == made.output
