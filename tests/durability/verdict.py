@@ -52,7 +52,7 @@ def judge(aftermath: Aftermath) -> Summary:
     with client_of(server) as client:
         found = read_all(client, aftermath.witnesses)
     calls = assert_steps_ran_once(server.folder, found.logs.values())
-    assert_sdk_replays(server.base_url, [found.body(id_) for id_ in found.logs], after=3)
+    assert_sdk_replays(server.base_url, found)
     aftermath.server = assert_still_the_same(server, aftermath.witnesses, found)
     assert_sound(server.folder)
     return Summary(
@@ -183,22 +183,23 @@ def _done(payloads: Sequence[bytes]) -> list[Json]:
     return [event["item"] for event in events]
 
 
-def assert_sdk_replays(base_url: str, bodies: Iterable[Json], *, after: int) -> None:
+def assert_sdk_replays(base_url: str, found: Found) -> None:
     """The stream helper of openai-python reads every log whole, and from any event on."""
     with openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=0) as client:
-        for body in bodies:
-            for starting_after in (None, after):
-                _replay(client, body, starting_after)
+        for response_id, log in found.logs.items():
+            for after in (-1, len(log) // 2):
+                replay(client, found.body(response_id), len(log), after)
 
 
-def _replay(client: openai.OpenAI, body: Json, after: int | None) -> None:
-    starting_after = openai.omit if after is None else after
+def replay(client: openai.OpenAI, body: Json, count: int, after: int) -> None:
+    """One log of `count` events, those above `after`."""
+    starting_after = openai.omit if after < 0 else after
     try:
         with client.responses.stream(
             response_id=body["id"], starting_after=starting_after
         ) as stream:
             numbers = [event.sequence_number for event in stream]
-            assert numbers == list(range((-1 if after is None else after) + 1, numbers[-1] + 1))
+            assert numbers == list(range(after + 1, count))
             if body["status"] == "completed":
                 assert stream.get_final_response().output_text == body["output_text"]
     except openai.APIError as error:
