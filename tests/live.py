@@ -4,7 +4,7 @@ Rules
 1. Processes of one folder share its configuration and its database; what they write to stderr is in
    ``stderr.log`` there.
 2. `serve` and `work` stop what they started, with SIGTERM; a process that a test has ended itself
-   (`LiveProcess.kill`) is left alone.
+   (`LiveProgram.kill`) is left alone.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ PROGRAM: Final = "antiphon.cli"
 
 
 @dataclass
-class LiveProcess:
+class LiveProgram:
     """A running process that works in `folder`."""
 
     process: subprocess.Popen[str]
@@ -68,7 +68,7 @@ class LiveProcess:
 
 
 @dataclass
-class LiveServer(LiveProcess):
+class LiveServer(LiveProgram):
     """A running server: `base_url` ends with ``/v1``."""
 
     base_url: str
@@ -85,7 +85,7 @@ def launch(
     command: Sequence[str],
     toml: str | None = None,
     env: Mapping[str, str] | None = None,
-) -> LiveProcess:
+) -> LiveProgram:
     """Start ``python -m command`` in `folder`; who starts it ends it."""
     config = folder / "antiphon.toml"
     if toml is not None:
@@ -111,7 +111,7 @@ def launch(
             stderr=stderr,
             text=True,
         )
-    return LiveProcess(process, folder)
+    return LiveProgram(process, folder)
 
 
 @contextlib.contextmanager
@@ -136,7 +136,7 @@ def work(
     toml: str | None = None,
     env: Mapping[str, str] | None = None,
     program: str = PROGRAM,
-) -> Iterator[LiveProcess]:
+) -> Iterator[LiveProgram]:
     """``antiphon worker`` in `folder`."""
     started = launch(folder, [program, "worker"], toml, env)
     try:

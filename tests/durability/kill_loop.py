@@ -35,7 +35,7 @@ from tests.durability.watching import (
     read_to_the_end,
     send_and_cut,
 )
-from tests.live import LiveProcess, LiveServer, launch
+from tests.live import LiveProgram, LiveServer, launch
 
 #: Seconds from the last start to the end of all responses (R-65).
 RECOVERY: Final = 20.0
@@ -60,13 +60,13 @@ class KillLoop:
         self.port = _free_port()
         self.witnesses: list[Witness] = []
         self.client = client_at(f"http://127.0.0.1:{self.port}/v1")
-        self.server: LiveProcess | None = None
+        self.server: LiveProgram | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._count = 0
 
     # -- servers -----------------------------------------------------------------------------
 
-    def start(self) -> LiveProcess:
+    def start(self) -> LiveProgram:
         """A server on the folder; how often it may die over a job is different each time."""
         env = {
             "ANTIPHON_PORT": str(self.port),

@@ -21,7 +21,7 @@ from tests.api.background import ENDLESS, HELLO, Background, path_of, slowly
 from tests.api.raw import eventually
 from tests.api.talk import client_of
 from tests.backends.upstream import ChatUpstream, Reply, Step
-from tests.live import CHAT_TOML, LiveProcess, LiveServer, serve, work
+from tests.live import CHAT_TOML, LiveProgram, LiveServer, serve, work
 
 #: Seconds.
 LEASE: Final = 2.0
@@ -43,7 +43,7 @@ class House:
         self.server: LiveServer = self._stack.enter_context(serve(self.folder, toml, env))
         self.jobs = Background(self._stack.enter_context(client_of(self.server)))
 
-    def one_more(self) -> LiveProcess:
+    def one_more(self) -> LiveProgram:
         """Another worker, which works when this returns."""
         return self._stack.enter_context(work(self.folder, env=ENV))
 
