@@ -74,6 +74,9 @@ CREATE: Final = "/v1/responses"
 _SWEEP_EVERY: Final = 600.0
 _SWEEP_ROWS: Final = 500
 
+#: Seconds for terminal events and rows after the grace period.
+_LAST_WORDS: Final = 3
+
 #: What OpenAI's own models are called.
 _OPENAI_MODELS: Final = ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "ft:*")
 
@@ -247,6 +250,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         most_in_flight=settings.max_in_flight,
         most_in_flight_per_project=settings.max_in_flight_per_project,
         run_timeout=settings.run_timeout,
+        shutdown_patience=settings.shutdown_grace + _LAST_WORDS,
     )
 
 

@@ -15,7 +15,7 @@ from antiphon.engine.run import Run
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import parse_request
 from antiphon.protocol.response import new_response
-from antiphon.store.base import Lease, ResponseRow
+from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
 from antiphon.testing import ScriptedBackend
 
@@ -28,7 +28,7 @@ async def test_readers_learn_of_a_run_that_never_began() -> None:
     request = parse_request(b'{"model": "m", "input": "Hi", "background": true}')
     response = new_response(request, id="resp_1", created_at=1, status="queued")
     row = ResponseRow("resp_1", "p", "queued", 1, None, None, orjson.dumps(response), b"[]")
-    journal = jobs.journal(row, Lease("resp_1", jobs.owner, 1), 0)
+    journal = jobs.journal(row, 0, is_job=True)
     run = Run(
         id="resp_1",
         project="p",

@@ -77,7 +77,9 @@ def log_of(runs: Watched, lost: list[int] | None = None) -> DurableLog:
         if lost is not None:
             lost.append(1)
 
-    return DurableLog(runs, Lease(ID, "me", 1), first=2, on_lost=on_lost)
+    made = DurableLog(runs, Lease(ID, "me", 1), first=2)
+    made.on_lost = on_lost
+    return made
 
 
 async def all_of(runs: Watched, here: Here, after: int = -1) -> list[Frame]:

@@ -276,7 +276,7 @@ async def test_a_foreground_response_with_a_key_ends_with_its_process() -> None:
         second = pair(first, HELLO)
         async with second.working():
             await bury(first)
-            await second.engine.jobs._bury(first.engine.jobs.owner)
+            await second.engine.jobs._bury(first.engine.jobs.owner, None)
             final = assert_valid_log(await second.follow(made.id))
             assert (final["status"], final["output_text"]) == ("failed", "half")
             again = await second.admit("k", background=False, stream=True)

@@ -109,8 +109,11 @@ class CreateEndpoint:
     # -- durable -----------------------------------------------------------------------------
 
     async def _follow(self, made: Admitted, scope: Scope, receive: Receive, send: Send) -> None:
-        if made.run is not None and await self._is_refused(made.run):
-            await self._engine.outcome(made)
+        if made.run is not None:
+            if await self._is_refused(made.run):
+                await self._engine.outcome(made)
+        elif made.replayed:
+            await self._engine.check_log(made.id)
         heartbeat = self._options.heartbeat
         log = self._engine.follow(made.id, after=-1, idle=heartbeat.idle)
         await EventStream(log, heartbeat, _durable(made))(scope, receive, send)

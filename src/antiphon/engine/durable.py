@@ -36,13 +36,12 @@ _RETRY: Final = 0.5
 class DurableLog:
     """Appends to the log of the response that `lease` names; `first` is its next number."""
 
-    def __init__(
-        self, runs: Runs, lease: Lease, *, first: int, on_lost: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, runs: Runs, lease: Lease, *, first: int) -> None:
         self.response_id = lease.response_id
         self._runs = runs
         self._lease = lease
-        self._on_lost = on_lost
+        #: Called when the run turns out to be somebody else's, or over.
+        self.on_lost: Callable[[], None] | None = None
         self._pending: list[Frame] = []
         self._pending_bytes = 0
         #: The number of `_pending[0]`: everything below it is committed.
@@ -132,8 +131,8 @@ class DurableLog:
     def _lose(self) -> None:
         self.lost = True
         self._room.set()
-        if self._on_lost is not None:
-            self._on_lost()
+        if self.on_lost is not None:
+            self.on_lost()
 
     # -- the readers' side -------------------------------------------------------------------
 

@@ -1,12 +1,23 @@
-"""What is stored of the end of a durable run: how long it is kept, and who is told (spec §2.5)."""
+"""How durable runs end that nobody makes any more, and what is stored of any end (spec §2.5)."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
+import structlog
 
+from antiphon.engine.follow import WINDOW
+from antiphon.engine.mint import SystemMint
 from antiphon.engine.webhooks import notice_of
-from antiphon.store.base import Ending, ResponseRow
+from antiphon.errors import APIError
+from antiphon.protocol.effects import Fold
+from antiphon.protocol.ids import partition_of
+from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
+from antiphon.store.base import Batch, Ending, Job, Lease, ResponseRow, Runs
+
+log = structlog.get_logger(__name__)
 
 _DAY: Final = 86_400
 #: Seconds that a background response with `store: false` is kept after its end (spec §1).
@@ -26,9 +37,12 @@ class Retention:
         """When a stored response expires."""
         return None if self.days is None else created_at + self.days * _DAY
 
-    def ending(self, row: ResponseRow, status: str, body: bytes, now: int) -> Ending:
-        """The end of the run that `row` was admitted with."""
-        background = orjson.loads(row.body)["background"]
+    def ending(
+        self, row: ResponseRow, status: str, body: bytes, now: int, *, is_job: bool
+    ) -> Ending:
+        """The end of the run that `row` was admitted with. What is no job has an Idempotency-Key,
+        and its events are kept as long as that."""
+        remembered = row.created_at + REMEMBERED
         expires_at: int | None
         match row.kept:
             case "stored":
@@ -36,7 +50,65 @@ class Retention:
             case "polled":
                 expires_at = now + POLLED
             case "replayed":
-                expires_at = row.created_at + REMEMBERED
+                expires_at = remembered
         log_until = None if self.log_hours is None else now + round(self.log_hours * 3600)
-        notice = notice_of(row.id, status, now) if background else None
+        if log_until is not None and not is_job:
+            log_until = max(log_until, remembered)
+        notice = notice_of(row.id, status, now) if is_job else None
         return Ending(status, body, expires_at, log_until, notice)
+
+
+def dead() -> APIError:
+    """Why a response failed whose process is gone."""
+    return APIError(
+        "The server stopped while it was making this response.",
+        code="server_error",
+        should_retry=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """Ends runs from what is stored of them."""
+
+    runs: Runs
+    retention: Retention
+
+    async def end(self, job: Job, how: Callable[[ResponseMachine], None]) -> bool:
+        """End a job whose lease we have; False: it is no longer ours."""
+        return await self._end(job.row, how, is_job=True)
+
+    async def end_leftover(self, row: ResponseRow) -> bool:
+        """End as failed what a dead process made in the foreground (R-69); whether it was that."""
+        return await self._end(row, lambda machine: machine.fail(dead()), is_job=False)
+
+    async def _end(
+        self, row: ResponseRow, how: Callable[[ResponseMachine], None], *, is_job: bool
+    ) -> bool:
+        fold, number = await read_log(self.runs, row.id)
+        mint = SystemMint(partition_of(row.id))
+        start = fold if fold is not None and number else orjson.loads(row.body)
+        machine = ResponseMachine(start, mint, MachineOptions(), first=number)
+        how(machine)
+        # A response that has no log gets none by its end.
+        events = Batch(number, machine.take() if number else [])
+        body = machine.body()
+        ending = self.retention.ending(row, machine.status, body, mint.now(), is_job=is_job)
+        return await self.runs.finish(Lease(row.id, row.owner or "", row.attempt), events, ending)
+
+
+async def read_log(runs: Runs, response_id: str) -> tuple[Fold | None, int]:
+    """What the stored events amount to, and the number of the next one. None: there are events that
+    this version cannot read."""
+    fold: Fold | None = Fold()
+    number = 0
+    while frames := await runs.read(response_id, number - 1, WINDOW):
+        if fold is not None:
+            try:
+                fold_log(frames, fold)
+            except (LookupError, TypeError, ValueError) as error:
+                log.warning("log_not_readable", response_id=response_id, error=repr(error))
+                fold = None
+        number += len(frames)
+        await asyncio.sleep(0)
+    return fold, number

@@ -11,34 +11,34 @@ Rules
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Set
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Set
+from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 import structlog
 
 from antiphon.engine.durable import DurableLog
-from antiphon.engine.endings import Retention
-from antiphon.engine.follow import WINDOW
+from antiphon.engine.endings import Endings, Retention, dead, read_log
 from antiphon.engine.journal import Durable
 from antiphon.engine.leases import Leases
 from antiphon.engine.metrics import QUEUE_LENGTH, RECOVERED
 from antiphon.engine.mint import SystemMint
-from antiphon.engine.plan import Planner
+from antiphon.engine.plan import Plan, Planner
 from antiphon.engine.progress import Progress
 from antiphon.engine.run import Run
-from antiphon.errors import APIError
-from antiphon.protocol.effects import Fold
+from antiphon.errors import APIError, Overloaded
 from antiphon.protocol.ids import partition_of
-from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
-from antiphon.protocol.request import parse_request
-from antiphon.store.base import Batch, Job, Lease, ResponseRow, Runs, Store
+from antiphon.protocol.items.base import Item
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.request import CreateResponse, parse_request
+from antiphon.store.base import RUNNING, Job, Lease, ResponseRow, Runs, Store
 
 log = structlog.get_logger(__name__)
 
-_DEAD: Final = "The server stopped while it was making this response."
+_ELSEWHERE: Final = "The response was deleted, or ended by another process."
 #: Seconds between two looks at the queue, and at what is ours, at least.
 _PAUSE: Final = 0.05
 _CHECK: Final = 0.25
@@ -62,6 +62,24 @@ class JobOptions:
     event_heartbeat: float = 120.0
 
 
+class OtherRun(Protocol):
+    """A run of a foreground request, which belongs to its connection."""
+
+    @property
+    def run(self) -> Run:
+        """What is made."""
+        ...
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """What makes it."""
+        ...
+
+    def is_stored(self) -> bool:
+        """Whether its row says that it is ours."""
+        ...
+
+
 @dataclass(slots=True)
 class _Live:
     """A durable run of this process."""
@@ -83,25 +101,25 @@ class Jobs:
         planner: Planner,
         retention: Retention,
         options: JobOptions,
-        foreground: Callable[[], Set[str]] = frozenset,
+        foreground: "Callable[[], Mapping[str, OtherRun]]" = dict,
     ) -> None:
-        """`foreground`: ids of the other responses that this process makes."""
+        """`foreground`: the other responses that this process makes, by id."""
         self.owner = f"proc_{SystemMint().partition}"
         #: No job is begun any more.
         self.stopping = False
-        self._store = store
         self._runs: Runs = store.runs
         self._planner = planner
-        self._retention = retention
+        self._endings = Endings(store.runs, retention)
         self._options = options
         self._foreground = foreground
         self._live: dict[str, _Live] = {}
-        self._claimed: dict[str, asyncio.Task[None]] = {}
-        self._endings: set[asyncio.Task[None]] = set()
+        self._claimed: dict[str, tuple[Job, asyncio.Task[None]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._leases = Leases(self._runs, self.owner, options.lease, self._bury)
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._lost: set[str] = set()
+        self._admitting: set[str] = set()
         self._cancelling: dict[str, asyncio.Task[bool]] = {}
 
     # -- life --------------------------------------------------------------------------------
@@ -116,24 +134,29 @@ class Jobs:
     async def hand_back(self) -> None:
         """Begin nothing more, and put what runs back into the queue (R-73)."""
         self.stopping = True
-        tasks = list(self._claimed.values())
-        for live in list(self._live.values()):
-            if live.run.progress is not None:
-                live.run.abandon(live.task)
-        for task in tasks:
+        claimed = list(self._claimed.values())
+        for _, task in claimed:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task for _, task in claimed), return_exceptions=True)
+        for job, _ in claimed:
+            await self._give_back(job)
 
-    async def close(self) -> None:
-        """Leave: nobody has to wait for our lease to end."""
+    async def close(self, patience: float) -> None:
+        """Leave: nobody has to wait for our lease to end. Runs of foreground requests have
+        `patience` seconds to end."""
         await self.hand_back()
+        if others := [task for task, _ in self.foreground()]:
+            await asyncio.wait(others, timeout=patience)
+        for live in list(self._live.values()):
+            live.run.abandon(live.task)
+        await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
         await asyncio.gather(*self._cancelling.values(), return_exceptions=True)
-        for task in [*self._loops, *self._endings]:
+        for task in [*self._loops, *self._ending]:
             task.cancel()
-        await asyncio.gather(*self._loops, *self._endings, return_exceptions=True)
+        await asyncio.gather(*self._loops, *self._ending, return_exceptions=True)
         await self._leases.close()
         try:
-            await self._runs.release(self.owner, died=False)
+            await self._set_right(await self._runs.release(self.owner, died=False))
         except APIError as error:
             log.warning("release_failed", error=error.message)
 
@@ -151,6 +174,20 @@ class Jobs:
         live = self._live.get(response_id)
         return (live.run, live.task) if live is not None else None
 
+    @property
+    def count(self) -> int:
+        """How many durable runs this process makes."""
+        return len(self._live)
+
+    @contextlib.contextmanager
+    def admitting(self, response_id: str) -> Iterator[None]:
+        """A response becomes ours meanwhile."""
+        self._admitting.add(response_id)
+        try:
+            yield
+        finally:
+            self._admitting.discard(response_id)
+
     def foreground(self) -> "list[tuple[asyncio.Task[None], Run]]":
         """The durable runs of foreground requests: nobody else can go on with them."""
         found = [(live.task, live.run) for live in self._live.values()]
@@ -158,29 +195,31 @@ class Jobs:
 
     # -- making ------------------------------------------------------------------------------
 
-    def journal(self, row: ResponseRow, lease: Lease, first: int) -> Durable:
-        """Where a run of `row` writes to; `first` is the next number of its log."""
-        events = DurableLog(
-            self._runs, lease, first=first, on_lost=lambda: self.abandon(lease.response_id)
-        )
-        mint = SystemMint()
+    def journal(self, row: ResponseRow, first: int, *, is_job: bool) -> Durable:
+        """Where a run of `row`, whose lease is ours, writes to; `first` is the next number of its
+        log."""
+        mint, retention = SystemMint(), self._endings.retention
         return Durable(
-            events, lambda status, body: self._retention.ending(row, status, body, mint.now())
+            DurableLog(self._runs, Lease(row.id, self.owner, row.attempt), first=first),
+            lambda status, body: retention.ending(row, status, body, mint.now(), is_job=is_job),
         )
 
     def begin(self, run: Run, journal: Durable) -> asyncio.Task[None]:
         """Set a durable run going."""
+        self.abandon(run.id)  # an earlier one, of which the lease was lost without a word
         loop = asyncio.get_running_loop()
         task = asyncio.create_task(run.run(), name=run.id)
-        number = run.machine.next_number
-        self._live[run.id] = _Live(run, task, journal.log, number, loop.time())
-        task.add_done_callback(lambda _: self._ended(run.id, journal))
+        journal.log.on_lost = lambda: run.abandon(task)
+        live = _Live(run, task, journal.log, run.machine.next_number, loop.time())
+        self._live[run.id] = live
+        task.add_done_callback(lambda _: self._ended(live))
         return task
 
-    def _ended(self, response_id: str, journal: Durable) -> None:
+    def _ended(self, live: _Live) -> None:
         """A task that was cancelled before its first step has closed nothing itself."""
-        self._live.pop(response_id, None)
-        journal.close()
+        if self._live.get(live.run.id) is live:
+            del self._live[live.run.id]
+        live.log.close()
 
     def abandon(self, response_id: str) -> None:
         """Stop a run of this process, if there is one: it is somebody else's, or over."""
@@ -191,38 +230,48 @@ class Jobs:
     async def _claim_on(self) -> None:
         while not self.stopping:
             self._wake.clear()
-            free = self._options.most - len(self._claimed)
-            try:
-                jobs = await self._runs.claim(self.owner, free) if free else []
-                QUEUE_LENGTH.set(await self._runs.queued())
-            except APIError as error:
-                log.warning("claim_failed", error=error.message)
-                jobs = []
-                await asyncio.sleep(_RETRY)
-            for job in jobs:
-                self._claimed[job.row.id] = asyncio.create_task(self._make(job))
-            if not jobs:
+            if not await self._claim():
                 await self._something_to_do()
+
+    async def _claim(self) -> bool:
+        """Begin as many jobs as there is room for; whether there were any."""
+        free = self._options.most - len(self._claimed)
+        try:
+            jobs = await self._runs.claim(self.owner, free) if free else []
+        except APIError as error:
+            log.warning("claim_failed", error=error.message)
+            await asyncio.sleep(_RETRY)
+            return False
+        for job in jobs:
+            if self.stopping:
+                await self._give_back(job)
+            else:
+                self._claimed[job.row.id] = job, asyncio.create_task(self._make(job))
+        return bool(jobs)
 
     async def _something_to_do(self) -> None:
         """Until we are poked, or the queue is not empty and there is room."""
         while not self._wake.is_set():
             poked = asyncio.create_task(self._wake.wait())
             waiting = asyncio.create_task(self._runs.wait(_WAIT))
-            await asyncio.wait((poked, waiting), return_when=asyncio.FIRST_COMPLETED)
-            poked.cancel()
-            waiting.cancel()
+            try:
+                await asyncio.wait((poked, waiting), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                poked.cancel()
+                waiting.cancel()
             if self._wake.is_set():
                 return
             await asyncio.sleep(_PAUSE)
-            if len(self._claimed) < self._options.most and await self._is_queued():
+            if await self._is_queued() and len(self._claimed) < self._options.most:
                 return
 
     async def _is_queued(self) -> bool:
         try:
-            return await self._runs.queued() > 0
+            queued = await self._runs.queued()
         except APIError:
             return False
+        QUEUE_LENGTH.set(queued)
+        return queued > 0
 
     async def _make(self, job: Job) -> None:
         """All that becomes of a claimed job."""
@@ -232,9 +281,8 @@ class Jobs:
             log.exception("job_crashed", response_id=job.row.id)
             await self._end(job, lambda machine: machine.fail(APIError(should_retry=False)))
         finally:
-            self._claimed.pop(job.row.id, None)
-            if self.stopping:
-                await asyncio.shield(self._give_back(job))
+            if self._claimed.get(job.row.id, (None,))[0] is job:
+                del self._claimed[job.row.id]
             self.poke()
 
     async def _give_back(self, job: Job) -> None:
@@ -245,22 +293,43 @@ class Jobs:
             log.warning("job_not_handed_back", response_id=job.row.id, error=error.message)
 
     async def _work(self, job: Job) -> None:
-        row = job.row
         if job.deaths:
             RECOVERED.labels("queued").inc()
         if job.deaths >= self._options.attempts:
-            await self._end(job, lambda machine: machine.fail(_dead()))
+            await self._end(job, lambda machine: machine.fail(dead()))
             return
-        mint = SystemMint(partition_of(row.id))
         try:
-            request = await asyncio.to_thread(parse_request, job.request)
-            plan = await self._planner.plan(request, row.project, mint, orjson.loads(row.input))
+            run, journal = await self._prepare(job)
         except APIError as error:
             problem = error
             await self._end(job, lambda machine: machine.fail(problem))
             return
-        fold, number = await read_log(self._runs, row.id)
-        journal = self.journal(row, job.lease, number)
+        task = self.begin(run, journal)
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            run.abandon(task)
+            await asyncio.wait([task])
+            raise
+
+    async def _prepare(self, job: Job) -> tuple[Run, Durable]:
+        """The run that goes on with a job. Trouble of the store is waited out."""
+        row = job.row
+        request, own_items = await asyncio.to_thread(_parse, job)
+        mint = SystemMint(partition_of(row.id))
+        plan: Plan | None = None
+        while True:
+            try:
+                plan = plan or await self._planner.plan(request, row.project, mint, own_items)
+                fold, number = await read_log(self._runs, row.id)
+            except Overloaded as error:
+                log.warning("job_waits", response_id=row.id, error=error.message)
+                await asyncio.sleep(_RETRY)
+            else:
+                break
+        if fold is None:
+            raise APIError("The events of this response cannot be read.", should_retry=False)
+        journal = self.journal(row, number, is_job=True)
         run = Run(
             id=row.id,
             project=row.project,
@@ -273,13 +342,7 @@ class Jobs:
             tools=plan.tools,
             progress=Progress.decode(job.progress),
         )
-        task = self.begin(run, journal)
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            run.abandon(task)
-            await asyncio.wait([task])
-            raise
+        return run, journal
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -299,7 +362,7 @@ class Jobs:
             return False
         self.abandon(response_id)
         try:
-            return await self._try_to_end(job, ResponseMachine.cancel)
+            return await self._endings.end(job, ResponseMachine.cancel)
         except APIError:
             # The lease is ours, so nobody else will do it.
             self._later(self._end(job, ResponseMachine.cancel))
@@ -309,52 +372,36 @@ class Jobs:
         """End a job that is ours, as often as it takes."""
         while True:
             try:
-                await self._try_to_end(job, how)
+                await self._endings.end(job, how)
             except APIError as error:
                 log.warning("end_waits", response_id=job.row.id, error=error.message)
                 await asyncio.sleep(_RETRY)
             else:
                 return
 
-    async def _try_to_end(self, job: Job, how: Callable[[ResponseMachine], None]) -> bool:
-        fold, number = await read_log(self._runs, job.row.id)
-        mint = SystemMint(partition_of(job.row.id))
-        machine = ResponseMachine(fold, mint, MachineOptions(), first=number)
-        how(machine)
-        frames = machine.take()
-        ending = self._retention.ending(job.row, machine.status, machine.body(), mint.now())
-        return await self._runs.finish(job.lease, Batch(number, frames), ending)
-
-    async def _bury(self, owner: str) -> None:
+    async def _bury(self, owner: str, beat: int | None) -> None:
         """Set right what a dead process left; ``""``: what nobody owns."""
-        rows = await self._runs.release(owner, died=True)
-        for row in rows:
-            await self._end_leftover(row)
-        if rows:
-            log.warning("ended_interrupted_responses", count=len(rows))
+        await self._set_right(await self._runs.release(owner, died=True, beat=beat))
         self.poke()
 
-    async def _end_leftover(self, row: ResponseRow) -> None:
-        """End a foreground response whose process is gone (R-69)."""
-        fold, number = await read_log(self._runs, row.id)
-        mint = SystemMint(partition_of(row.id))
-        start = fold if number else orjson.loads(row.body)
-        machine = ResponseMachine(start, mint, MachineOptions(), first=number)
-        machine.fail(_dead())
-        body = machine.body()
-        if number:  # it has a log, which its followers read
-            ending = self._retention.ending(row, machine.status, body, mint.now())
-            lease = Lease(row.id, row.owner or "", row.attempt)
-            await self._runs.finish(lease, Batch(number, machine.take()), ending)
-        else:
-            await self._store.save(replace(row, status=machine.status, body=body))
-        await self._runs.forget_key(row.id)
-        RECOVERED.labels("failed").inc()
+    async def _set_right(self, rows: list[ResponseRow]) -> None:
+        """End the foreground responses of a process that is gone; their keys are free again."""
+        for row in rows:
+            try:
+                if await self._endings.end_leftover(row):
+                    await self._runs.forget_key(row.id)
+                    RECOVERED.labels("failed").inc()
+            except APIError:
+                raise
+            except Exception:  # one that cannot be ended must not keep the others from it
+                log.exception("leftover_not_ended", response_id=row.id)
+        if rows:
+            log.warning("ended_interrupted_responses", count=len(rows))
 
-    def _later(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     # -- what is ours ------------------------------------------------------------------------
 
@@ -362,15 +409,19 @@ class Jobs:
         """Give up what is no longer ours, say that quiet runs live, hand back what was lost."""
         for check in count():
             await asyncio.sleep(_CHECK)
-            if not self._live and not self._lost and check % _IDLE_CHECKS:
+            others = [other for other in self._foreground().values() if other.is_stored()]
+            if not (self._live or self._lost or others) and check % _IDLE_CHECKS:
                 continue  # only the answer to a claim that got lost could be found
             self._beat_quiet_runs()
-            ours = [live for live in self._live.values() if live.run.machine.status in _UNDER_WAY]
+            ours = [live for live in self._live.values() if live.run.machine.status in RUNNING]
             try:
                 owned = await self._runs.owned(self.owner)
                 for live in ours:
-                    if live.run.id not in owned and live.run.machine.status in _UNDER_WAY:
+                    if live.run.id not in owned and live.run.machine.status in RUNNING:
                         live.run.abandon(live.task)
+                for other in others:
+                    if other.run.id not in owned:
+                        other.run.stop(other.task, APIError(_ELSEWHERE, should_retry=False))
                 await self._find_lost(owned)
             except APIError as error:
                 log.warning("own_runs_unknown", error=error.message)
@@ -388,10 +439,10 @@ class Jobs:
     async def _find_lost(self, owned: Set[str]) -> None:
         """What is ours twice in a row but is not being made goes back into the queue: the answer to
         a claim can get lost."""
-        if self._endings:
+        if self._ending:
             return
         lost = owned - self._live.keys() - self._claimed.keys() - self._cancelling.keys()
-        lost -= self._foreground()
+        lost -= self._foreground().keys() | self._admitting
         for response_id in lost & self._lost:
             row = await self._runs.find(response_id)
             if row is not None and row.owner == self.owner:
@@ -399,18 +450,6 @@ class Jobs:
         self._lost = lost
 
 
-_UNDER_WAY: Final = ("queued", "in_progress")
-
-
-def _dead() -> APIError:
-    return APIError(_DEAD, code="server_error", should_retry=False)
-
-
-async def read_log(runs: Runs, response_id: str) -> tuple[Fold, int]:
-    """What the stored events amount to, and the number of the next one."""
-    fold, number = Fold(), 0
-    while frames := await runs.read(response_id, number - 1, WINDOW):
-        fold_log(frames, fold)
-        number += len(frames)
-        await asyncio.sleep(0)
-    return fold, number
+def _parse(job: Job) -> tuple[CreateResponse, list[Item]]:
+    """The request, and its own input as it was stored."""
+    return parse_request(job.request), orjson.loads(job.row.input)

@@ -58,11 +58,14 @@ class Passing:
     store: Store
     #: Whether there is a reader that learns the id before the end.
     streamed: bool
+    #: Whether the row is there already.
+    begun: bool = False
 
     async def begin(self, machine: ResponseMachine, progress: Progress | None) -> None:  # noqa: ARG002
         """See `Journal`."""
-        if self.streamed:
+        if self.streamed and self.row is not None:
             await self._save(machine.status, machine.body())
+            self.begun = True
 
     def append(self, frames: list[Frame]) -> None:
         """See `Journal`."""

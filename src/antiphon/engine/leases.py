@@ -4,7 +4,8 @@ Rules
 1. One heartbeat for all runs of a process.
 2. Another process is gone when the store is sure of it, or when its heartbeat has stood still for
    `seconds` of our own monotonic clock: nobody's wall clock matters.
-3. What a dead process leaves is set right once, by whoever comes first; to be wrong about a death
+3. Silence counts only while we can speak ourselves: a database that is locked silences everybody.
+4. What a dead process leaves is set right once, by whoever comes first; to be wrong about a death
    costs work, never data: every write is fenced.
 """
 
@@ -29,14 +30,15 @@ _EVERY: Final = 60
 
 
 class Leases:
-    """Keeps `owner` alive, and calls `bury` for each owner that has died."""
+    """Keeps `owner` alive, and calls `bury` for each owner that has died; also with its last
+    heartbeat, if it only fell silent."""
 
     def __init__(
         self,
         runs: Runs,
         owner: str,
         seconds: float,
-        bury: Callable[[str], Awaitable[None]],
+        bury: Callable[[str, int | None], Awaitable[None]],
     ) -> None:
         self.owner = owner
         self._runs = runs
@@ -44,12 +46,14 @@ class Leases:
         self._bury = bury
         #: Owner → its last heartbeat that we saw, and since when it is that one.
         self._seen: dict[str, tuple[int, float]] = {}
+        #: Since when we try to say that we live; None: it has been said.
+        self._beating_since: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Become known, set right what was left, then do both for ever."""
-        await self._runs.beat(self.owner)
-        await self._bury("")
+        await self._beat()
+        await self._bury("", None)
         await self._look()
         self._tasks = [
             asyncio.create_task(self._beat_on(), name="heartbeat"),
@@ -68,9 +72,20 @@ class Leases:
             await asyncio.sleep(self._seconds / _BEATS)
             try:
                 with DATABASE_WAIT.time():
-                    await self._runs.beat(self.owner)
+                    await self._beat()
             except APIError as error:
                 log.warning("heartbeat_failed", error=error.message)
+
+    async def _beat(self) -> None:
+        """Say that we live. While we cannot, others cannot either (a lock, a full disk): what we
+        took for silence begins anew."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._beating_since = began
+        await self._runs.beat(self.owner)
+        self._beating_since = None
+        if loop.time() - began > self._seconds / _BEATS:
+            self._seen.clear()
 
     async def _look_on(self) -> None:
         looks = 0
@@ -80,7 +95,7 @@ class Leases:
             try:
                 await self._look()
                 if looks % _EVERY == 0:
-                    await self._bury("")
+                    await self._bury("", None)
             except APIError as error:
                 log.warning("lease_watch_failed", error=error.message)
 
@@ -90,10 +105,16 @@ class Leases:
         owners = await self._runs.owners()
         owners.pop(self.owner, None)
         self._seen = {owner: seen for owner, seen in self._seen.items() if owner in owners}
+        began = self._beating_since
+        if began is not None and now - began > self._seconds / _BEATS:
+            self._seen.clear()
         for owner, beat in owners.items():
             last, since = self._seen.setdefault(owner, (beat, now))
             if beat != last:
                 self._seen[owner] = (beat, now)
-            elif now - since >= self._seconds or await self._runs.is_dead(owner):
+            elif await self._runs.is_dead(owner):
                 log.warning("owner_died", owner=owner)
-                await self._bury(owner)
+                await self._bury(owner, None)
+            elif now - since >= self._seconds:
+                log.warning("owner_fell_silent", owner=owner, seconds=round(now - since, 1))
+                await self._bury(owner, beat)

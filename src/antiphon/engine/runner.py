@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import orjson
+import structlog
 
 from antiphon.backends.base import Router
 from antiphon.engine.admission import Admission, Place
@@ -26,7 +27,7 @@ from antiphon.engine.durable import DurableLog
 from antiphon.engine.endings import REMEMBERED, Retention
 from antiphon.engine.follow import follow
 from antiphon.engine.jobs import JobOptions, Jobs
-from antiphon.engine.journal import Passing
+from antiphon.engine.journal import Journal, Passing
 from antiphon.engine.log import EventLog
 from antiphon.engine.metrics import IN_FLIGHT, SHED
 from antiphon.engine.mint import SystemMint
@@ -49,19 +50,24 @@ from antiphon.store.base import (
     Batch,
     IdempotencyKey,
     Kept,
-    Lease,
     QueueFull,
     ResponseRow,
     Store,
 )
 from antiphon.tools.base import Tool
 
+log = structlog.get_logger(__name__)
+
+_DELETED: Final = "The response was deleted."
 #: Seconds after which a client may look for us again.
 _RESTART: Final = 5
 #: Seconds after which there may be room in the queue.
 _QUEUE_RETRY: Final = 5
 #: Seconds between two looks at what another process makes.
 _POLL: Final = 1.0
+_PAUSE: Final = 0.02
+#: Bytes above which a body is read again in a thread (R-118).
+_LARGE: Final = 128 * 1024
 #: How often a cancel is tried against others who take the same job.
 _CANCELS: Final = 20
 #: Seconds between two tries, times their number, at most.
@@ -81,6 +87,8 @@ class EngineOptions:
     most_in_flight_per_project: int = 1000
     #: Seconds that one run may take in all (R-44).
     run_timeout: float = 3600.0
+    #: Seconds that `close` waits for runs that belong to no connection and to nobody else.
+    shutdown_patience: float = 35.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,11 @@ class Foreground:
     run: Run
     task: asyncio.Task[None]
     log: EventLog
+    journal: Passing
+
+    def is_stored(self) -> bool:
+        """Whether its row says that it is being made here."""
+        return self.journal.begun and self.run.machine.status in RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +136,12 @@ class Engine:
         self._options = options
         self._planner = Planner(store, router, tools or {})
         self._admission = Admission(options.most_in_flight, options.most_in_flight_per_project)
-        self._tasks: dict[asyncio.Task[None], Run] = {}
-        self._ids: set[str] = set()
-        self.jobs = Jobs(store, self._planner, options.retention, options.jobs, lambda: self._ids)
-        IN_FLIGHT.set_function(lambda: len(self._tasks))
+        self._foreground: dict[str, Foreground] = {}
+        self._freeing: set[asyncio.Task[None]] = set()
+        self.jobs = Jobs(
+            store, self._planner, options.retention, options.jobs, lambda: self._foreground
+        )
+        IN_FLIGHT.set_function(lambda: len(self._foreground) + self.jobs.count)
         #: New requests are turned away: the server is shutting down (R-73).
         self.stopping = False
 
@@ -158,34 +173,37 @@ class Engine:
                 if admitted.run is not None:
                     entered.pop_all()
                 return admitted
+            made = self._begin(plan, mint)
+            made.task.add_done_callback(lambda _: place.leave())
             entered.pop_all()
-        log = EventLog(keep=bool(request.stream))
-        run = self._foreground(plan, mint, log)
-        task = asyncio.create_task(run.run(), name=run.id)
-        self._tasks[task] = run
-        self._ids.add(run.id)
-        task.add_done_callback(lambda _: self._ended(task, place))
-        return Foreground(run, task, log)
+        return made
 
-    def _ended(self, task: asyncio.Task[None], place: Place) -> None:
-        self._ids.discard(self._tasks.pop(task).id)
-        place.leave()
-
-    def _foreground(self, plan: Plan, mint: SystemMint, log: EventLog) -> Run:
+    def _begin(self, plan: Plan, mint: SystemMint) -> Foreground:
+        """Set a run going that belongs to its connection."""
         request = plan.request
+        streamed = bool(request.stream)
         response = _new_response(plan, mint, "in_progress")
         row: ResponseRow | None = None
         if request.store is not False:
             row = self._row(plan, response, "stored", b"")
             row.expires_at = self._options.retention.of(row.created_at)
-            row.owner = self.jobs.owner if request.stream else None
+            row.owner = self.jobs.owner if streamed else None
+        log = EventLog(keep=streamed)
+        journal = Passing(log, row, self.store, streamed=streamed)
+        run = self._run(plan, ResponseMachine(response, mint, plan.machine_options()), journal)
+        task = asyncio.create_task(run.run(), name=run.id)
+        made = self._foreground[run.id] = Foreground(run, task, log, journal)
+        task.add_done_callback(lambda _: self._foreground.pop(run.id))
+        return made
+
+    def _run(self, plan: Plan, machine: ResponseMachine, journal: Journal) -> Run:
         return Run(
-            id=response["id"],
+            id=machine.response["id"],
             project=plan.project,
             backend=plan.backend,
             prompt=plan.prompt(),
-            machine=ResponseMachine(response, mint, plan.machine_options()),
-            journal=Passing(log, row, self.store, streamed=bool(request.stream)),
+            machine=machine,
+            journal=journal,
             timeout=self._options.run_timeout,
             answer_schema=plan.answer_schema,
             tools=plan.tools,
@@ -212,29 +230,30 @@ class Engine:
         kept: Kept = "replayed" if plan.request.store is False else "stored"
         row = self._row(plan, response, kept, orjson.dumps(response))
         row.owner = self.jobs.owner
-        self._ids.add(row.id)
-        try:
+        with self.jobs.admitting(row.id):
             admitted = await self._enter(plan, row, Batch(0, []), raw, key)
             if admitted.replayed:
                 return admitted
-            journal = self.jobs.journal(row, Lease(row.id, row.owner, row.attempt), 0)
-            run = Run(
-                id=row.id,
-                project=plan.project,
-                backend=plan.backend,
-                prompt=plan.prompt(),
-                machine=ResponseMachine(response, mint, plan.machine_options()),
-                journal=journal,
-                timeout=self._options.run_timeout,
-                answer_schema=plan.answer_schema,
-                tools=plan.tools,
-                ignored=plan.ignored,
-            )
+            journal = self.jobs.journal(row, 0, is_job=False)
+            machine = ResponseMachine(response, mint, plan.machine_options())
+            run = self._run(plan, machine, journal)
             task = self.jobs.begin(run, journal)
-            task.add_done_callback(lambda _: place.leave())
-        finally:
-            self._ids.discard(row.id)
+        task.add_done_callback(lambda _: place.leave())
+        task.add_done_callback(lambda _: self._free_key(run, streamed=bool(plan.request.stream)))
         return Admitted(row.id, False, False, plan.ignored, run)
+
+    def _free_key(self, run: Run, *, streamed: bool) -> None:
+        """An error frees the key, whether somebody was there to hear it or not."""
+        if run.error is not None and not (streamed and run.spoken):
+            task = asyncio.create_task(self._forget_key(run.id))
+            self._freeing.add(task)
+            task.add_done_callback(self._freeing.discard)
+
+    async def _forget_key(self, response_id: str) -> None:
+        try:
+            await self.store.runs.forget_key(response_id)
+        except APIError as error:
+            log.warning("key_not_freed", response_id=response_id, error=error.message)
 
     async def _enter(
         self, plan: Plan, row: ResponseRow, events: Batch, raw: bytes, key: str | None
@@ -243,7 +262,7 @@ class Engine:
         background = bool(plan.request.background)
         record = None
         if key is not None:
-            record = IdempotencyKey(key, _fingerprint(raw), row.created_at + REMEMBERED)
+            record = IdempotencyKey(key, await _fingerprint(raw), row.created_at + REMEMBERED)
         try:
             twin = await self.store.runs.admit(
                 row,
@@ -296,6 +315,16 @@ class Engine:
             raise NotFoundError(f"Response with id '{response_id}' not found.")
         return row.body
 
+    async def check_log(self, response_id: str) -> None:
+        """Raise `InvalidRequestError` if the events of a response that has ended are gone."""
+        runs = self.store.runs
+        ended = await runs.status(response_id) not in RUNNING
+        if ended and not await runs.read(response_id, -1, 1):
+            raise InvalidRequestError(
+                "This response cannot be streamed because its events are no longer kept.",
+                param="stream",
+            )
+
     async def outcome(self, admitted: Admitted) -> bytes:
         """The final Response of a keyed foreground request; raises `APIError` when it failed."""
         made_here = self.jobs.run_of(admitted.id)
@@ -303,13 +332,19 @@ class Engine:
         if made_here is not None:
             await asyncio.wait([made_here[1]])
         if run is not None and run.error is not None:
-            await self.store.runs.forget_key(admitted.id)
+            await self._forget_key(admitted.id)
             raise run.error
         while await self.store.runs.status(admitted.id) in RUNNING:
+            if self.stopping:
+                raise Overloaded("The server is shutting down.", retry_after=_RESTART)
             await self.store.runs.wait(_POLL)
+            await asyncio.sleep(_PAUSE)
         row = await self.store.runs.find(admitted.id)
-        if row is None or row.status == "failed":
-            raise APIError("The request with the same Idempotency-Key failed.")
+        if row is None:
+            raise APIError(_DELETED, should_retry=False)
+        if row.status == "failed":
+            await self._forget_key(admitted.id)
+            raise APIError("The request with the same Idempotency-Key failed. Please try again.")
         return row.body
 
     async def cancel(self, project: str, response_id: str) -> ResponseRow | None:
@@ -333,9 +368,8 @@ class Engine:
         deleted = await self.store.delete(project, id)
         if deleted:
             self.jobs.abandon(id)
-            for task, run in self._tasks.items():
-                if run.id == id:
-                    run.stop(task, APIError("The response was deleted.", should_retry=False))
+            if (made := self._foreground.get(id)) is not None:
+                made.run.stop(made.task, APIError(_DELETED, should_retry=False))
         return deleted
 
     # -- the end -----------------------------------------------------------------------------
@@ -347,16 +381,18 @@ class Engine:
 
     def stop(self) -> None:
         """End what still runs: clients get a terminal event, or a 503 (R-73)."""
-        for task, run in [*self._tasks.items(), *self.jobs.foreground()]:
+        running = [(made.task, made.run) for made in self._foreground.values()]
+        for task, run in [*running, *self.jobs.foreground()]:
             run.stop(task, Overloaded("The server is shutting down.", should_retry=False))
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for it."""
-        tasks = list(self._tasks)
+        """Cancel what belongs to a connection, wait for what does not, and leave."""
+        tasks = [made.task for made in self._foreground.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.jobs.close()
+        await self.jobs.close(self._options.shutdown_patience)
+        await asyncio.gather(*self._freeing)
 
 
 def _new_response(
@@ -370,7 +406,11 @@ def _new_response(
     return response
 
 
-def _fingerprint(raw: bytes) -> str:
+async def _fingerprint(raw: bytes) -> str:
     """The same for bodies that say the same."""
-    canonical = orjson.dumps(orjson.loads(raw), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(canonical).hexdigest()
+
+    def work() -> str:
+        canonical = orjson.dumps(orjson.loads(raw), option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(canonical).hexdigest()
+
+    return await asyncio.to_thread(work) if len(raw) > _LARGE else work()

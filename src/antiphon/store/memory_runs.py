@@ -159,9 +159,12 @@ class MemoryRuns:
         """See `Runs.is_dead`."""
         return False
 
-    async def release(self, owner: str, *, died: bool) -> list[ResponseRow]:
+    async def release(
+        self, owner: str, *, died: bool, beat: int | None = None
+    ) -> list[ResponseRow]:
         """See `Runs.release`."""
-        self._beats.pop(owner, None)
+        if beat is None or self._beats.get(owner) == beat:
+            self._beats.pop(owner, None)
         left = []
         for entry in self._rows:
             if not entry.runs or entry.row.owner in self._beats:

@@ -35,6 +35,10 @@ class OwnerLocks:
         self._path = path
         self._own: dict[str, int] = {}
 
+    def holds(self, owner: str) -> bool:
+        """Whether there is nothing more to do for `hold`."""
+        return owner in self._own
+
     def hold(self, owner: str) -> None:
         """Lock the file of `owner` until `forget` or the end of this process; or do without
         (rule 4)."""

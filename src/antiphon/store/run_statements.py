@@ -195,7 +195,13 @@ OWNERS: Final = compiled(
 
 OWNED: Final = compiled(select(_ROW.id).where(_ROW.owner == bindparam("owner"), IS_RUNNING, _THERE))
 
-DROP_OWNER: Final = compiled(delete(owners).where(owners.c.id == bindparam("owner")))
+#: Only if its last heartbeat is :beat, when there is one.
+DROP_OWNER: Final = compiled(
+    delete(owners).where(
+        owners.c.id == bindparam("owner"),
+        or_(bindparam("beat").is_(None), owners.c.beat == bindparam("beat")),
+    )
+)
 
 HAND_BACK: Final = compiled(update(responses).where(_HELD, _IS_JOB).values(owner=null()))
 

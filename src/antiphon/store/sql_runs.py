@@ -192,7 +192,8 @@ class SqliteRuns:
 
     async def beat(self, owner: str) -> None:
         """See `Runs.beat`; with the first one comes the lock."""
-        await asyncio.to_thread(self._locks.hold, owner)
+        if not self._locks.holds(owner):
+            await asyncio.to_thread(self._locks.hold, owner)
         await self._writer.write(sql.BEAT, {"owner": owner}, durable=False)
 
     async def owned(self, owner: str) -> set[str]:
@@ -206,19 +207,25 @@ class SqliteRuns:
         return await self._readers.ask(lambda connection: dict(connection.execute(sql.OWNERS)))
 
     async def is_dead(self, owner: str) -> bool:
-        """See `Runs.is_dead`."""
-        return await asyncio.to_thread(self._locks.state, owner) == "dead"
+        """See `Runs.is_dead`: a few system calls, which wait for nothing."""
+        return self._locks.state(owner) == "dead"
 
-    async def release(self, owner: str, *, died: bool) -> list[ResponseRow]:
+    async def release(
+        self, owner: str, *, died: bool, beat: int | None = None
+    ) -> list[ResponseRow]:
         """See `Runs.release`."""
 
-        def step(connection: sqlite3.Connection) -> list[ResponseRow]:
-            connection.execute(sql.DROP_OWNER, {"owner": owner})
+        def step(connection: sqlite3.Connection) -> list[ResponseRow] | None:
+            dropped = connection.execute(sql.DROP_OWNER, {"owner": owner, "beat": beat})
+            if beat and not dropped.rowcount:
+                return None  # it lives
             connection.execute(sql.HAND_BACK_ALL)
             connection.execute(sql.HAND_BACK_ALL_JOBS, {"died": int(died)})
             return [ResponseRow(*row) for row in connection.execute(sql.LEFT)]
 
         left = await self._writer.run(step, durable=False)
+        if left is None:
+            return []
         await asyncio.to_thread(self._locks.forget, owner)
         return left
 

@@ -72,13 +72,15 @@ def create(path: Path) -> None:
         raise StoreError(f"SQLite must be able to make files beside {path}.")
 
 
-def connect(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
+def connect(
+    path: Path, mode: Literal["rw", "ro"], patience: float | None = None
+) -> sqlite3.Connection:
     """A connection in autocommit mode to a file that exists; any thread may use it, one at a
-    time."""
+    time. It waits `patience` seconds for a lock, or `BUSY_TIMEOUT`."""
     return sqlite3.connect(
         f"file:{urllib.parse.quote(str(path))}?mode={mode}",
         uri=True,
-        timeout=BUSY_TIMEOUT,
+        timeout=BUSY_TIMEOUT if patience is None else patience,
         isolation_level=None,
         check_same_thread=False,
     )

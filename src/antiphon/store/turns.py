@@ -4,8 +4,8 @@ connection begins its log anew while another writes or checkpoints (R-78).
 Rules
 1. Who writes, or may checkpoint, holds the lock of a file beside the database meanwhile. SQLite's
    own lock covers the writing; this one covers the checkpoint after it, too.
-2. The kernel lets go of it when its process dies. Who waits longer than for a lock of SQLite hears
-   the same: the database is locked.
+2. The kernel lets go of it when its process dies. Who waits too long hears the same as with a lock
+   of SQLite.
 3. Where there are no locks, or no room for a file, SQLite's own has to do.
 """
 
@@ -35,14 +35,14 @@ class Turns:
         self._file: int | None = None
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, patience: float | None = None) -> Iterator[None]:
         """Nobody else writes meanwhile. Raises `sqlite3.OperationalError` when the turn does not
-        come."""
+        come within `patience` seconds, or `sqlite.BUSY_TIMEOUT`."""
         file = self._open()
         if file is None:
             yield
             return
-        _lock(file)
+        _lock(file, sqlite.BUSY_TIMEOUT if patience is None else patience)
         try:
             yield
         finally:
@@ -61,10 +61,10 @@ class Turns:
         return self._file
 
 
-def _lock(file: int) -> None:
+def _lock(file: int, patience: float) -> None:
     if sys.platform == "win32":
         return
-    until = time.monotonic() + sqlite.BUSY_TIMEOUT
+    until = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

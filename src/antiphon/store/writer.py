@@ -14,6 +14,7 @@ Rules
 """
 
 import asyncio
+import math
 import sqlite3
 import threading
 import time
@@ -44,6 +45,8 @@ MOST_QUEUED: Final = 64 * 1024 * 1024
 #: Seconds that a group waits for each write but one of the group before it, and at most.
 _LINGER_EACH: Final = 0.0005
 _LINGER_MOST: Final = 0.005
+#: Seconds that a group waits for a lock while the store is in trouble.
+_SHORT_PATIENCE: Final = 1.0
 #: What a queued write weighs beside its row, in bytes.
 _OVERHEAD: Final = 1024
 #: What may go wrong in a step beside its statements.
@@ -179,7 +182,7 @@ class Writer:
 
     def _commit(self, group: list[Write]) -> list[Outcome]:
         try:
-            with self._turns.turn():
+            with self._turns.turn(self._patience):
                 connection = self._connect()
                 self._begin(connection, durable=any(write.durable for write in group))
                 outcomes = _apply(connection, group)
@@ -191,15 +194,22 @@ class Writer:
         self.commits += 1
         if self._in_trouble:
             self._in_trouble = False
+            connection.execute(f"PRAGMA busy_timeout = {int(sqlite.BUSY_TIMEOUT * 1000)}")
             _log.info("store_healed", path=str(self._path))
         return outcomes
+
+    @property
+    def _patience(self) -> float:
+        """Seconds to wait for a lock. Who was queued behind a group that has waited in vain has
+        waited as long (R-70)."""
+        return min(sqlite.BUSY_TIMEOUT, _SHORT_PATIENCE if self._in_trouble else math.inf)
 
     def _connect(self) -> sqlite3.Connection:
         found = sqlite.identity(self._path)
         if self._connection is not None and found == self._identity:
             return self._connection
         self._disconnect()
-        self._connection = sqlite.connect(self._path, "rw")
+        self._connection = sqlite.connect(self._path, "rw", self._patience)
         self._identity = found
         self._full = True
         self._connection.executescript(_SETTINGS)

@@ -177,10 +177,12 @@ class Runs(Protocol):
         """Whether the store is sure that the process is gone; False: it cannot say."""
         ...
 
-    async def release(self, owner: str, *, died: bool) -> list[ResponseRow]:
-        """Forget an owner; then set right what nobody owns any more: all unfinished responses whose
-        owner is not known. Jobs go back to the queue (`died` counts against them); the others are
-        returned as they are: the caller ends them."""
+    async def release(
+        self, owner: str, *, died: bool, beat: int | None = None
+    ) -> list[ResponseRow]:
+        """Forget an owner, if `beat` is still its last heartbeat; then set right what nobody owns
+        any more: all unfinished responses whose owner is not known. Jobs go back to the queue
+        (`died` counts against them); the others are returned as they are: the caller ends them."""
         ...
 
     async def queued(self) -> int:
