@@ -53,6 +53,7 @@ from antiphon.store.base import (
     QueueFull,
     ResponseRow,
     Store,
+    Twin,
 )
 from antiphon.tools.base import Tool
 
@@ -162,14 +163,20 @@ class Engine:
         if self.stopping:
             raise Overloaded("The server is shutting down.", retry_after=_RESTART)
         mint = SystemMint()
+        record = None
+        if key is not None:
+            record = IdempotencyKey(key, await _fingerprint(raw), mint.now() + REMEMBERED)
+            # Before the plan: what it needs may be gone, and the response is there.
+            if twin := await self.store.runs.twin(project, key):
+                return _replay(twin, record, request)
         if request.background:
             plan = await self._planner.plan(request, project, mint)
-            return await self._enqueue(plan, mint, raw, key)
+            return await self._enqueue(plan, mint, raw, record)
         with ExitStack() as entered:
             place = entered.enter_context(self._admission.enter(project))
             plan = await self._planner.plan(request, project, mint)
-            if key is not None:
-                admitted = await self._admit(plan, mint, raw, key, place)
+            if record is not None:
+                admitted = await self._admit(plan, mint, record, place)
                 if admitted.run is not None:
                     entered.pop_all()
                 return admitted
@@ -210,7 +217,9 @@ class Engine:
             ignored=plan.ignored,
         )
 
-    async def _enqueue(self, plan: Plan, mint: SystemMint, raw: bytes, key: str | None) -> Admitted:
+    async def _enqueue(
+        self, plan: Plan, mint: SystemMint, raw: bytes, key: IdempotencyKey | None
+    ) -> Admitted:
         """Put a background response into the queue; it is committed when this returns."""
         machine = ResponseMachine(_new_response(plan, mint, "queued"), mint, MachineOptions())
         machine.enqueue()
@@ -223,7 +232,7 @@ class Engine:
         return replace(admitted, body=row.body)
 
     async def _admit(
-        self, plan: Plan, mint: SystemMint, raw: bytes, key: str, place: Place
+        self, plan: Plan, mint: SystemMint, key: IdempotencyKey, place: Place
     ) -> Admitted:
         """Set a foreground request going that a twin may follow."""
         response = _new_response(plan, mint, "in_progress")
@@ -231,7 +240,7 @@ class Engine:
         row = self._row(plan, response, kept, orjson.dumps(response))
         row.owner = self.jobs.owner
         with self.jobs.admitting(row.id):
-            admitted = await self._enter(plan, row, Batch(0, []), raw, key)
+            admitted = await self._enter(plan, row, Batch(0, []), None, key)
             if admitted.replayed:
                 return admitted
             journal = self.jobs.journal(row, 0, is_job=False)
@@ -256,20 +265,17 @@ class Engine:
             log.warning("key_not_freed", response_id=response_id, error=error.message)
 
     async def _enter(
-        self, plan: Plan, row: ResponseRow, events: Batch, raw: bytes, key: str | None
+        self,
+        plan: Plan,
+        row: ResponseRow,
+        events: Batch,
+        job: bytes | None,
+        key: IdempotencyKey | None,
     ) -> Admitted:
-        """Commit an admission; or find the twin that has the key."""
-        background = bool(plan.request.background)
-        record = None
-        if key is not None:
-            record = IdempotencyKey(key, await _fingerprint(raw), row.created_at + REMEMBERED)
+        """Commit an admission; or find the twin that has got the key meanwhile."""
         try:
             twin = await self.store.runs.admit(
-                row,
-                events,
-                job=raw if background else None,
-                key=record,
-                most_queued=self._options.most_queued,
+                row, events, job=job, key=key, most_queued=self._options.most_queued
             )
         except QueueFull:
             SHED.labels("queue").inc()
@@ -277,11 +283,9 @@ class Engine:
                 "Too many background responses are waiting. Please try again later.",
                 retry_after=_QUEUE_RETRY,
             ) from None
-        if twin is None:
-            return Admitted(row.id, background, False, plan.ignored)
-        if record is not None and twin.fingerprint != record.fingerprint:
-            raise IdempotencyKeyReused
-        return Admitted(twin.response_id, background, True, plan.ignored)
+        if twin is not None and key is not None:
+            return _replay(twin, key, plan.request)
+        return Admitted(row.id, bool(plan.request.background), False, plan.ignored)
 
     def _row(self, plan: Plan, response: Response, kept: Kept, body: bytes) -> ResponseRow:
         return ResponseRow(
@@ -393,6 +397,13 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.jobs.close(self._options.shutdown_patience)
         await asyncio.gather(*self._freeing)
+
+
+def _replay(twin: Twin, key: IdempotencyKey, request: CreateResponse) -> Admitted:
+    """What the earlier request with the same key has made. Raises `IdempotencyKeyReused`."""
+    if twin.fingerprint != key.fingerprint:
+        raise IdempotencyKeyReused
+    return Admitted(twin.response_id, bool(request.background), True, [])
 
 
 def _new_response(

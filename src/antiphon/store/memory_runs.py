@@ -138,6 +138,10 @@ class MemoryRuns:
         entry = self._rows.there(response_id)
         return replace(entry.row) if entry else None
 
+    async def twin(self, project: str, key: str) -> Twin | None:
+        """See `Runs.twin`."""
+        return self._twin(project, key)
+
     async def forget_key(self, response_id: str) -> None:
         """See `Runs.forget_key`."""
         self.drop_keys(lambda _, made: made == response_id)

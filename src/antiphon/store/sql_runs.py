@@ -66,7 +66,7 @@ class SqliteRuns:
         now = self._now()
 
         def step(connection: sqlite3.Connection) -> Twin | Literal["full"] | None:
-            if key is not None and (twin := _twin(connection, row.project, key, now)) is not None:
+            if key is not None and (twin := _twin(connection, row.project, key.key, now)):
                 return twin
             if job is not None and _queued(connection) >= most_queued:
                 return "full"
@@ -186,6 +186,11 @@ class SqliteRuns:
         found = await self._readers.ask(lambda c: c.execute(sql.FIND, values).fetchone())
         return ResponseRow(*found) if found else None
 
+    async def twin(self, project: str, key: str) -> Twin | None:
+        """See `Runs.twin`."""
+        now = self._now()
+        return await self._readers.ask(lambda connection: _twin(connection, project, key, now))
+
     async def forget_key(self, response_id: str) -> None:
         """See `Runs.forget_key`."""
         await self._writer.write(sql.DROP_KEY, {"id": response_id}, durable=False)
@@ -257,10 +262,8 @@ def _size(events: Batch) -> int:
     return sum(len(body) for _, body in events.frames)
 
 
-def _twin(
-    connection: sqlite3.Connection, project: str, key: IdempotencyKey, now: int
-) -> Twin | None:
-    values = {"project": project, "key": key.key, "now": now}
+def _twin(connection: sqlite3.Connection, project: str, key: str, now: int) -> Twin | None:
+    values = {"project": project, "key": key, "now": now}
     found = connection.execute(sql.TWIN, values).fetchone()
     return Twin(*found) if found else None
 

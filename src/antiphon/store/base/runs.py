@@ -156,6 +156,10 @@ class Runs(Protocol):
         """The same row, whatever it is kept for: for the twins of a request."""
         ...
 
+    async def twin(self, project: str, key: str) -> Twin | None:
+        """Who has this Idempotency-Key now."""
+        ...
+
     async def forget_key(self, response_id: str) -> None:
         """The key of the request that made this may be used again: it was answered with an
         error."""
