@@ -357,3 +357,42 @@ async def test_nobody_there_and_a_refused_address_are_the_same_error(egress: Egr
             with pytest.raises(SendError):
                 await client.post(f"http://127.0.0.1:{port}/", {}, BODY)
     await allowed.close()
+
+
+#: What answers that are none look like; `{path}`: the request's own words.
+GARBAGE = [
+    b"no HTTP {path}\r\n\r\n",
+    b"HTTP/1.1 abc {path}\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n{path}\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: {path}\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nx: " + b"{path}" * 1000 + b"\r\n\r\n",
+    b"",
+]
+
+
+@pytest.mark.parametrize("answer", [*GARBAGE, None])
+async def test_a_url_never_stands_in_the_reason(answer: bytes | None) -> None:
+    """R-130: it may have a token in it; nor what the other side sent, which may repeat it. None: it
+    says nothing at all."""
+    leave = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n")).split()[1]
+        if answer is None:
+            await leave.wait()
+        else:
+            writer.write(answer.replace(b"{path}", path))
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    egress = Egress(Policy(["127.0.0.1"]))
+    url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/T0KEN?t=T0KEN#T0KEN")
+    with pytest.raises(SendError) as caught:
+        async with egress.request("POST", url, {}, BODY, Limits(0.3)):
+            pass
+    leave.set()
+    await egress.close()
+    server.close()
+    await server.wait_closed()
+    assert "T0KEN" not in str(caught.value)
+    assert str(caught.value), "the reason is for the operator"

@@ -10,7 +10,8 @@ Rules
    its name, whatever it resolves to, or addresses and networks.
 4. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
 5. Why a request failed is for the log: to the outside a refused address, a closed port and a dead
-   host are the same (R-94).
+   host are the same (R-94). It says neither the URL, which may have a secret in it, nor what the
+   other side sent, which may repeat it (R-130).
 """
 
 import contextlib
@@ -182,6 +183,18 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
+def _why(error: Exception) -> str:
+    """Why a request failed, for the log; aiohttp's own texts have the URL in them."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        detail = error.message.partition("\n")[0].partition(":")[0]  # the rest quotes the answer
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        detail = str(error.os_error)
+    else:
+        detail = ""
+    name = type(error).__name__
+    return f"{name}: {detail}"[:200] if detail else name
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Seconds for the whole exchange, and for the connection."""
@@ -219,7 +232,7 @@ class Egress:
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SendError(f"{type(error).__name__}: {error}"[:500]) from error
+            raise SendError(_why(error)) from error
 
     def check(self, url: str) -> None:
         """Raise `BadURL` if nothing can ever be sent there."""
