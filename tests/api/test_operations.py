@@ -119,7 +119,9 @@ def test_a_second_signal_ends_a_worker_at_once(tmp_path: Path, upstream: ChatUps
             assert eventually(lambda: len(upstream.requests) == 1, 15), first.log()
             with _locked(tmp_path):
                 first.process.send_signal(signal.SIGTERM)
-                time.sleep(0.3)
+                time.sleep(0.2)
+                first.process.send_signal(signal.SIGTERM)  # an echo of the first
+                time.sleep(0.5)
                 assert first.process.poll() is None
                 began = time.monotonic()
                 first.process.send_signal(signal.SIGTERM)

@@ -6,6 +6,8 @@ Rules (R-73)
    status 0.
 2. The second one, of either kind: what has been committed stays, everything else is dropped. Exit
    status 128 + signal, within two seconds even when something hangs.
+3. One intention may come as two signals (``timeout`` sends one to its child and one to the group,
+   which the child is in): within `ECHO` of the first all are the first.
 """
 
 import asyncio
@@ -14,8 +16,9 @@ import gc
 import os
 import signal
 import threading
+import time
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 import uvicorn
@@ -28,11 +31,32 @@ from antiphon.store.base import Store
 
 #: Seconds for terminal events and rows after the grace period.
 LAST_WORDS: Final = 5
+#: Seconds in which another signal means no more than the first.
+ECHO: Final = 0.5
 #: Seconds that a forced end waits for the store, and for the log.
 _STORE: Final = 1.0
 _LOG: Final = 0.5
 
 _log = structlog.get_logger(__name__)
+
+
+class Signals:
+    """Which of the signals that come is which."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._forced = False
+
+    def __call__(self) -> Literal["first", "second", None]:
+        """One has come; None: it says nothing new."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            return "first"
+        if self._forced or now - self._first < ECHO:
+            return None
+        self._forced = True
+        return "second"
 
 
 class Server(uvicorn.Server):
@@ -42,15 +66,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._antiphon = antiphon
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._forced = False
+        self._came = Signals()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""
-        if not self.should_exit:
+        which = self._came()
+        if which == "first":
             self._antiphon.engine.stopping = True
             super().handle_exit(sig, frame)
-        elif not self._forced:
-            self._forced = True
+        elif which == "second":
             force(sig, self._loop, self._antiphon.store)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:

@@ -17,7 +17,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from antiphon import __version__
 from antiphon.app import Antiphon
 from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings, refused
-from antiphon.cli.server import force
+from antiphon.cli.server import Signals, force
 from antiphon.errors import APIError
 from antiphon.store.base import StoreError
 
@@ -53,13 +53,13 @@ async def work(antiphon: Antiphon) -> None:
     """Make background responses until a signal comes."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    came: list[int] = []
+    came = Signals()
 
     def on_signal(sig: int, _frame: FrameType | None) -> None:
-        came.append(sig)
-        if len(came) == 1:
+        which = came()
+        if which == "first":
             loop.call_soon_threadsafe(stop.set)
-        elif len(came) == 2:
+        elif which == "second":
             force(sig, loop, antiphon.store)
 
     for sig in (signal.SIGTERM, signal.SIGINT):
