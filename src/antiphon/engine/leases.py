@@ -80,8 +80,7 @@ class Leases:
         """Say that we live. While we cannot, others cannot either (a lock, a full disk): what we
         took for silence begins anew."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._beating_since = began
+        began = self._beating_since = self._beating_since or loop.time()  # over all tries
         await self._runs.beat(self.owner)
         self._beating_since = None
         if loop.time() - began > self._seconds / _BEATS:
