@@ -92,6 +92,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._identity: sqlite.Identity | None = None
         self._full = False
+        #: Seconds that the connection waits for a lock.
+        self._wait = 0.0
         self._queued = 0
         self._in_trouble = False
         #: Seconds to wait for company before the next group is closed.
@@ -181,9 +183,11 @@ class Writer:
         return group
 
     def _commit(self, group: list[Write]) -> list[Outcome]:
+        began = time.monotonic()
         try:
             with self._turns.turn(self._patience):
                 connection = self._connect()
+                self._bound_wait(connection, time.monotonic() - began)
                 self._begin(connection, durable=any(write.durable for write in group))
                 outcomes = _apply(connection, group)
                 connection.execute("COMMIT")
@@ -194,7 +198,6 @@ class Writer:
         self.commits += 1
         if self._in_trouble:
             self._in_trouble = False
-            connection.execute(f"PRAGMA busy_timeout = {int(sqlite.BUSY_TIMEOUT * 1000)}")
             _log.info("store_healed", path=str(self._path))
         return outcomes
 
@@ -204,12 +207,21 @@ class Writer:
         waited as long (R-70)."""
         return min(sqlite.BUSY_TIMEOUT, _SHORT_PATIENCE if self._in_trouble else math.inf)
 
+    def _bound_wait(self, connection: sqlite3.Connection, waited: float) -> None:
+        """Who has `waited` for the turn waits the less for SQLite's lock: whoever had the turn
+        waited for the same lock."""
+        wait = round(max(self._patience - waited, min(self._patience, _SHORT_PATIENCE)), 1)
+        if wait != self._wait:
+            connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+            self._wait = wait
+
     def _connect(self) -> sqlite3.Connection:
         found = sqlite.identity(self._path)
         if self._connection is not None and found == self._identity:
             return self._connection
         self._disconnect()
-        self._connection = sqlite.connect(self._path, "rw", self._patience)
+        self._wait = self._patience
+        self._connection = sqlite.connect(self._path, "rw", self._wait)
         self._identity = found
         self._full = True
         self._connection.executescript(_SETTINGS)
