@@ -64,7 +64,7 @@ class Receiver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave.set()
+        self.leave()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -85,6 +85,10 @@ class Receiver:
             in_time = self._changed.wait_for(lambda: len(self.got) >= count, seconds)
             assert in_time, f"{len(self.got)} of {count} arrived in {seconds} s"
             return list(self.got)
+
+    def leave(self) -> None:
+        """Answer now what was to be answered later."""
+        self._leave.set()
 
     def _status(self) -> int:
         with self._changed:

@@ -8,22 +8,26 @@ Rules
    resolves to another address at the next look-up gains nothing (R-86).
 3. Only addresses of the public internet are allowed, and what the operator vouches for: a host by
    its name, whatever it resolves to, or addresses and networks.
-4. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
-5. Why a request failed is for the log: to the outside a refused address, a closed port and a dead
+4. Names are looked up on threads of our own, which nobody waits for: a nameserver that hangs holds
+   up neither the look-ups of others, which share the few threads of the loop, nor the end.
+5. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
+6. Why a request failed is for the log: to the outside a refused address, a closed port and a dead
    host are the same (R-94). It says neither the URL, which may have a secret in it, nor what the
    other side sent, which may repeat it (R-130).
 """
 
+import asyncio
 import contextlib
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -33,6 +37,8 @@ AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[object, ...]]
 
 #: Seconds for name, connection and TLS (R-89).
 CONNECT_TIMEOUT: Final = 5.0
+#: Names that are looked up at once. One that hangs takes its place for longer than its request.
+LOOK_UPS: Final = 64
 
 _URL: Final = re.compile(r"(?i:https?)://([^/?#]+)(?:[/?#].*)?")
 _AUTHORITY: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
@@ -183,6 +189,82 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
+class Resolver(AbstractResolver):
+    """``getaddrinfo``, each name on a daemon thread (rule 4)."""
+
+    def __init__(
+        self, look_up: Callable[[str, int], list[ResolveResult]] | None = None, most: int = LOOK_UPS
+    ) -> None:
+        """`look_up`: the addresses of a name for a port; it may block, and raise OSError."""
+        self._look_up = look_up or _addresses
+        self._most = most
+        #: What is being looked up; who asks for the same meanwhile gets the same answer.
+        self._running: dict[tuple[str, int], asyncio.Future[list[ResolveResult]]] = {}
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002
+    ) -> list[ResolveResult]:
+        """All addresses, whatever `family` is. Raises OSError, also when too many names are being
+        looked up."""
+        running = self._running.get((host, port))
+        if running is None:
+            if len(self._running) >= self._most:
+                raise OSError("too many names are being looked up")
+            running = self._start(host, port)
+        return await asyncio.shield(running)
+
+    async def close(self) -> None:
+        """Nothing is open: threads end when they have their answer."""
+
+    def _start(self, host: str, port: int) -> asyncio.Future[list[ResolveResult]]:
+        loop = asyncio.get_running_loop()
+        running: asyncio.Future[list[ResolveResult]] = loop.create_future()
+
+        def end(found: list[ResolveResult] | OSError) -> None:
+            del self._running[host, port]
+            if running.cancelled():
+                return
+            if isinstance(found, OSError):
+                running.set_exception(found)
+                running.exception()  # perhaps nobody waits any more
+            else:
+                running.set_result(found)
+
+        def work() -> None:
+            try:
+                found: list[ResolveResult] | OSError = self._look_up(host, port)
+            except OSError as error:
+                found = error
+            except ValueError as error:  # a name that cannot be encoded
+                found = OSError(str(error))
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(end, found)
+
+        threading.Thread(target=work, name="name-look-up", daemon=True).start()
+        self._running[host, port] = running
+        return running
+
+
+def _addresses(host: str, port: int) -> list[ResolveResult]:
+    """The addresses of a name that can be reached without naming an interface."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [
+        ResolveResult(
+            hostname=host,
+            host=str(address[0]),
+            port=port,
+            family=family,
+            proto=protocol,
+            flags=socket.AI_NUMERICHOST,
+        )
+        for family, _, protocol, _, address in found
+        if len(address) < 4 or not address[3]
+    ]
+
+
 def _why(error: Exception) -> str:
     """Why a request failed, for the log; aiohttp's own texts have the URL in them."""
     if isinstance(error, aiohttp.ClientResponseError):
@@ -209,7 +291,7 @@ class Egress:
     def __init__(self, policy: Policy, resolver: AbstractResolver | None = None) -> None:
         """Sessions are made at the first request: they need the loop. `resolver` is for tests."""
         self.policy = policy
-        self._resolver = resolver
+        self._resolver = resolver or Resolver()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -277,6 +278,20 @@ def test_a_test_without_an_answer_says_nothing_of_the_reason(sdk: OpenAI, live: 
     assert len(texts) == 1
     assert "closed" not in live.log()
     assert "name.invalid/" not in live.log(), "a URL may be a secret"
+
+
+def test_too_many_tests_at_once(sdk: OpenAI, plain: httpx2.Client) -> None:
+    """R-93: 429, and when to come back."""
+    with Receiver(*[-30] * 4) as receiver, ThreadPoolExecutor(4) as pool:
+        path = f"/v1/webhook_endpoints/{create(sdk, receiver.url).id}/test"
+        body = {"event_type": COMPLETED}
+        slow = [pool.submit(plain.post, path, json=body) for _ in range(4)]
+        receiver.wait(4)
+        refused = plain.post(path, json=body)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        assert error_of(refused)["code"] == "rate_limit_exceeded"
+        receiver.leave()
+        assert [one.result().status_code for one in slow] == [200] * 4
 
 
 def test_a_rotated_secret_signs_beside_the_old_one_if_asked(sdk: OpenAI) -> None:

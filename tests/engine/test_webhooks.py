@@ -25,7 +25,7 @@ from antiphon.engine.webhooks import (
     headers_of,
     notice_of,
 )
-from antiphon.errors import Overloaded
+from antiphon.errors import Overloaded, RateLimitError
 from antiphon.protocol.webhooks import FIRED, secret_of, signing_key
 from antiphon.store.base import Delivery, Endpoint, Notice
 from antiphon.store.memory_webhooks import MemoryWebhooks
@@ -434,6 +434,51 @@ async def test_a_trial_is_sent_once_whatever_the_answer(scene: Scene) -> None:
     assert b'"type":"response.failed"' in scene.sender.posts[0].body
     assert b'"data":{"id":"resp_' in scene.sender.posts[0].body
     assert await scene.store.next_due() is None
+
+
+async def trials(scene: Scene, numbers: list[int]) -> list[asyncio.Task[int]]:
+    """Tests of these endpoints, all of which wait for their answer."""
+    scene.sender.slow |= {f"https://{number}.example/" for number in numbers}
+    before = len(scene.sender.posts)
+    made = [
+        asyncio.create_task(scene.deliverer.test(endpoint(number), "response.failed"))
+        for number in numbers
+    ]
+    await scene.sender.wait(before + len(numbers))
+    return made
+
+
+async def test_tests_take_the_places_of_tries(scene: Scene) -> None:
+    """R-93: who tests again and again is told to wait, and holds up no more than any other."""
+    await scene.store.add(endpoint(2), 100)
+    first = await trials(scene, [1] * MOST_EACH)
+    with pytest.raises(RateLimitError) as refused:
+        await scene.deliverer.test(endpoint(1), "response.failed")
+    assert refused.value.retry_after == 10
+    scene.happen(1)
+    await scene.sender.wait(MOST_EACH + 1)
+    await asyncio.sleep(0.05)
+    assert [post.url for post in scene.sender.posts[MOST_EACH:]] == ["https://2.example/"]
+    scene.sender.go.set()
+    assert await asyncio.gather(*first) == [204] * MOST_EACH
+    await scene.sender.wait(MOST_EACH + 2)
+    await scene.idle()
+    assert await scene.deliverer.test(endpoint(1), "response.failed") == 204
+
+
+async def test_no_more_tests_than_places(scene: Scene) -> None:
+    """R-93."""
+    running = await trials(scene, [*range(2, MOST + 2)])
+    with pytest.raises(RateLimitError):
+        await scene.deliverer.test(endpoint(1), "response.failed")
+    scene.happen(1)
+    await asyncio.sleep(0.1)
+    assert len(scene.sender.posts) == MOST
+    running.pop().cancel()
+    await scene.sender.wait(MOST + 1)
+    scene.sender.go.set()
+    await asyncio.gather(*running)
+    await scene.idle()
 
 
 async def test_a_mistake_in_the_loop_is_logged(

@@ -5,7 +5,7 @@ Rules
    between leaves it to the next after `CLAIM`. Its ``webhook-id`` is the same in every try.
 2. Only 2xx is success. A try fails for whatever other reason, and is repeated later and later until
    `GIVE_UP` after the event.
-3. A slow receiver takes at most `MOST_EACH` of the places for tries.
+3. A slow receiver takes at most `MOST_EACH` of the places for tries, tests included.
 4. An endpoint at which nothing has arrived for `DISABLE` is disabled; changing it enables it.
 5. URLs are not logged: many have a secret in them.
 """
@@ -22,7 +22,7 @@ from typing import Final, Protocol
 import structlog
 
 from antiphon import __version__
-from antiphon.errors import APIError
+from antiphon.errors import APIError, RateLimitError
 from antiphon.protocol.webhooks import FIRED, event_body, signature
 from antiphon.store.base import Delivery, Endpoint, Notice, Webhooks
 
@@ -42,6 +42,11 @@ _PACE: Final = 0.1
 _LOOK: Final = 1.0
 #: How long `close` waits for tries that are under way.
 _GRACE: Final = 3.0
+#: When a test that found no place may find one: a try takes no longer.
+_RETRY_TEST: Final = 10.0
+_TOO_MANY: Final = (
+    "Too many deliveries and tests of webhooks are under way. Please try again later."
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +119,8 @@ class Deliverer:
         self._loop: asyncio.Task[None] | None = None
         #: Each try, and its endpoint.
         self._tries: dict[asyncio.Task[None], str] = {}
+        #: The endpoints that are being tested.
+        self._tests: Counter[str] = Counter()
         self._ended = asyncio.Event()
 
     def start(self) -> None:
@@ -133,12 +140,24 @@ class Deliverer:
         await asyncio.gather(*self._tries, return_exceptions=True)
 
     async def test(self, endpoint: Endpoint, type_: str) -> int:
-        """Send an event of no importance, once; the status of the answer. Raises
-        ConnectionError."""
+        """Send an event of no importance, once; the status of the answer. Raises ConnectionError,
+        and `RateLimitError` when there is no place for it."""
+        taken = self._taken()
+        if taken.total() >= MOST or taken[endpoint.id] >= MOST_EACH:
+            raise RateLimitError(_TOO_MANY, retry_after=_RETRY_TEST)
         family = type_.partition(".")[0]
         subject = ("resp" if family == "response" else family) + "_" + secrets.token_hex(24)
         notice = _notice(type_, int(self._clock()), subject)
-        return await self._send(endpoint, "wh_" + secrets.token_hex(24), notice.body)
+        self._tests[endpoint.id] += 1
+        try:
+            return await self._send(endpoint, "wh_" + secrets.token_hex(24), notice.body)
+        finally:
+            self._tests -= Counter([endpoint.id])
+            self._ended.set()
+
+    def _taken(self) -> Counter[str]:
+        """The places that each endpoint has."""
+        return Counter(self._tries.values()) + self._tests
 
     async def _run(self) -> None:
         while True:
@@ -158,10 +177,11 @@ class Deliverer:
         self._ended.clear()
         now = int(self._clock())
         next_due = await self._store.next_due()
-        places = MOST - len(self._tries)
-        if next_due is None or next_due > now or places == 0:
+        taken = self._taken()
+        places = MOST - taken.total()
+        if next_due is None or next_due > now or places <= 0:
             return False
-        busy = [id_ for id_, count in Counter(self._tries.values()).items() if count >= MOST_EACH]
+        busy = [id_ for id_, count in taken.items() if count >= MOST_EACH]
         claimed = await self._store.due(now, now + CLAIM, places, busy)
         for delivery in claimed:
             task = asyncio.create_task(self._try(delivery), name=delivery.id)
