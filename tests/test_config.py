@@ -179,3 +179,29 @@ def test_a_key_of_this_server_is_not_sent_to_openai(
         api_keys="sk-configured-here:first",
     )
     assert [backend.name for backend in Antiphon(settings).router.backends] == names
+
+
+NUMBERS = [
+    name for name, field in Settings.model_fields.items() if field.annotation in (int, float)
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e300", str(10**19), "-1"])
+def test_a_number_that_no_clock_or_timer_can_take_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """R-132: at start, not at the first request."""
+    monkeypatch.setenv(f"ANTIPHON_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
+def test_the_largest_numbers_work(tmp_path: Path) -> None:
+    Settings(
+        config=tmp_path / "none.toml",
+        retention_days=36_500,
+        event_log_hours=876_000.0,
+        shutdown_grace=2_592_000.0,
+        queue_limit=0,
+    )

@@ -15,6 +15,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "ANTIPHON_"
 
+#: The largest values, beyond which clocks, timers and dates do not work: thirty days in seconds, a
+#: century in days and hours, and as much as anybody has of anything that is counted.
+_SECONDS = 30 * 86_400.0
+_DAYS = 36_500
+_HOURS = 876_000.0
+_COUNT = 1_000_000
+_BYTES = 2**62
+
 
 class Settings(BaseSettings):
     """The server's settings."""
@@ -45,7 +53,7 @@ class Settings(BaseSettings):
         "`antiphon keys create` are valid as well.",
     )
     retention_days: int = Field(
-        30, ge=0, description="Days that a stored response is kept; 0: for ever."
+        30, ge=0, le=_DAYS, description="Days that a stored response is kept; 0: for ever."
     )
     discover: bool = Field(
         True,
@@ -60,6 +68,8 @@ class Settings(BaseSettings):
     webhook_first_retry: float = Field(
         5.0,
         gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
         description="Seconds after which a webhook that failed is sent again; each further wait is "
         "five times longer, at most six hours.",
     )
@@ -72,82 +82,129 @@ class Settings(BaseSettings):
         False, description="Serve `/metrics` without an API key (for a private network)."
     )
     max_body_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="Largest JSON body that is accepted, in bytes."
+        64 * 1024 * 1024,
+        ge=1024,
+        le=_BYTES,
+        description="Largest JSON body that is accepted, in bytes.",
     )
     header_timeout: float = Field(
-        10.0, gt=0, description="Seconds within which a request's headers must have arrived."
+        10.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds within which a request's headers must have arrived.",
     )
     body_timeout: float = Field(
-        60.0, gt=0, description="Seconds that a request's body may stand still."
+        60.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that a request's body may stand still.",
     )
     send_timeout: float = Field(
-        60.0, gt=0, description="Seconds without progress after which a reader is dropped."
+        60.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds without progress after which a reader is dropped.",
     )
     keep_alive: float = Field(
-        75.0, gt=0, description="Seconds that an idle connection is kept open between requests."
+        75.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that an idle connection is kept open between requests.",
     )
     accept_timeout: float = Field(
         10.0,
         gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
         description="Seconds that a stream waits for the backend to accept the prompt, so that its "
         "refusal can be an HTTP status; then the stream begins and errors become events.",
     )
     heartbeat: float = Field(
-        15.0, gt=0, description="Idle seconds after which a stream gets an SSE comment."
+        15.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Idle seconds after which a stream gets an SSE comment.",
     )
     event_heartbeat: float = Field(
         120.0,
         gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
         description="Idle seconds after which a stream gets a `response.in_progress` event, for "
         "clients that ignore comments.",
     )
-    run_timeout: float = Field(3600.0, gt=0, description="Seconds that one response may take.")
+    run_timeout: float = Field(
+        3600.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that one response may take.",
+    )
     shutdown_grace: float = Field(
-        30.0, ge=0, description="Seconds that running responses have to end at shutdown."
+        30.0,
+        ge=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that running responses have to end at shutdown.",
     )
     background_runs: int = Field(
         16,
         ge=0,
+        le=_COUNT,
         description="Background responses that this process makes at once; 0: none, `antiphon "
         "worker` does.",
     )
     queue_limit: int = Field(
         1000,
         ge=0,
+        le=_COUNT,
         description="Background responses that may wait for their turn; more are answered 429 with "
-        "Retry-After.",
+        "Retry-After. 0: every background response is.",
     )
     background_attempts: int = Field(
         3,
         ge=1,
+        le=_COUNT,
         description="Processes that may die over one background response before it is failed.",
     )
     lease: float = Field(
         10.0,
         ge=0.5,
+        le=_SECONDS,
+        allow_inf_nan=False,
         description="Seconds of silence after which another process takes over the responses of "
         "one that seems dead.",
     )
     event_log_hours: float = Field(
         24.0,
         ge=0,
+        le=_HOURS,
+        allow_inf_nan=False,
         description="Hours that the events of a background response can be replayed after its end; "
         "0: as long as the response is kept.",
     )
     max_in_flight: int = Field(
         2000,
         ge=1,
+        le=_COUNT,
         description="Responses that are made in the foreground at once; more are answered 503 with "
         "Retry-After.",
     )
     max_in_flight_per_project: int = Field(
         1000,
         ge=1,
+        le=_COUNT,
         description="As many of them for one project; more are answered 429 with Retry-After.",
     )
     min_free_disk: int = Field(
         64 * 1024 * 1024,
         ge=0,
+        le=_BYTES,
         description="Bytes that must be free on the disk of the database; with less the server is "
         "not ready.",
     )
