@@ -11,18 +11,18 @@ import pytest
 
 from antiphon.engine.endings import REMEMBERED, Retention
 from antiphon.engine.leases import Leases
-from antiphon.engine.runner import EngineOptions
+from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.errors import Overloaded
 from antiphon.protocol.deltas import Finish, TextDelta
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import new_response
-from antiphon.store.base import Batch, IdempotencyKey, Kept, ResponseRow
+from antiphon.store.base import Batch, IdempotencyKey, Kept, ResponseRow, Store
 from antiphon.store.memory import MemoryStore
 from antiphon.store.memory_runs import MemoryRuns
 from antiphon.store.sql import SqliteStore
-from antiphon.testing import Step, assert_valid_log
-from tests.engine.bench import HELLO, JOBS, Bench, bury, said, until
+from antiphon.testing import ScriptedBackend, Step, assert_valid_log
+from tests.engine.bench import HELLO, JOBS, Bench, OneBackend, bury, said, until
 
 #: Seconds; a heartbeat every tenth of a second.
 LEASE = 0.4
@@ -144,8 +144,45 @@ async def test_a_process_can_take_over_from_itself() -> None:
 # -- what the dead leave -------------------------------------------------------------------------
 
 
+class Clock:
+    """Unix seconds, some `later` than they are."""
+
+    later = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.later
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> AsyncIterator[Store]:
+    made: Store
+    if request.param == "memory":
+        made = MemoryStore(clock=clock, ttl=100 * 86_400)
+    else:
+        made = SqliteStore(f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}", clock=clock)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@asynccontextmanager
+async def opened(store: Store) -> AsyncIterator[None]:
+    """A process that comes after the dead one."""
+    engine = Engine(store, OneBackend(ScriptedBackend()), EngineOptions(jobs=JOBS))
+    await engine.open()
+    yield
+    await engine.close()
+
+
 async def leave(
-    store: MemoryStore,
+    store: Store,
     name: str,
     *frames: Frame,
     kept: Kept = "stored",
@@ -164,40 +201,35 @@ async def leave(
 
 @pytest.mark.parametrize(("kept", "kept_for"), [("stored", 30 * 86_400), ("replayed", 86_400)])
 async def test_what_died_before_its_first_event_ends_and_goes_in_time(
-    kept: Kept, kept_for: int
+    store: Store, clock: Clock, kept: Kept, kept_for: int
 ) -> None:
     """R-69, R-137: no log, but an end, and a day on which it is swept."""
-    later = 0
-    store = MemoryStore(clock=lambda: time.time() + later, ttl=100 * 86_400)
-    bench = Bench(store=store)
     left = await leave(store, kept, kept=kept, key="k")
-    async with bench.working():
+    async with opened(store):
         row = await store.runs.find(left)
         assert row is not None
         assert row.status == orjson.loads(row.body)["status"] == "failed"
         assert row.expires_at == row.created_at + kept_for
         assert await store.runs.read(left, -1, 1) == []
         assert await store.runs.twin("p", "k") is None, "R-82"
-        later = kept_for - 60
+        clock.later = kept_for - 60
+        await store.expire(int(clock()), 10)
         assert await store.runs.find(left) is not None
-        later = kept_for + 60
+        clock.later = kept_for + 60
         assert await store.runs.find(left) is None
+        assert await store.expire(int(clock()), 10) >= 1
 
 
-async def test_a_log_of_the_future_keeps_nobody_from_starting() -> None:
+async def test_a_log_of_the_future_keeps_nobody_from_starting(store: Store) -> None:
     """R-69: what this version cannot read is ended as well, and so are the others."""
-    store = MemoryStore()
     before = await leave(store, "1")
     strange = await leave(store, "2", FUTURE)
     after = await leave(store, "3")
-    bench = Bench(HELLO, store=store)
-    async with bench.working():
+    async with opened(store):
         for id_ in (before, strange, after):
             row = await store.runs.find(id_)
             assert row is not None
             assert row.status == orjson.loads(row.body)["status"] == "failed"
-        made = await bench.admit()
-        assert (await bench.ended(made.id))["status"] == "completed"
     log = await store.runs.read(strange, -1, 10_000)
     assert log[0] == FUTURE
     assert log[-1][0] == "response.failed"
@@ -250,17 +282,16 @@ async def test_the_key_of_what_ended_otherwise_is_kept() -> None:
     assert twin.response_id == left
 
 
-async def test_events_are_kept_as_long_as_the_key() -> None:
+async def test_events_are_kept_as_long_as_the_key(clock: Clock) -> None:
     """R-79: however soon other logs go."""
-    later = 0.0
-    store = MemoryStore(clock=lambda: time.time() + later, ttl=100 * 86_400)
+    store = MemoryStore(clock=clock, ttl=100 * 86_400)
     bench = Bench(HELLO, HELLO, store=store, options=EngineOptions(Retention(30, 1.0), JOBS))
     async with bench.working():
         keyed = await bench.admit("k", background=False, stream=True)
         plain = await bench.admit()
         log = await bench.follow(keyed.id)
         await bench.follow(plain.id)
-        later = 3600 * 2
+        clock.later = 3600 * 2
         again = await bench.admit("k", background=False, stream=True)
         assert again.replayed
         assert await bench.follow(again.id) == log
