@@ -54,3 +54,68 @@ def test_what_is_repeated_is_short_and_printable(made: str, client: httpx2.Clien
 def test_an_integer_is_digits(place: str, value: str, made: str, client: httpx2.Client) -> None:
     error = refusal(client, f"{made}{place}={value}")
     assert (error["code"], error["param"]) == ("invalid_value", place.partition("?")[2])
+
+
+@pytest.mark.parametrize("query", ["starting_after=3", "include_obfuscation=false&stream=false"])
+def test_what_only_a_stream_has_needs_one(query: str, made: str, client: httpx2.Client) -> None:
+    """R-02: nothing is dropped without a word."""
+    error = refusal(client, f"{made}?{query}")
+    assert (error["code"], error["param"]) == ("invalid_value", query.partition("=")[0])
+    assert "stream=true" in error["message"]
+
+
+NO_ENDPOINT = "/v1/webhook_endpoints/whe_" + "0" * 48
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
+        ("GET", "/v1/webhook_event_types"),
+        ("GET", "/v1/webhook_endpoints"),
+        ("POST", "/v1/webhook_endpoints"),
+        ("GET", NO_ENDPOINT),
+        ("POST", NO_ENDPOINT),
+        ("DELETE", NO_ENDPOINT),
+        ("POST", NO_ENDPOINT + "/rotate_secret"),
+        ("POST", NO_ENDPOINT + "/test"),
+    ],
+)
+def test_no_path_ignores_what_it_does_not_know(
+    method: str, path: str, client: httpx2.Client
+) -> None:
+    """R-02; but for what SDKs add."""
+    added = client.request(method, f"{path}?beta=true&api-version=v1")
+    assert "unknown_parameter" not in added.text
+    reply = client.request(method, f"{path}?colour=red")
+    assert reply.status_code == 400, reply.text
+    error = error_of(reply)
+    assert (error["code"], error["param"]) == ("unknown_parameter", "colour")
+    nobody = client.request(method, f"{path}?colour=red", headers={"authorization": ""})
+    assert nobody.status_code == 401
+
+
+@pytest.mark.parametrize("value", ["1.0", "1_0", "%201", "+1", "%D9%A1"])
+def test_a_limit_of_webhook_endpoints_is_digits(value: str, client: httpx2.Client) -> None:
+    error = refusal(client, f"/v1/webhook_endpoints?limit={value}")
+    assert (error["code"], error["param"]) == ("invalid_value", "limit")
+
+
+def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    endpoint = "/v1/webhook_endpoints/{webhook_endpoint_id}"
+    bodies = {
+        path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for path, operations in paths.items()
+        if "requestBody" in operations.get("post", {})
+    }
+    assert {path: ref.rpartition("/")[2] for path, ref in bodies.items()} == {
+        "/v1/responses": "CreateResponse",
+        "/v1/webhook_endpoints": "NewEndpoint",
+        endpoint: "ChangedEndpoint",
+        endpoint + "/rotate_secret": "Rotation",
+        endpoint + "/test": "Trial",
+    }
+    (parameter,) = paths["/v1/responses"]["post"]["parameters"]
+    assert (parameter["name"], parameter["in"]) == ("Idempotency-Key", "header")

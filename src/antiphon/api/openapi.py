@@ -1,13 +1,26 @@
 """The interactive description at ``/docs``: the plain ASGI routes are added by hand."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.webhooks import ChangedEndpoint, NewEndpoint, Rotation, Trial
 
 _SCHEMAS: Final = "#/components/schemas/"
+_ENDPOINTS: Final = "/v1/webhook_endpoints"
+_ENDPOINT: Final = _ENDPOINTS + "/{webhook_endpoint_id}"
+#: What is posted where, and whether it must be; these bodies are read by hand, too.
+_BODIES: Final[Mapping[str, tuple[type[BaseModel], bool]]] = {
+    "/v1/responses": (CreateResponse, True),
+    _ENDPOINTS: (NewEndpoint, True),
+    _ENDPOINT: (ChangedEndpoint, True),
+    _ENDPOINT + "/rotate_secret": (Rotation, False),
+    _ENDPOINT + "/test": (Trial, True),
+}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -16,13 +29,18 @@ def describe(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        body = CreateResponse.model_json_schema(ref_template=_SCHEMAS + "{model}")
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(body.pop("$defs", {}))
-        schemas["CreateResponse"] = body
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         document["paths"] = {"/v1/responses": {"post": _create()}, **document["paths"]}
+        for path, (form, required) in _BODIES.items():
+            body = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
+            schemas.update(body.pop("$defs", {}))
+            schemas[form.__name__] = body
+            document["paths"][path]["post"]["requestBody"] = {
+                "required": required,
+                "content": {"application/json": {"schema": {"$ref": _SCHEMAS + form.__name__}}},
+            }
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
         for operations in document["paths"].values():
@@ -38,10 +56,20 @@ def _create() -> dict[str, Any]:
         "summary": "Create",
         "description": "Make a response: JSON, or server-sent events with `stream: true`.",
         "operationId": "create_response",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "CreateResponse"}}},
-        },
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "The same key and body get the same response for 24 hours.",
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 255,
+                    "pattern": "^[!-~]+$",
+                },
+            }
+        ],
         "responses": {
             "200": {
                 "description": "The Response object, or its events.",

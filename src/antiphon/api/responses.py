@@ -7,17 +7,17 @@ Rules
 """
 
 import contextlib
-import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
+from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.streams import EventStream, Heartbeat
 from antiphon.engine.prompt import read_history
 from antiphon.engine.runner import Engine
@@ -32,43 +32,32 @@ from antiphon.store.base import ResponseRow
 JSON: Final = "application/json"
 
 
-def _digits(value: object) -> object:
-    """Pydantic would take ``1.0`` and ``1_0`` for integers."""
-    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}", value):
-        raise ValueError("not an integer")
-    return value
-
-
-_Integer = Annotated[int, BeforeValidator(_digits)]
-
-
-class _Revealing(BaseModel):
+class _Revealing(EveryQuery):
     """What both questions about a stored response may have in their query. `include` reveals
     nothing more here: what is stored is shown. SDKs write ``include[]``, people ``include``."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    #: What SDKs add for other servers: ``?beta=true`` (spec §2.1), Azure's version. No effect here.
-    beta: str | None = None
-    api_version: str | None = Field(None, alias="api-version")
     include: list[Includable] = Field(default_factory=list)
     include_: list[Includable] = Field(default_factory=list, alias="include[]")
 
 
 class RetrieveQuery(_Revealing):
-    """The query of ``GET /v1/responses/{id}``; without `stream` the others mean nothing.
+    """The query of ``GET /v1/responses/{id}``; `_FOR_STREAMS` need `stream`.
     `include_obfuscation=false` takes the padding out; none is added that the POST did not ask for.
     """
 
     stream: bool = False
-    starting_after: _Integer | None = None
+    starting_after: Integer | None = None
     include_obfuscation: bool | None = None
+
+
+#: Parameters that only a stream has.
+_FOR_STREAMS: Final = frozenset({"starting_after", "include_obfuscation"})
 
 
 class ItemsQuery(_Revealing):
     """The query of ``GET /v1/responses/{id}/input_items``."""
 
-    limit: Annotated[_Integer, Field(ge=1, le=100)] = 20
+    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
@@ -86,14 +75,21 @@ class StoredResponses:
         )
         add = self.router.add_api_route
         add("/{response_id}", self.retrieve, methods=["GET"])
-        add("/{response_id}", self.delete, methods=["DELETE"])
-        add("/{response_id}/cancel", self.cancel, methods=["POST"])
+        add("/{response_id}", self.delete, methods=["DELETE"], dependencies=[NO_QUERY])
+        add("/{response_id}/cancel", self.cancel, methods=["POST"], dependencies=[NO_QUERY])
         add("/{response_id}/input_items", self.input_items, methods=["GET"])
 
     async def retrieve(
         self, request: Request, response_id: str, query: Annotated[RetrieveQuery, Query()]
     ) -> Response:
         """A stored response as it is now, or its events."""
+        if not query.stream:
+            for name in sorted(query.model_fields_set & _FOR_STREAMS):
+                raise InvalidRequestError(
+                    f"The parameter '{name}' is only allowed with 'stream=true'.",
+                    param=name,
+                    code="invalid_value",
+                )
         row = await self._row(request, response_id)
         if query.stream:
             return await self._stream(row, query)

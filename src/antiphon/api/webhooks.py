@@ -8,18 +8,19 @@ Rules
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 import orjson
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_body
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
+from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.responses import paginate
 from antiphon.engine.webhooks import Deliverer
 from antiphon.errors import InvalidRequestError, NotFoundError
@@ -45,15 +46,11 @@ _MAX_BODY: Final = 64 * 1024
 _log = structlog.get_logger(__name__)
 
 
-class ListQuery(BaseModel):
+class ListQuery(EveryQuery):
     """The query of ``GET /v1/webhook_endpoints``."""
 
-    model_config = ConfigDict(extra="forbid")
-
     after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    beta: str | None = None
-    api_version: str | None = Field(None, alias="api-version")
+    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
 
 
 class WebhookEndpoints:
@@ -74,16 +71,19 @@ class WebhookEndpoints:
         self.router = APIRouter(
             prefix="/v1", tags=["Webhooks"], dependencies=[Depends(self._authorise)]
         )
-        add = self.router.add_api_route
         one = "/webhook_endpoints/{webhook_endpoint_id}"
-        add("/webhook_event_types", self.event_types, methods=["GET"])
-        add("/webhook_endpoints", self.create, methods=["POST"])
-        add("/webhook_endpoints", self.list, methods=["GET"])
-        add(one, self.retrieve, methods=["GET"])
-        add(one, self.update, methods=["POST"])
-        add(one, self.delete, methods=["DELETE"])
-        add(one + "/rotate_secret", self.rotate_secret, methods=["POST"])
-        add(one + "/test", self.test, methods=["POST"])
+        self.router.add_api_route("/webhook_endpoints", self.list, methods=["GET"])
+        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
+            ("GET", "/webhook_event_types", self.event_types),
+            ("POST", "/webhook_endpoints", self.create),
+            ("GET", one, self.retrieve),
+            ("POST", one, self.update),
+            ("DELETE", one, self.delete),
+            ("POST", one + "/rotate_secret", self.rotate_secret),
+            ("POST", one + "/test", self.test),
+        )
+        for method, path, call in without_query:
+            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
 
     async def event_types(self) -> Response:
         """The events that happen here."""
