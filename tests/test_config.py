@@ -73,6 +73,9 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, says: 
         "http://host:0/v1",
         "http://host:70000/v1",
         "http://ho st/v1",
+        "http://a..b/v1",
+        "http://.a/v1",
+        "http://" + "a" * 64 + ".example/v1",
         "http://host/v1\\n",
     ],
 )
@@ -114,6 +117,11 @@ def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
         (WEBHOOK + 'event_types = ["batch.completed"]', "x" * 16, "batch.completed"),
         (WEBHOOK.replace("h.example", "10.0.0.1"), "x" * 16, "ALLOW_PRIVATE_HOSTS"),
         (WEBHOOK.replace("https", "ftp"), "x" * 16, "http"),
+        (
+            WEBHOOK.replace('e/"', 'e/T0KEN?t=T0KEN"').replace("https", "ftp"),
+            "x" * 16,
+            "h.example'",
+        ),
     ],
 )
 def test_a_webhook_that_can_never_work_stops_the_start(
@@ -128,6 +136,7 @@ def test_a_webhook_that_can_never_work_stops_the_start(
     with pytest.raises(ConfigError, match=says) as caught:
         Antiphon(Settings(config=path, database_url="memory://"))
     assert not secret or secret not in str(caught.value)
+    assert "T0KEN" not in str(caught.value)
 
 
 def test_a_private_host_that_is_none_stops_the_start(tmp_path: Path) -> None:
@@ -205,3 +214,15 @@ def test_the_largest_numbers_work(tmp_path: Path) -> None:
         shutdown_grace=2_592_000.0,
         queue_limit=0,
     )
+
+
+def test_a_webhook_without_a_name_has_that_of_its_host(tmp_path: Path) -> None:
+    """R-130: the URL may be a secret, and names are shown and logged."""
+    path = tmp_path / "antiphon.toml"
+    path.write_text(WEBHOOK.replace('e/"', 'e:8443/T0KEN?t=T0KEN"'), encoding="utf-8")
+    config = load_config(path)
+    assert config is not None
+    assert config.webhooks[0].title == "h.example"
+    with pytest.raises(ConfigError, match="same name, or host"):
+        load(tmp_path, WEBHOOK + WEBHOOK.replace('e/"', 'e/other"'))
+    load(tmp_path, WEBHOOK + WEBHOOK.replace('e/"', 'e/other"') + 'name = "other"')

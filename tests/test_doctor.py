@@ -59,6 +59,8 @@ def test_backends_that_take_no_connections_are_named(listening: int) -> None:
         ({"antiphon.db": "this is no database at all, " * 200}, {}, "antiphon.db"),
         ({}, {"ANTIPHON_MIN_FREE_DISK": str(1 << 60)}, "ANTIPHON_MIN_FREE_DISK"),
         ({}, {URL: "postgres://host/x"}, "postgres"),
+        ({}, {URL: "sqlite+aiosqlite:////nowhere/x.db"}, "no folder /nowhere"),
+        ({"antiphon.toml": NOBODY.replace("127.0.0.1:1", "a..b")}, {}, "base_url"),
     ],
 )
 def test_what_keeps_a_server_from_working_is_an_error(

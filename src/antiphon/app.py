@@ -290,13 +290,13 @@ def _fixed_webhooks(config: Config | None, policy: Policy) -> list[Endpoint]:
             fixed=True,
         )
         for entry in (config.webhooks if config is not None else ())
-        for name in (entry.name or entry.url,)
+        for name in (entry.title,)
     ]
 
 
 def _webhook_secret(entry: WebhookConfig, policy: Policy) -> str:
     """The secret of an entry in which everything else is right, too."""
-    where = f"webhook '{entry.name or entry.url}'"
+    where = f"webhook '{entry.title}'"
     secret = os.environ.get(entry.secret_env)
     if not secret:
         raise ConfigError(f"{where}: {entry.secret_env} is not set")

@@ -18,6 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
+def _encodable(host: str) -> None:
+    """Raise ValueError when no resolver takes it: an empty label, or one that is too long."""
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("must be a URL whose host is a name or an address") from error
+
+
 class ConfigError(Exception):
     """The configuration file cannot be used; the message says where and why."""
 
@@ -54,6 +62,7 @@ class BackendConfig(BaseModel):
         if value is None:
             return None
         parts = urlsplit(value)
+        _encodable(parts.hostname or "")
         plain = value.isprintable() and " " not in value
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
             raise ValueError("must be an http:// or https:// URL with a host")
@@ -90,11 +99,24 @@ class WebhookConfig(BaseModel):
     url: str = Field(min_length=1, max_length=2_048)
     #: The variable that holds the secret: ``whsec_`` and base64, or any text.
     secret_env: str = Field(min_length=1)
-    #: Tells the endpoints of a project apart; without it the URL does.
+    #: Tells the endpoints of a project apart; without it the host does.
     name: str | None = Field(None, min_length=1, max_length=256)
     project: str = "default"
     #: None: all that there are.
     event_types: list[str] | None = Field(None, min_length=1)
+
+    @property
+    def title(self) -> str:
+        """Its name, which is shown and logged: nothing of the URL but the host, for the rest may be
+        a secret (R-130)."""
+        return self.name or _host(self.url)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "?"
+    except ValueError:
+        return "?"
 
 
 class Config(BaseModel):
@@ -119,9 +141,9 @@ class Config(BaseModel):
     @field_validator("webhooks")
     @classmethod
     def _distinct(cls, webhooks: list[WebhookConfig]) -> list[WebhookConfig]:
-        names = [(webhook.project, webhook.name or webhook.url) for webhook in webhooks]
+        names = [(webhook.project, webhook.title) for webhook in webhooks]
         if len(set(names)) < len(names):
-            raise ValueError("two webhooks of a project have the same name")
+            raise ValueError("two webhooks of a project have the same name, or host and no name")
         return webhooks
 
 

@@ -72,8 +72,8 @@ def _reach(backend: BackendConfig, base_url: str) -> Finding:
     where = f"Backend '{backend.name}' at {address[0]}:{address[1]}"
     try:
         socket.create_connection(address, _PATIENCE).close()
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         return Finding("warning", f"{where} does not take connections ({why}).")
     return Finding("ok", f"{where} takes connections.")
 

@@ -53,6 +53,8 @@ def check(url: str, *, clock: Callable[[], float] = time.time) -> list[Finding]:
     """Everything there is to say about the database; `clock` gives Unix seconds. `StoreError` when
     the URL names none."""
     path = sqlite.path_of(url)
+    if not path.parent.is_dir():
+        return [Finding("error", f"There is no folder {path.parent} for the database.")]
     if not path.exists():
         return [Finding("warning", f"There is no database {path} yet: the first start makes it.")]
     try:
