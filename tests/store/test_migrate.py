@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from antiphon.store import migrate
 from antiphon.store.base import NewerStoreError, StoreError
+from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
 from antiphon.store.tables import metadata
 from tests.store.children import ROOT, line, started
@@ -134,14 +135,26 @@ async def test_a_database_from_the_future_is_refused(url: str, path: Path) -> No
     assert migrate.current_revision(url) == "9999"
 
 
-def test_tables_of_someone_else_are_refused_and_kept(url: str, path: Path) -> None:
+@pytest.mark.parametrize("name", ["responses", "recipes"])
+def test_tables_of_someone_else_are_refused_and_kept(url: str, path: Path, name: str) -> None:
+    """R-78: another program's file is not adopted without a word; not even its mode is changed."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE responses (mine TEXT)")
-        connection.execute("INSERT INTO responses VALUES ('precious')")
-    with pytest.raises(StoreError, match="already exists"):
+        connection.execute(f"CREATE TABLE {name} (mine TEXT)")
+        connection.execute(f"INSERT INTO {name} VALUES ('precious')")  # noqa: S608
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=rf"another program: it has tables \({name}\)"):
         migrate.migrate(url)
-    assert tables(path) == {"responses"}
-    assert fingerprint(path, "responses")
+    assert path.read_bytes() == before
+    assert "another program" in next(f.text for f in check(url) if f.level == "error")
+
+
+def test_a_table_that_somebody_dropped_is_named(url: str, path: Path) -> None:
+    """R-78: in one line at start, not by every request."""
+    migrate.migrate(url)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE jobs")
+    with pytest.raises(StoreError, match="no table jobs"):
+        migrate.migrate(url)
 
 
 def test_the_alembic_command_uses_the_same_scripts(url: str, path: Path) -> None:

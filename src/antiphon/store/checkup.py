@@ -38,6 +38,7 @@ _ORPHANS: Final = """
     SELECT count(DISTINCT response_id) FROM events
         WHERE response_id NOT IN (SELECT id FROM responses)
 """
+_TABLES: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table'"
 _OUTBOX: Final = "SELECT count(*) FROM webhook_deliveries"
 
 
@@ -87,7 +88,9 @@ def _is_newest(connection: sqlite3.Connection) -> bool:
 
 def _schema(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
     revision, known = _revision(connection), migrate.revisions()
-    if revision is None:
+    if revision is None and connection.execute(_TABLES).fetchone() is not None:
+        yield Finding("error", f"{path} belongs to another program: it has tables, none of ours.")
+    elif revision is None:
         yield Finding("warning", f"{path} has no schema yet: the first start makes it.")
     elif revision == known[0]:
         yield Finding("ok", f"{path} has schema {revision}, the newest.")

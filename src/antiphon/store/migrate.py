@@ -5,7 +5,8 @@ Rules
    start at once one migrates and the others find the work done; a kill leaves the old schema.
 2. The scripts are in the package (`store/migrations`), so an installed server can migrate itself;
    `alembic.ini` at the root of the repository points there for developers.
-3. A database from a newer version is refused, a damaged one too (R-78); neither is touched.
+3. A database from a newer version is refused, a damaged one too (R-78), and one that has tables of
+   another program and none of ours; none of them is touched.
 """
 
 import sqlite3
@@ -26,6 +27,7 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.store import sqlite
 from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
+from antiphon.store.tables import metadata
 from antiphon.store.turns import Turns
 
 #: Files larger than this are not checked at start: it would take minutes (R-78).
@@ -44,10 +46,14 @@ def migrate(url: str, revision: str = "head") -> None:
     with _explained(path), closing(turns), turns.turn():
         with closing(sqlite.connect(path, "rw")) as connection:
             _check(connection, path)
+            _check_owner(connection, path)
             _use_wal(connection)
         if _is_behind(path, revision):
             with engine(path).begin() as upgrading:
                 command.upgrade(_config(upgrading), revision)
+        if revision == "head":
+            with closing(sqlite.connect(path, "rw")) as connection:
+                _check_tables(connection, path)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -140,6 +146,27 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise CorruptStoreError(_damaged(path, str(found).splitlines()[-1]))
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Alembic makes its table with the first of ours, and keeps it for ever."""
+    tables = _tables(connection)
+    if tables and "alembic_version" not in tables:
+        raise StoreError(
+            f"The database {path} belongs to another program: it has tables ({min(tables)}), but "
+            "none that says which schema of antiphon it has. It was left as it is."
+        )
+
+
+def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Somebody may have dropped what the revision promises."""
+    if missing := metadata.tables.keys() - _tables(connection):
+        raise CorruptStoreError(_damaged(path, f"it has no table {min(missing)}"))
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    return {name for (name,) in connection.execute(query) if not name.startswith("sqlite_")}
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
