@@ -38,7 +38,10 @@ _ORPHANS: Final = """
     SELECT count(DISTINCT response_id) FROM events
         WHERE response_id NOT IN (SELECT id FROM responses)
 """
-_TABLES: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table'"
+_FOREIGN: Final = """
+    SELECT 1 FROM sqlite_master WHERE type = 'table'
+        AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'alembic_version')
+"""
 _OUTBOX: Final = "SELECT count(*) FROM webhook_deliveries"
 
 
@@ -88,7 +91,7 @@ def _is_newest(connection: sqlite3.Connection) -> bool:
 
 def _schema(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
     revision, known = _revision(connection), migrate.revisions()
-    if revision is None and connection.execute(_TABLES).fetchone() is not None:
+    if revision is None and connection.execute(_FOREIGN).fetchone() is not None:
         yield Finding("error", f"{path} belongs to another program: it has tables, none of ours.")
     elif revision is None:
         yield Finding("warning", f"{path} has no schema yet: the first start makes it.")
