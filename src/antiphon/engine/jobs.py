@@ -330,18 +330,8 @@ class Jobs:
         if fold is None:
             raise APIError("The events of this response cannot be read.", should_retry=False)
         journal = self.journal(row, number, is_job=True)
-        run = Run(
-            id=row.id,
-            project=row.project,
-            backend=plan.backend,
-            prompt=plan.prompt(),
-            machine=ResponseMachine(fold, mint, plan.machine_options(), first=number),
-            journal=journal,
-            timeout=self._options.run_timeout,
-            answer_schema=plan.answer_schema,
-            tools=plan.tools,
-            progress=Progress.decode(job.progress),
-        )
+        machine = ResponseMachine(fold, mint, plan.machine_options(), first=number)
+        run = plan.run(machine, journal, self._options.run_timeout, Progress.decode(job.progress))
         return run, journal
 
     # -- ending ------------------------------------------------------------------------------
@@ -391,9 +381,7 @@ class Jobs:
                 if await self._endings.end_leftover(row):
                     await self._runs.forget_key(row.id)
                     RECOVERED.labels("failed").inc()
-            except APIError:
-                raise
-            except Exception:  # one that cannot be ended must not keep the others from it
+            except (LookupError, TypeError, ValueError):  # not even its row can be read
                 log.exception("leftover_not_ended", response_id=row.id)
         if rows:
             log.warning("ended_interrupted_responses", count=len(rows))

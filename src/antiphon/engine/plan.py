@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from antiphon.backends.base import Backend, Prompt, Router
+from antiphon.engine.journal import Journal
+from antiphon.engine.progress import Progress
 from antiphon.engine.prompt import Context, build_context
+from antiphon.engine.run import Run
 from antiphon.engine.support import check_support
 from antiphon.protocol.ids import Mint
 from antiphon.protocol.items.base import Item
-from antiphon.protocol.machine import MachineOptions
+from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.schemas import AnswerSchema, schema_steps
 from antiphon.store.base import Store
@@ -44,6 +47,28 @@ class Plan:
     def prompt(self) -> Prompt:
         """What the first turn of the model sees."""
         return Prompt(_described(self.request, self.tools), self.model, self.context.items)
+
+    def run(
+        self,
+        machine: ResponseMachine,
+        journal: Journal,
+        timeout: float,
+        progress: Progress | None = None,
+    ) -> Run:
+        """The run that makes it, in `timeout` seconds; `progress`: where a job goes on from."""
+        return Run(
+            id=machine.response["id"],
+            project=self.project,
+            backend=self.backend,
+            prompt=self.prompt(),
+            machine=machine,
+            journal=journal,
+            timeout=timeout,
+            answer_schema=self.answer_schema,
+            tools=self.tools,
+            progress=progress,
+            ignored=self.ignored,
+        )
 
     def machine_options(self) -> MachineOptions:
         """What the request asks of the event stream."""

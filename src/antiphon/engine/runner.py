@@ -27,7 +27,7 @@ from antiphon.engine.durable import DurableLog
 from antiphon.engine.endings import REMEMBERED, Retention
 from antiphon.engine.follow import follow
 from antiphon.engine.jobs import JobOptions, Jobs
-from antiphon.engine.journal import Journal, Passing
+from antiphon.engine.journal import Passing
 from antiphon.engine.log import EventLog
 from antiphon.engine.metrics import IN_FLIGHT, SHED
 from antiphon.engine.mint import SystemMint
@@ -197,25 +197,12 @@ class Engine:
             row.owner = self.jobs.owner if streamed else None
         log = EventLog(keep=streamed)
         journal = Passing(log, row, self.store, streamed=streamed)
-        run = self._run(plan, ResponseMachine(response, mint, plan.machine_options()), journal)
+        machine = ResponseMachine(response, mint, plan.machine_options())
+        run = plan.run(machine, journal, self._options.run_timeout)
         task = asyncio.create_task(run.run(), name=run.id)
         made = self._foreground[run.id] = Foreground(run, task, log, journal)
         task.add_done_callback(lambda _: self._foreground.pop(run.id))
         return made
-
-    def _run(self, plan: Plan, machine: ResponseMachine, journal: Journal) -> Run:
-        return Run(
-            id=machine.response["id"],
-            project=plan.project,
-            backend=plan.backend,
-            prompt=plan.prompt(),
-            machine=machine,
-            journal=journal,
-            timeout=self._options.run_timeout,
-            answer_schema=plan.answer_schema,
-            tools=plan.tools,
-            ignored=plan.ignored,
-        )
 
     async def _enqueue(
         self, plan: Plan, mint: SystemMint, raw: bytes, key: IdempotencyKey | None
@@ -245,7 +232,7 @@ class Engine:
                 return admitted
             journal = self.jobs.journal(row, 0, is_job=False)
             machine = ResponseMachine(response, mint, plan.machine_options())
-            run = self._run(plan, machine, journal)
+            run = plan.run(machine, journal, self._options.run_timeout)
             task = self.jobs.begin(run, journal)
         task.add_done_callback(lambda _: place.leave())
         task.add_done_callback(lambda _: self._free_key(run, streamed=bool(plan.request.stream)))
