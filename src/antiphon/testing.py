@@ -78,6 +78,14 @@ class ScriptedBackend:
         finally:
             self.closed += 1
 
+    async def count(self, prompt: Prompt) -> int | None:  # noqa: ARG002
+        """See `Backend.count`."""
+        return None
+
+    async def window(self, model: str) -> int | None:  # noqa: ARG002
+        """See `Backend.window`."""
+        return None
+
     async def models(self) -> list[Model]:
         """One model with the backend's name."""
         return [Model(self.name, self.name)]

@@ -12,7 +12,7 @@ Rules
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from antiphon.protocol.deltas import Delta
 from antiphon.protocol.items.base import Item
@@ -31,6 +31,15 @@ class Prompt:
     model: str
     #: History, then this request's input, oldest first; items as in spec App. B and C.
     items: list[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens of a prompt, and who counted them: the ``backend`` with its own tokenizer, our
+    ``tokenizer`` for the models that it knows, or nobody: an ``estimate``."""
+
+    tokens: int
+    source: Literal["backend", "tokenizer", "estimate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,16 @@ class Backend(Protocol):
 
     def generate(self, prompt: Prompt) -> Deltas:
         """One model turn."""
+        ...
+
+    async def count(self, prompt: Prompt) -> int | None:
+        """Tokens of the prompt by the model's own tokenizer; None: the backend has none, or it does
+        not answer."""
+        ...
+
+    async def window(self, model: str) -> int | None:
+        """Tokens that the model, by its name at the upstream, can see and say in all; None: the
+        backend cannot say. Cheap: asked for each request."""
         ...
 
     async def models(self) -> list[Model]:

@@ -43,6 +43,23 @@ class ReasoningDelta:
 
 
 @dataclass(slots=True)
+class SummaryDelta:
+    """Text of a summary that the backend makes of its reasoning; another `part` is another
+    summary."""
+
+    text: str
+    part: int = 0
+
+
+@dataclass(slots=True)
+class ReasoningState:
+    """What the backend wants back with this reasoning, as it is: signatures, encrypted thoughts.
+    Any JSON value; a later one of the same reasoning takes the place of an earlier one."""
+
+    state: Any
+
+
+@dataclass(slots=True)
 class ToolCallDelta:
     """A fragment of one tool call."""
 
@@ -67,4 +84,13 @@ class Finish:
     reason: FinishReason = "stop"
 
 
-Delta: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | UsageReport | Finish
+Delta: TypeAlias = (
+    TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | SummaryDelta
+    | ReasoningState
+    | ToolCallDelta
+    | UsageReport
+    | Finish
+)

@@ -33,6 +33,7 @@ responses = Table(
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     #: When its events go before it does.
     Column("log_until", Integer),
+    Column("conversation", String),
 )
 Index(
     "responses_by_expiry",
@@ -47,6 +48,37 @@ Index("responses_running", responses.c.owner, sqlite_where=_RUNNING, postgresql_
 
 _LOGGED = text("log_until IS NOT NULL")
 Index("responses_by_log_end", responses.c.log_until, sqlite_where=_LOGGED, postgresql_where=_LOGGED)
+
+#: Which conversations are busy.
+_BUSY = text("conversation IS NOT NULL AND status IN ('queued', 'in_progress')")
+Index(
+    "responses_by_conversation",
+    responses.c.conversation,
+    sqlite_where=_BUSY,
+    postgresql_where=_BUSY,
+)
+
+#: In which order they are listed.
+Index("responses_by_project", responses.c.project, responses.c.created_at, responses.c.id)
+
+#: What of the metadata of responses is looked for; only those that have any are in it.
+response_metadata = Table(
+    "response_metadata",
+    metadata,
+    Column("response_id", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+)
+Index(
+    "response_metadata_by_value",
+    response_metadata.c.project,
+    response_metadata.c.key,
+    response_metadata.c.value,
+    response_metadata.c.created_at,
+    response_metadata.c.response_id,
+)
 
 #: Background responses that are still to be made; `number` is their order.
 jobs = Table(
@@ -144,4 +176,61 @@ webhook_deliveries = Table(
 Index("webhook_deliveries_by_time", webhook_deliveries.c.due_at)
 Index(
     "webhook_deliveries_by_endpoint", webhook_deliveries.c.endpoint_id, webhook_deliveries.c.due_at
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    #: A JSON object.
+    Column("metadata", String, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+#: `number` is the order; it grows and is not used twice.
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    Column("conversation_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("item_id", String, nullable=False),
+    Column("item", LargeBinary, nullable=False),
+)
+Index("conversation_items_by_item", conversation_items.c.item_id)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("updated_at", Integer, nullable=False),
+    Column("default_version", Integer, nullable=False),
+    Column("versions", Integer, nullable=False),
+    #: JSON.
+    Column("draft", LargeBinary),
+)
+Index("prompts_by_project", prompts.c.project)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    Column("prompt_id", String, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", Integer, nullable=False),
+    #: JSON.
+    Column("template", LargeBinary, nullable=False),
+)
+
+#: What `encrypted_content` is sealed with.
+encryption_keys = Table(
+    "encryption_keys",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("created_at", Integer, nullable=False),
 )

@@ -139,6 +139,14 @@ class ChatCompletions:
             # Closes the connection unless the whole body was read.
             response.close()
 
+    async def count(self, prompt: Prompt) -> int | None:  # noqa: ARG002
+        """See `Backend.count`."""
+        return None
+
+    async def window(self, model: str) -> int | None:  # noqa: ARG002
+        """See `Backend.window`."""
+        return None
+
     async def models(self) -> list[Model]:
         """See `Backend.models`."""
         timeout = aiohttp.ClientTimeout(

@@ -89,6 +89,14 @@ class Simulator:
             end.insert(0, UsageReport(usage))
         yield end
 
+    async def count(self, prompt: Prompt) -> int | None:  # noqa: ARG002
+        """See `Backend.count`."""
+        return None
+
+    async def window(self, model: str) -> int | None:  # noqa: ARG002
+        """See `Backend.window`."""
+        return None
+
     async def models(self) -> list[Model]:
         """The one model that is listed."""
         return [Model("simulator", "antiphon-simulator")]

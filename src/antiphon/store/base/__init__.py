@@ -1,12 +1,28 @@
-"""The port to what is remembered: responses and keys, runs, webhooks."""
+"""The port to what is remembered: responses and keys, runs, conversations, prompts, webhooks."""
 
 from typing import Protocol
 
+from antiphon.store.base.conversations import (
+    Conversation,
+    ConversationBusy,
+    ConversationMoved,
+    Conversations,
+    History,
+)
+from antiphon.store.base.prompts import (
+    PromptChange,
+    PromptRow,
+    Prompts,
+    PromptVersion,
+    Template,
+)
 from antiphon.store.base.responses import (
     RUNNING,
     CorruptStoreError,
+    EncryptionKey,
     Kept,
     KeyRow,
+    Listing,
     NewerStoreError,
     ResponseRow,
     Responses,
@@ -31,17 +47,28 @@ __all__ = [
     "RUNNING",
     "Batch",
     "Change",
+    "Conversation",
+    "ConversationBusy",
+    "ConversationMoved",
+    "Conversations",
     "CorruptStoreError",
     "Delivery",
     "Ending",
+    "EncryptionKey",
     "Endpoint",
+    "History",
     "IdempotencyKey",
     "Job",
     "Kept",
     "KeyRow",
     "Lease",
+    "Listing",
     "NewerStoreError",
     "Notice",
+    "PromptChange",
+    "PromptRow",
+    "PromptVersion",
+    "Prompts",
     "QueueFull",
     "ResponseRow",
     "Responses",
@@ -49,6 +76,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "StoreError",
+    "Template",
     "Turn",
     "Twin",
     "Webhooks",
@@ -61,6 +89,16 @@ class Store(Responses, Protocol):
     @property
     def runs(self) -> Runs:
         """Runs that outlive a request."""
+        ...
+
+    @property
+    def conversations(self) -> Conversations:
+        """Conversations and their items."""
+        ...
+
+    @property
+    def prompts(self) -> Prompts:
+        """Prompt templates."""
         ...
 
     @property

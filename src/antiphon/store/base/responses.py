@@ -58,6 +58,8 @@ class ResponseRow:
     owner: str | None = None
     #: How often somebody took it over; with `owner` it fences off those who had it before.
     attempt: int = 0
+    #: The conversation that it belongs to, which is busy while it runs.
+    conversation: str | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +83,26 @@ class KeyRow:
     hint: str
     created_at: int
     revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """What `encrypted_content` is sealed with: 32 bytes, and the id that stands in each seal."""
+
+    id: str
+    key: bytes
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which stored responses are wanted: those with all of `metadata`, behind the one with the id
+    `after`, newest first unless `order` is "asc"."""
+
+    metadata: dict[str, str]
+    after: str | None = None
+    limit: int = 20
+    order: Literal["asc", "desc"] = "desc"
 
 
 class Responses(Protocol):
@@ -117,8 +139,13 @@ class Responses(Protocol):
         ...
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
-        """Input and output items of any stored responses, by id (`item_reference`); an id that is
-        not found is not there. One read and one decoding for each response that is meant."""
+        """Input and output items of any stored responses, and items of conversations, by id
+        (`item_reference`); an id that is not found is not there. One read and one decoding for each
+        response that is meant."""
+        ...
+
+    async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
+        """The bodies of stored responses (`kept` is "stored"); None when `after` is none of them."""
         ...
 
     async def expire(self, now: int, limit: int) -> int:
@@ -141,4 +168,16 @@ class Responses(Protocol):
 
     async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
         """Mark a key as revoked; whether it exists and was not revoked before."""
+        ...
+
+    async def encryption_keys(self) -> list[EncryptionKey]:
+        """All keys of sealed contents, newest first."""
+        ...
+
+    async def add_encryption_key(self, key: EncryptionKey, *, first: bool) -> bool:
+        """Store a new key; `first`: only if there is none yet. Whether it was stored."""
+        ...
+
+    async def drop_encryption_key(self, id: str) -> bool:  # noqa: A002
+        """Forget a key: what was sealed with it cannot be opened any more. Whether it was there."""
         ...

@@ -10,10 +10,11 @@ Rules
 4. Events are rows of the store until `log_until`; their numbers are contiguous and never reused.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from antiphon.protocol.emitter import Frame
+from antiphon.protocol.items.base import Item
 from antiphon.store.base.responses import ResponseRow
 
 
@@ -99,6 +100,8 @@ class Ending:
     expires_at: int | None
     log_until: int | None
     notice: Notice | None
+    #: Items that its conversation gets, if that is still there.
+    appended: list[Item] = field(default_factory=list)
 
 
 class QueueFull(Exception):
@@ -116,10 +119,14 @@ class Runs(Protocol):
         job: bytes | None,
         key: IdempotencyKey | None,
         most_queued: int,
+        version: int | None = None,
     ) -> Twin | None:
         """Commit a new run, durably: its row, its first events, its place in the queue (`job`: the
         body of the POST), its key. All or nothing: `QueueFull` when `most_queued` jobs have no
-        owner, the `Twin` when the key is taken by a response that still exists."""
+        owner, the `Twin` when the key is taken by a response that still exists; and for a row that names
+        a conversation, `ConversationMoved` when that is not there, is another project's or no longer
+        of `version`, and `ConversationBusy`, which comes after it, when another response of it
+        runs."""
         ...
 
     async def claim(self, owner: str, most: int) -> list[Job]:
@@ -140,8 +147,8 @@ class Runs(Protocol):
         ...
 
     async def finish(self, lease: Lease, events: Batch, ending: Ending) -> bool:
-        """Commit the end, durably: last events, row, notices to every endpoint of the project that
-        wants the type; the job is gone."""
+        """Commit the end, durably: last events, row, what its conversation gets, notices to every
+        endpoint of the project that wants the type; the job is gone."""
         ...
 
     async def read(self, response_id: str, after: int, most_bytes: int) -> list[Frame]:

@@ -1,0 +1,97 @@
+"""Conversations, prompt templates, keys of sealed contents, and lists of responses.
+
+Additive: a process of the version before goes on working on the same file (R-74). What it stores
+has no rows in `response_metadata`: it is listed, but not found by its metadata.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+_BUSY = sa.text("conversation IS NOT NULL AND status IN ('queued', 'in_progress')")
+
+
+def upgrade() -> None:
+    op.add_column("responses", sa.Column("conversation", sa.String))
+    op.create_index(
+        "responses_by_conversation",
+        "responses",
+        ["conversation"],
+        sqlite_where=_BUSY,
+        postgresql_where=_BUSY,
+    )
+    op.create_index("responses_by_project", "responses", ["project", "created_at", "id"])
+    op.create_table(
+        "response_metadata",
+        sa.Column("response_id", sa.String, primary_key=True),
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("value", sa.String, nullable=False),
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+    )
+    op.create_index(
+        "response_metadata_by_value",
+        "response_metadata",
+        ["project", "key", "value", "created_at", "response_id"],
+    )
+    op.create_table(
+        "conversations",
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("metadata", sa.String, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "conversation_items",
+        sa.Column("conversation_id", sa.String, primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("item_id", sa.String, nullable=False),
+        sa.Column("item", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("conversation_items_by_item", "conversation_items", ["item_id"])
+    op.create_table(
+        "prompts",
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("updated_at", sa.Integer, nullable=False),
+        sa.Column("default_version", sa.Integer, nullable=False),
+        sa.Column("versions", sa.Integer, nullable=False),
+        sa.Column("draft", sa.LargeBinary),
+    )
+    op.create_index("prompts_by_project", "prompts", ["project"])
+    op.create_table(
+        "prompt_versions",
+        sa.Column("prompt_id", sa.String, primary_key=True),
+        sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("template", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "encryption_keys",
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("id", sa.String, nullable=False, unique=True),
+        sa.Column("key", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    for table in (
+        "encryption_keys",
+        "prompt_versions",
+        "prompts",
+        "conversation_items",
+        "conversations",
+        "response_metadata",
+    ):
+        op.drop_table(table)
+    op.drop_index("responses_by_project", "responses")
+    op.drop_index("responses_by_conversation", "responses")
+    op.drop_column("responses", "conversation")
