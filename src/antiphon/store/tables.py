@@ -34,6 +34,8 @@ responses = Table(
     #: When its events go before it does.
     Column("log_until", Integer),
     Column("conversation", String),
+    #: A JSON object; None: an empty one.
+    Column("metadata", String),
 )
 Index(
     "responses_by_expiry",

@@ -60,6 +60,8 @@ class ResponseRow:
     attempt: int = 0
     #: The conversation that it belongs to, which is busy while it runs.
     conversation: str | None = None
+    #: Its `metadata` as a JSON object, to be listed by; None: it has none.
+    metadata: str | None = None
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ _BUSY = sa.text("conversation IS NOT NULL AND status IN ('queued', 'in_progress'
 
 def upgrade() -> None:
     op.add_column("responses", sa.Column("conversation", sa.String))
+    op.add_column("responses", sa.Column("metadata", sa.String))
     op.create_index(
         "responses_by_conversation",
         "responses",
@@ -94,4 +95,5 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_index("responses_by_project", "responses")
     op.drop_index("responses_by_conversation", "responses")
-    op.drop_column("responses", "conversation")
+    for column in ("metadata", "conversation"):
+        op.drop_column("responses", column)
