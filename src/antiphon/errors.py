@@ -5,11 +5,14 @@
     │   ├── UnknownParameter          unknown_parameter
     │   ├── UnsupportedParameter      unsupported_parameter
     │   ├── PreviousResponseNotFound  previous_response_not_found
+    │   ├── ConversationLocked        conversation_locked
     │   ├── ModelNotFound             model_not_found
+    │   ├── InvalidEncryptedContent   invalid_encrypted_content
     │   └── ContextLengthExceeded     context_length_exceeded
     ├── AuthenticationError      401  invalid_request_error   invalid_api_key
     │   └── MissingAPIKey                                     null
     ├── NotFoundError            404  invalid_request_error
+    │   └── ConversationNotFound
     ├── MethodNotAllowed         405  invalid_request_error   method_not_supported
     ├── RequestTimeout           408  invalid_request_error   request_timeout
     ├── PayloadTooLarge          413  invalid_request_error   request_too_large
@@ -113,6 +116,15 @@ class PreviousResponseNotFound(InvalidRequestError):
         )
 
 
+class ConversationLocked(InvalidRequestError):
+    """Another process is currently operating on this conversation. Please retry in a few seconds."""  # noqa: E501
+
+    default_code = "conversation_locked"
+
+    def __init__(self) -> None:
+        super().__init__(param="conversation")
+
+
 class ModelNotFound(InvalidRequestError):
     """The requested model does not exist."""
 
@@ -120,6 +132,20 @@ class ModelNotFound(InvalidRequestError):
 
     def __init__(self, model: str) -> None:
         super().__init__(f"The requested model '{model}' does not exist.", param="model")
+
+
+class InvalidEncryptedContent(InvalidRequestError):
+    """The encrypted content could not be verified."""
+
+    default_code = "invalid_encrypted_content"
+
+    def __init__(self, item: str) -> None:
+        """`item`: its id (spec §3.4)."""
+        super().__init__(
+            f"The encrypted content for item {item} could not be verified. "
+            "Reason: Encrypted content could not be decrypted or parsed.",
+            param="input",
+        )
 
 
 class ContextLengthExceeded(InvalidRequestError):
@@ -154,6 +180,13 @@ class NotFoundError(APIError):
 
     status = 404
     type = "invalid_request_error"
+
+
+class ConversationNotFound(NotFoundError):
+    """Conversation not found."""
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(f"Conversation with id '{conversation_id}' not found.")
 
 
 class MethodNotAllowed(APIError):
