@@ -22,7 +22,7 @@ from antiphon.store.tables import metadata
 from tests.store.children import ROOT, line, started
 from tests.store.rows import api_key, response
 
-HEAD = "0004"
+HEAD = "0005"
 #: The columns of revision 0001.
 OLDEST = "id, project, status, created_at, expires_at, previous_response_id, deleted, body, input"
 

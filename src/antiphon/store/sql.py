@@ -94,6 +94,8 @@ class SqliteStore:
                 row.kept,
                 row.owner,
                 row.attempt,
+                row.conversation,
+                row.metadata,
             ),
             durable=row.status != "in_progress",
             counted=row.owner is not None,
