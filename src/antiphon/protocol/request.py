@@ -72,7 +72,7 @@ def _text_input(text: str) -> list[Item]:
     return [{"type": "message", "role": "user", "content": [part]}]
 
 
-def _long_form(items: list[Item]) -> list[Item]:
+def long_form(items: list[Item]) -> list[Item]:
     """Drop the nulls of each item and write out its short forms."""
     for index, item in enumerate(items):
         if None in item.values():
@@ -94,7 +94,7 @@ Input: TypeAlias = Annotated[
         array=Annotated[
             list[InputItem],
             Field(max_length=MAX_ITEMS, fail_fast=True),
-            AfterValidator(_long_form),
+            AfterValidator(long_form),
         ],
         string=Annotated[Text, AfterValidator(_text_input)],
     ),
