@@ -185,8 +185,8 @@ class NotFoundError(APIError):
 class ConversationNotFound(NotFoundError):
     """Conversation not found."""
 
-    def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"Conversation with id '{conversation_id}' not found.")
+    def __init__(self, conversation_id: str, *, param: str | None = None) -> None:
+        super().__init__(f"Conversation with id '{conversation_id}' not found.", param=param)
 
 
 class MethodNotAllowed(APIError):

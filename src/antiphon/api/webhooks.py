@@ -24,13 +24,13 @@ from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.responses import paginate
 from antiphon.engine.webhooks import Deliverer
 from antiphon.errors import InvalidRequestError, NotFoundError
+from antiphon.protocol.bodies import parse_body
 from antiphon.protocol.webhooks import (
     FIRED,
     ChangedEndpoint,
     NewEndpoint,
     Rotation,
     Trial,
-    parse_body,
     secret_of,
 )
 from antiphon.store.base import Change, Endpoint, Webhooks

@@ -10,14 +10,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 import orjson
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints
 
 from antiphon.protocol.fields import CLOSED, NO_NUL_PATTERN
-from antiphon.protocol.jsonbody import parse_json
-from antiphon.protocol.validation import invalid_type, refusal
 
 EventType: TypeAlias = Literal[
     "batch.completed",
@@ -101,20 +99,6 @@ class Trial(BaseModel):
     model_config = CLOSED
 
     event_type: EventType
-
-
-_Body = TypeVar("_Body", bound=BaseModel)
-
-
-def parse_body(raw: bytes, form: type[_Body]) -> _Body:
-    """The small body `raw` of a request. Raises `InvalidRequestError`: the first thing wrong."""
-    body = parse_json(raw)
-    if not isinstance(body, dict):
-        raise invalid_type(None, "an object", body)
-    try:
-        return form.model_validate(body)
-    except ValidationError as error:
-        raise refusal(error, body) from None
 
 
 def event_body(id_: str, type_: str, created_at: int, subject: str) -> bytes:
