@@ -22,6 +22,7 @@ from antiphon.api.streams import EventStream, Heartbeat
 from antiphon.engine.prompt import read_history
 from antiphon.engine.runner import Engine
 from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.protocol.conversations import shown
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.fields import MAX_NAME
 from antiphon.protocol.ids import ID_PATTERN
@@ -32,15 +33,15 @@ from antiphon.store.base import ResponseRow
 JSON: Final = "application/json"
 
 
-class _Revealing(EveryQuery):
-    """What both questions about a stored response may have in their query. `include` reveals
-    nothing more here: what is stored is shown. SDKs write ``include[]``, people ``include``."""
+class Revealing(EveryQuery):
+    """What every question about something stored may have in its query. `include` reveals nothing
+    more here: what is stored is shown. SDKs write ``include[]``, people ``include``."""
 
     include: list[Includable] = Field(default_factory=list)
     include_: list[Includable] = Field(default_factory=list, alias="include[]")
 
 
-class RetrieveQuery(_Revealing):
+class RetrieveQuery(Revealing):
     """The query of ``GET /v1/responses/{id}``; `_FOR_STREAMS` need `stream`.
     `include_obfuscation=false` takes the padding out; none is added that the POST did not ask for.
     """
@@ -54,8 +55,8 @@ class RetrieveQuery(_Revealing):
 _FOR_STREAMS: Final = frozenset({"starting_after", "include_obfuscation"})
 
 
-class ItemsQuery(_Revealing):
-    """The query of ``GET /v1/responses/{id}/input_items``."""
+class ItemsQuery(Revealing):
+    """The query of a list of items."""
 
     limit: Annotated[Integer, Field(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
@@ -113,14 +114,14 @@ class StoredResponses:
 
     async def delete(self, request: Request, response_id: str) -> Response:
         """Forget a response; a running one is stopped (R-59)."""
-        _check_id(response_id)
+        check_id(response_id, "response_id", "resp")
         if not await self._engine.delete(request.state.project, response_id):
             raise _not_found(response_id)
         return _json({"id": response_id, "object": "response", "deleted": True})
 
     async def cancel(self, request: Request, response_id: str) -> Response:
         """Stop the work on a background response; again: no effect (R-58)."""
-        _check_id(response_id)
+        check_id(response_id, "response_id", "resp")
         row = await self._engine.cancel(request.state.project, response_id)
         if row is None:
             raise _not_found(response_id)
@@ -138,7 +139,7 @@ class StoredResponses:
                 store = self._engine.store
                 items = await read_history(store, row.project, row.previous_response_id) + items
         return _json(
-            paginate([_listed(item) for item in items], query.limit, query.order, query.after)
+            paginate([shown(item) for item in items], query.limit, query.order, query.after)
         )
 
     async def _authorise(self, request: Request) -> None:
@@ -146,7 +147,7 @@ class StoredResponses:
         await self._auth.project(request.scope)
 
     async def _row(self, request: Request, response_id: str) -> ResponseRow:
-        _check_id(response_id)
+        check_id(response_id, "response_id", "resp")
         row = await self._engine.store.get(request.state.project, response_id)
         if row is None:
             raise _not_found(response_id)
@@ -184,28 +185,28 @@ def paginate(
                 f"Item with id '{printable(after, MAX_ECHO)}' not found.", param="after"
             )
         start = positions[0] + 1
-    page = ordered[start : start + limit]
+    return list_page(ordered[start : start + limit], has_more=start + limit < len(ordered))
+
+
+def list_page(page: Sequence[Item], *, has_more: bool) -> dict[str, Any]:
+    """The body that shows one page of a list."""
     return {
         "object": "list",
         "data": page,
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
-        "has_more": start + limit < len(ordered),
+        "has_more": has_more,
     }
 
 
-def _listed(item: Item) -> Item:
-    """An item as lists show it: messages and calls have a status (spec App. C)."""
-    return item if item["type"] == "reasoning" else {"status": "completed", **item}
-
-
-def _check_id(response_id: str) -> None:
-    well_formed = ID_PATTERN.match(response_id) and len(response_id) <= MAX_NAME
-    if not well_formed or not response_id.startswith("resp_"):
+def check_id(id_: str, name: str, prefix: str) -> None:
+    """Raises `InvalidRequestError` when what stands in the path as `name` is no id (spec §2.1)."""
+    well_formed = ID_PATTERN.match(id_) and len(id_) <= MAX_NAME
+    if not well_formed or not id_.startswith(f"{prefix}_"):
         raise InvalidRequestError(
-            f"Invalid 'response_id': '{printable(response_id, MAX_ECHO)}'. Expected an ID that "
-            "begins with 'resp'.",
-            param="response_id",
+            f"Invalid '{name}': '{printable(id_, MAX_ECHO)}'. Expected an ID that begins with "
+            f"'{prefix}'.",
+            param=name,
             code="invalid_value",
         )
 
