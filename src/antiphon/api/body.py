@@ -10,11 +10,15 @@ Rules
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from starlette.types import Receive, Scope
 
 from antiphon.api.logs import printable
 from antiphon.errors import PayloadTooLarge, UnsupportedMediaType
+
+#: Bodies above this are parsed in a thread, so that the loop is not blocked (R-118).
+PARSE_IN_THREAD: Final = 128 * 1024
 
 _JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
 _CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
@@ -47,6 +51,14 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
         return chunk
     chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def read_optional_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """The same where a request may come without a body: then it is empty."""
+    fields = dict(scope["headers"])
+    if b"transfer-encoding" not in fields and fields.get(b"content-length", b"0") == b"0":
+        return b""
+    return await read_body(scope, receive, limit=limit)
 
 
 def too_large(limit: int) -> PayloadTooLarge:

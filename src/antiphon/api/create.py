@@ -14,15 +14,13 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import ClientDisconnected, read_body
+from antiphon.api.body import PARSE_IN_THREAD, ClientDisconnected, read_body
 from antiphon.api.streams import EventStream, Heartbeat, disconnected, send_stream, while_connected
 from antiphon.engine.run import Run
 from antiphon.engine.runner import Admitted, Engine, Foreground
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.request import parse_request
 
-#: Bodies above this are parsed in a thread, so that the loop is not blocked (R-118).
-_PARSE_IN_THREAD: Final = 128 * 1024
 #: Characters of an Idempotency-Key (R-79).
 _MAX_KEY: Final = 255
 
@@ -55,7 +53,7 @@ class CreateEndpoint:
             raw = await read_body(scope, receive, limit=options.max_body_bytes)
         except ClientDisconnected:
             return
-        if len(raw) > _PARSE_IN_THREAD:
+        if len(raw) > PARSE_IN_THREAD:
             request = await asyncio.to_thread(parse_request, raw)
         else:
             request = parse_request(raw)

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import read_body
+from antiphon.api.body import read_optional_body
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
@@ -207,10 +207,7 @@ class WebhookEndpoints:
 
 async def _body(request: Request) -> bytes:
     """Raises `ClientDisconnected`, which nobody is there to hear of."""
-    has_body = "transfer-encoding" in request.headers
-    if not has_body and request.headers.get("content-length", "0") == "0":
-        return b""
-    return await read_body(request.scope, request.receive, limit=_MAX_BODY)
+    return await read_optional_body(request.scope, request.receive, limit=_MAX_BODY)
 
 
 def _new_secret() -> str:
