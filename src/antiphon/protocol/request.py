@@ -4,11 +4,12 @@ Rules
 1. Every parameter that OpenAI knows is an attribute of the same name; absent and null are None.
    Nested objects stay plain dicts. `input` is always a list of items in their long form.
 2. Fields stand in the order in which OpenAI reports their errors: the first error wins.
-3. A rule about several parameters is one function in `_RULES`.
+3. A rule about several parameters is one function in `_RULES`. Those that a template can still
+   fulfil wait for it: `check_rules` holds the request that it was put into (`templates.py`).
 4. What needs history, a store or a backend is checked by the engine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -67,7 +68,8 @@ def item_tag(value: object) -> str | None:
     return None
 
 
-def _text_input(text: str) -> list[Item]:
+def text_input(text: str) -> list[Item]:
+    """The long form of an `input` that is a string."""
     part = {"type": "input_text", "text": text}
     return [{"type": "message", "role": "user", "content": [part]}]
 
@@ -96,7 +98,7 @@ Input: TypeAlias = Annotated[
             Field(max_length=MAX_ITEMS, fail_fast=True),
             AfterValidator(long_form),
         ],
-        string=Annotated[Text, AfterValidator(_text_input)],
+        string=Annotated[Text, AfterValidator(text_input)],
     ),
 ]
 
@@ -161,6 +163,12 @@ class CreateResponse(BaseModel):
     image: Annotated[Json, shape(parameters.Image)] | None = None
     access_programs: Annotated[Json, shape(parameters.AccessPrograms)] | None = None
 
+    @property
+    def conversation_id(self) -> str | None:
+        """The id of `conversation`, which is sent as a string or as an object."""
+        sent = self.conversation
+        return sent["id"] if isinstance(sent, dict) else sent
+
 
 _FIELDS: Final = CreateResponse.model_fields.keys()
 
@@ -181,29 +189,39 @@ def parse_request(raw: bytes) -> CreateResponse:
         request = CreateResponse.model_validate(body)
     except ValidationError as error:
         raise refusal(error, body) from None
-    for rule in _RULES:
-        rule(request)
+    for rule in _RULES if request.prompt is None else _OWN_RULES:
+        rule(request, ())
     return request
+
+
+def check_rules(request: CreateResponse, front: Sequence[Item]) -> None:
+    """Hold a request that a template was put into against all rules; `front`: the messages of the
+    template. Raises `InvalidRequestError`."""
+    for rule in _RULES:
+        rule(request, front)
 
 
 # -- rules about several parameters --------------------------------------------------------------
 
+#: The messages of a template, which stand before the input.
+_Front: TypeAlias = Sequence[Item]
 
-def _model(request: CreateResponse) -> None:
-    if request.model is None and request.prompt is None:
+
+def _model(request: CreateResponse, _: _Front) -> None:
+    if request.model is None:
         raise missing("model")
     if request.model == "":
         raise ModelNotFound("")
 
 
-def _input(request: CreateResponse) -> None:
-    """Something must be said, here or before."""
-    elsewhere = request.previous_response_id or request.conversation or request.prompt
-    if not request.input and elsewhere is None:
+def _input(request: CreateResponse, front: _Front) -> None:
+    """Something must be said, here or before; instructions are enough where a template has them."""
+    elsewhere = request.previous_response_id or request.conversation or front
+    if not request.input and not elsewhere and not (request.prompt and request.instructions):
         raise empty_array("input") if "input" in request.model_fields_set else missing("input")
 
 
-def _one_history(request: CreateResponse) -> None:
+def _one_history(request: CreateResponse, _: _Front) -> None:
     if request.previous_response_id is not None and request.conversation is not None:
         raise InvalidRequestError(
             "Mutually exclusive parameters: ''. Ensure you are only providing one of: "
@@ -212,7 +230,7 @@ def _one_history(request: CreateResponse) -> None:
         )
 
 
-def _streaming(request: CreateResponse) -> None:
+def _streaming(request: CreateResponse, _: _Front) -> None:
     if request.stream_options is not None and not request.stream:
         raise InvalidRequestError(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
@@ -220,7 +238,7 @@ def _streaming(request: CreateResponse) -> None:
         )
 
 
-def _background(request: CreateResponse) -> None:
+def _background(request: CreateResponse, _: _Front) -> None:
     window = (request.background_options or {}).get("completion_window")
     if window in ("2h", "8h") and (not request.background or request.stream):
         raise InvalidRequestError(
@@ -230,14 +248,16 @@ def _background(request: CreateResponse) -> None:
         )
 
 
-def _json_word(request: CreateResponse) -> None:
+def _json_word(request: CreateResponse, front: _Front) -> None:
     """`json_object` without the word makes models talk for ever (spec §1, `text.format`)."""
     format_ = (request.text or {}).get("format")
-    if format_ is None or format_["type"] != "json_object" or request.prompt is not None:
+    if format_ is None or format_["type"] != "json_object":
         return
     if request.previous_response_id is not None or request.conversation is not None:
         return
-    if not any("json" in text.lower() for text in _texts(request.input)):
+    # A prompt's instructions are one of its messages.
+    texts = [request.instructions or ""] if request.prompt is not None else []
+    if not any("json" in text.lower() for text in (*texts, *_texts((*front, *request.input)))):
         raise InvalidRequestError(
             "Response input messages must contain the word 'json' in some form to use "
             "'text.format' of type 'json_object'.",
@@ -245,14 +265,14 @@ def _json_word(request: CreateResponse) -> None:
         )
 
 
-def _texts(items: list[Item]) -> Iterator[str]:
+def _texts(items: Sequence[Item]) -> Iterator[str]:
     for item in items:
         if item["type"] == "message":
             for part in item["content"]:
                 yield part.get("text") or ""
 
 
-def _unique_names(request: CreateResponse) -> None:
+def _unique_names(request: CreateResponse, _: _Front) -> None:
     """A call must lead to one tool."""
     seen: set[tuple[str, str]] = set()
     for index, tool in enumerate(request.tools or ()):
@@ -271,10 +291,10 @@ def _unique_names(request: CreateResponse) -> None:
         seen.add((kind, tool[key]))
 
 
-def _tool_choice(request: CreateResponse) -> None:
-    """What is chosen must be there; a prompt may bring tools that are not known here."""
+def _tool_choice(request: CreateResponse, _: _Front) -> None:
+    """What is chosen must be there."""
     choice = request.tool_choice
-    if choice is None or choice in ("auto", "none") or request.prompt is not None:
+    if choice is None or choice in ("auto", "none"):
         return
     tools = list(_all_tools(request))
     if choice == "required":
@@ -312,7 +332,7 @@ def _means(wanted: Json, tool: Json) -> bool:
     return tool["type"] == type_ and wanted.get(key) in (None, tool.get(key))
 
 
-_RULES: Final[tuple[Callable[[CreateResponse], None], ...]] = (
+_RULES: Final[tuple[Callable[[CreateResponse, _Front], None], ...]] = (
     _model,
     _input,
     _one_history,
@@ -322,3 +342,5 @@ _RULES: Final[tuple[Callable[[CreateResponse], None], ...]] = (
     _unique_names,
     _tool_choice,
 )
+#: What no template can mend.
+_OWN_RULES: Final = (_one_history, _streaming, _background, _unique_names)
