@@ -50,7 +50,7 @@ _HELD: Final = (
     & _THERE
 )
 
-HELD: Final = compiled(select(_ROW.project).where(_HELD))
+HELD: Final = compiled(select(_ROW.project, _ROW.conversation).where(_HELD))
 
 ADMIT: Final = compiled(
     insert(responses).values({f.name: bindparam(f.name) for f in fields(ResponseRow)})

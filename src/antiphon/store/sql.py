@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from antiphon.errors import Overloaded
 from antiphon.protocol.items.base import Item
-from antiphon.store import items, sql_removal, sqlite, statements
+from antiphon.store import items, sql_conversations, sql_removal, sqlite, statements
 from antiphon.store.base import KeyRow, ResponseRow, Turn
 from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
+from antiphon.store.sql_conversations import SqliteConversations
 from antiphon.store.sql_runs import SqliteRuns
 from antiphon.store.sql_webhooks import SqliteWebhooks
 from antiphon.store.watch import Watch
@@ -43,6 +44,7 @@ class SqliteStore:
         self._readers = Readers(self.path)
         self._locks = OwnerLocks(self.path)
         self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
+        self.conversations = SqliteConversations(self._writer, self._readers)
         self.webhooks = SqliteWebhooks(self._writer, self._readers)
         self._probe: asyncio.Future[int] | None = None
 
@@ -123,13 +125,18 @@ class SqliteStore:
         return await self._readers.ask(lambda connection: _chain(connection, id, values))
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
-        """See `Responses.items`. The partition leads to the response: only ids that we minted are
-        found."""
-        groups = items.by_partition(ids)
-        if not groups:
+        """See `Responses.items`. The partition leads to the response; what is not there may be in
+        a conversation."""
+        if not ids:
             return {}
         values: dict[str, Value] = {"project": project, "now": self._now()}
-        return await self._readers.ask(lambda connection: _items(connection, groups, values))
+
+        def question(connection: sqlite3.Connection) -> dict[str, Item]:
+            found = _items(connection, items.by_partition(ids), values)
+            rest = [id_ for id_ in ids if id_ not in found]
+            return found | sql_conversations.find(connection, project, rest)
+
+        return await self._readers.ask(question)
 
     async def expire(self, now: int, limit: int) -> int:
         """See `Responses.expire`."""

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
-from typing import Literal
+from typing import TypeAlias
 
 from antiphon.protocol.emitter import Frame
-from antiphon.store import frames
+from antiphon.store import frames, sql_conversations
 from antiphon.store import run_statements as sql
 from antiphon.store.base import (
     Batch,
@@ -34,6 +34,8 @@ from antiphon.store.readers import Readers
 from antiphon.store.sql_webhooks import enqueue
 from antiphon.store.watch import Watch
 from antiphon.store.writer import Value, Writer
+
+_Refusal: TypeAlias = type[QueueFull] | sql_conversations.Refusal
 
 
 class SqliteRuns:
@@ -61,15 +63,16 @@ class SqliteRuns:
         job: bytes | None,
         key: IdempotencyKey | None,
         most_queued: int,
+        version: int | None = None,
     ) -> Twin | None:
         """See `Runs.admit`."""
         now = self._now()
 
-        def step(connection: sqlite3.Connection) -> Twin | Literal["full"] | None:
+        def step(connection: sqlite3.Connection) -> Twin | _Refusal | None:
             if key is not None and (twin := _twin(connection, row.project, key.key, now)):
                 return twin
-            if job is not None and _queued(connection) >= most_queued:
-                return "full"
+            if refusal := _refusal(connection, row, version, None if job is None else most_queued):
+                return refusal
             connection.execute(sql.ADMIT, asdict(row))
             if events.frames:
                 connection.execute(sql.ADD_EVENTS, _held(_lease_of(row)) | _batch(events))
@@ -84,8 +87,8 @@ class SqliteRuns:
 
         weight = len(row.body) + len(row.input) + len(job or b"") + _size(events)
         answer = await self._writer.run(step, durable=True, weight=weight)
-        if answer == "full":
-            raise QueueFull
+        if isinstance(answer, type):
+            raise answer
         return answer
 
     async def claim(self, owner: str, most: int) -> list[Job]:
@@ -144,7 +147,7 @@ class SqliteRuns:
 
     async def finish(self, lease: Lease, events: Batch, ending: Ending) -> bool:
         """See `Runs.finish`."""
-        held = _held(lease)
+        held, appended = _held(lease), sql_conversations.encoded(ending.appended)
         end: dict[str, Value] = {
             "new_status": ending.status,
             "body": ending.body,
@@ -155,14 +158,17 @@ class SqliteRuns:
         def step(connection: sqlite3.Connection) -> bool:
             if not _append(connection, held, events):
                 return False
-            (project,) = connection.execute(sql.HELD, held).fetchone()
+            project, conversation = connection.execute(sql.HELD, held).fetchone()
             connection.execute(sql.FINISH, held | end)
+            if conversation is not None:
+                sql_conversations.extend(connection, project, conversation, appended)
             connection.execute(sql.DROP_JOB, {"id": lease.response_id})
             if ending.notice is not None:
                 enqueue(connection, project, ending.notice)
             return True
 
-        return await self._writer.run(step, durable=True, weight=_size(events) + len(ending.body))
+        weight = _size(events) + len(ending.body) + sql_conversations.size(appended)
+        return await self._writer.run(step, durable=True, weight=weight)
 
     async def read(self, response_id: str, after: int, most_bytes: int) -> list[Frame]:
         """See `Runs.read`: cut into frames in the reader's thread."""
@@ -270,6 +276,17 @@ def _twin(connection: sqlite3.Connection, project: str, key: str, now: int) -> T
 
 def _queued(connection: sqlite3.Connection) -> int:
     return int(connection.execute(sql.QUEUED).fetchone()[0])
+
+
+def _refusal(
+    connection: sqlite3.Connection, row: ResponseRow, version: int | None, most_queued: int | None
+) -> _Refusal | None:
+    """Why this response is not admitted; `most_queued` is that of a job."""
+    if most_queued is not None and _queued(connection) >= most_queued:
+        return QueueFull
+    if row.conversation is None:
+        return None
+    return sql_conversations.refusal(connection, row.project, row.conversation, version)
 
 
 def _take(

@@ -200,7 +200,11 @@ conversation_items = Table(
     Column("item_id", String, nullable=False),
     Column("item", LargeBinary, nullable=False),
 )
-Index("conversation_items_by_item", conversation_items.c.item_id)
+Index(
+    "conversation_items_by_item",
+    conversation_items.c.item_id,
+    conversation_items.c.conversation_id,
+)
 
 prompts = Table(
     "prompts",

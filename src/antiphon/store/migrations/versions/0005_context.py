@@ -54,7 +54,9 @@ def upgrade() -> None:
         sa.Column("item_id", sa.String, nullable=False),
         sa.Column("item", sa.LargeBinary, nullable=False),
     )
-    op.create_index("conversation_items_by_item", "conversation_items", ["item_id"])
+    op.create_index(
+        "conversation_items_by_item", "conversation_items", ["item_id", "conversation_id"]
+    )
     op.create_table(
         "prompts",
         sa.Column("id", sa.String, primary_key=True),
