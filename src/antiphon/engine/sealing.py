@@ -1,0 +1,210 @@
+"""Sealed contents: what a client carries for us and can neither read nor change (spec §9).
+
+Rules
+1. A seal is ``antiphon.1.<key id>.<base64url>``: nonce and ciphertext of AES-256-GCM. It is bound
+   to its kind, its project and its key (the associated data): no other project can open it.
+2. The newest key seals, all open. They come from the settings, else from the store, where the first
+   process that needs one makes it.
+3. What has not our prefix is foreign, which is no error. What has it is opened or refused: one seal
+   has one spelling, and no bit of it can be changed.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from antiphon.errors import Overloaded
+from antiphon.protocol.fields import MAX_FILE_DATA
+from antiphon.store.base import EncryptionKey
+
+Kind: TypeAlias = Literal["reasoning", "compaction"]
+
+#: Everything that any version of this server has sealed.
+_OURS: Final = "antiphon."
+_VERSION: Final = "antiphon.1"
+#: NIST SP 800-38D: 96 bits.
+_NONCE: Final = 12
+_KEY: Final = 32
+#: Characters of a secret that is no 32 bytes in base64.
+_LEAST_SECRET: Final = 32
+#: Characters of the longest seal that is opened: as many as the request's field may have.
+_LONGEST: Final = MAX_FILE_DATA
+#: Longer ones (about 0.2 ms of work) are opened in a thread.
+_LONG: Final = 256 * 1024
+#: Seconds: so old may the keys be when a run begins (`refresh`), and so far apart are the questions
+#: that unknown keys make us ask the store.
+_STALE: Final = 60.0
+_APART: Final = 1.0
+
+
+class Unverifiable(Exception):
+    """Encrypted content could not be decrypted or parsed."""
+
+
+def new_encryption_key(now: int) -> EncryptionKey:
+    """A new random key, made at `now` (Unix seconds)."""
+    return _key_of(os.urandom(_KEY), now)
+
+
+def parse_encryption_keys(setting: str) -> list[EncryptionKey]:
+    """``ANTIPHON_ENCRYPTION_KEYS``: secrets separated by commas, the one that seals first.
+
+    A secret is 32 bytes in base64, or any text of at least 32 characters. Raises ValueError, which
+    names the place of the bad entry but never the secret.
+    """
+    keys: dict[str, EncryptionKey] = {}
+    entries = [entry.strip() for entry in setting.split(",")]
+    for place, entry in enumerate(entries, 1):
+        if not entry:
+            continue
+        if len(entry) < _LEAST_SECRET:
+            raise ValueError(
+                f"ENCRYPTION_KEYS, entry {place}: a key is 32 bytes in base64, or a text of at "
+                f"least {_LEAST_SECRET} characters"
+            )
+        key = _key_of(_secret(entry), 0)
+        keys.setdefault(key.id, key)
+    return list(keys.values())
+
+
+def _secret(entry: str) -> bytes:
+    try:
+        raw = base64.b64decode(entry.replace("-", "+").replace("_", "/"), validate=True)
+    except ValueError:
+        raw = b""
+    return raw if len(raw) == _KEY else hashlib.sha256(entry.encode()).digest()
+
+
+def _key_of(secret: bytes, now: int) -> EncryptionKey:
+    return EncryptionKey(hashlib.sha256(secret).hexdigest()[:8], secret, now)
+
+
+class KeySource(Protocol):
+    """Where keys are kept: the part of a `Store` that is needed here."""
+
+    async def encryption_keys(self) -> list[EncryptionKey]:
+        """All keys of sealed contents, newest first."""
+        ...
+
+    async def add_encryption_key(self, key: EncryptionKey, *, first: bool) -> bool:
+        """Store a new key; `first`: only if there is none yet. Whether it was stored."""
+        ...
+
+
+class Sealer:
+    """Seals and opens; one for the whole process."""
+
+    def __init__(
+        self,
+        store: KeySource,
+        keys: Sequence[EncryptionKey] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`keys` of the settings, the one that seals first; without any, those of the store."""
+        self._store = store
+        self._clock = clock
+        self._fixed = bool(keys)
+        self._asking = asyncio.Lock()
+        #: When the store was asked last, and whether it answered.
+        self._asked_at = clock()
+        self._answered = True
+        self._ciphers: dict[str, AESGCM] = {}
+        self._newest = ""
+        self._take(keys)
+
+    async def open(self) -> None:
+        """Load the keys; make the first one. Raises `Overloaded`."""
+        if not self._fixed:
+            await self._load()
+
+    async def refresh(self) -> None:
+        """Follow what other processes did to the keys, within a minute. Cheap: call it before each
+        run. Without a store the keys stay as they are."""
+        if not self._fixed and self._clock() - self._asked_at >= _STALE:
+            with contextlib.suppress(Overloaded):
+                async with self._asking:
+                    if self._clock() - self._asked_at >= _STALE:
+                        await self._load()
+
+    def seal(self, kind: Kind, project: str, payload: Any) -> str:
+        """`payload`, any JSON value, as nobody but this project can have it opened."""
+        key_id = self._newest
+        nonce = os.urandom(_NONCE)
+        bound = _bound(kind, project, key_id)
+        sealed = nonce + self._ciphers[key_id].encrypt(nonce, orjson.dumps(payload), bound)
+        return f"{_VERSION}.{key_id}.{_encoded(sealed)}"
+
+    async def unseal(self, kind: Kind, project: str, text: str) -> Any:
+        """What was sealed; None for what is not ours.
+
+        Raises `Unverifiable`, and `Overloaded` when its key may be in a store that does not answer.
+        """
+        if not text.startswith(_OURS):
+            return None
+        version, key_id, body = (*text[len(_OURS) :].split(".", 2), "", "")[:3]
+        if _OURS + version != _VERSION or len(text) > _LONGEST:
+            raise Unverifiable
+        if key_id not in self._ciphers and not self._fixed:
+            await self._look_for(key_id)
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise Unverifiable
+        bound = _bound(kind, project, key_id)
+        if len(body) > _LONG:
+            return await asyncio.to_thread(_opened, cipher, body, bound)
+        return _opened(cipher, body, bound)
+
+    async def _look_for(self, key_id: str) -> None:
+        """Another process may have made this key. However many are looked for, the store is asked
+        once in `_APART` seconds, and nobody is refused who was not asked for."""
+        since = self._clock()
+        async with self._asking:
+            if key_id not in self._ciphers and self._asked_at < since:
+                await asyncio.sleep(self._asked_at + _APART - self._clock())
+                await self._load()
+            elif not self._answered:
+                raise Overloaded
+
+    async def _load(self) -> None:
+        self._asked_at = self._clock()
+        self._answered = False
+        keys = await self._store.encryption_keys()
+        if not keys:
+            await self._store.add_encryption_key(new_encryption_key(int(time.time())), first=True)
+            keys = await self._store.encryption_keys()
+        self._take(keys)
+        self._answered = True
+
+    def _take(self, keys: Iterable[EncryptionKey]) -> None:
+        self._ciphers = {key.id: AESGCM(key.key) for key in keys}
+        self._newest = next(iter(self._ciphers), "")
+
+
+def _bound(kind: Kind, project: str, key_id: str) -> bytes:
+    """What a seal is bound to; only the project may have any characters in it."""
+    return f"{_VERSION}|{kind}|{project}|{key_id}".encode()
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _opened(cipher: AESGCM, body: str, bound: bytes) -> Any:
+    try:
+        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        # Python's decoder skips what is not base64 and looks at no unused bits.
+        if _encoded(raw) != body:
+            raise Unverifiable
+        return orjson.loads(cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound))
+    except (ValueError, InvalidTag) as error:
+        raise Unverifiable from error
