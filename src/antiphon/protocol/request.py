@@ -178,6 +178,11 @@ def parse_request(raw: bytes) -> CreateResponse:
     body = parse_json(raw)
     if not isinstance(body, dict):
         raise invalid_type(None, "an object", body)
+    return check_request(body)
+
+
+def check_request(body: Json) -> CreateResponse:
+    """The same for a body that was read already."""
     if "model" not in body and body.get("prompt") is None:
         raise missing("model")
     if len(body) > len(_FIELDS):
