@@ -10,14 +10,16 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from antiphon.protocol.items.base import Item
-from antiphon.store import items
-from antiphon.store.base import KeyRow, ResponseRow, Turn
+from antiphon.store import items, memory_listing
+from antiphon.store.base import Listing, ResponseRow, Turn
+from antiphon.store.memory_keys import MemoryKeys
+from antiphon.store.memory_prompts import MemoryPrompts
 from antiphon.store.memory_rows import Rows
 from antiphon.store.memory_runs import MemoryRuns
 from antiphon.store.memory_webhooks import MemoryWebhooks
 
 
-class MemoryStore:
+class MemoryStore(MemoryKeys):
     """Keeps at most `most_rows` responses of `most_bytes` in all, each for at most `ttl` seconds;
     `clock` gives Unix seconds."""
 
@@ -29,8 +31,9 @@ class MemoryStore:
         ttl: int = 86_400,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self._rows = Rows(most_rows=most_rows, most_bytes=most_bytes, ttl=ttl, clock=clock)
-        self._keys: dict[str, KeyRow] = {}
+        self.prompts = MemoryPrompts()
         self.webhooks = MemoryWebhooks()
         self.runs = MemoryRuns(self._rows, self.webhooks, clock)
 
@@ -97,35 +100,17 @@ class MemoryStore:
                 found |= items.find(wanted, [(row.input, row.body)])
         return found
 
+    async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
+        """See `Responses.listed`."""
+        live = (self._live(project, entry.row.id) for entry in self._rows)
+        stored = (row for row in live if row is not None and row.kept == "stored")
+        return memory_listing.listed(stored, listing)
+
     async def expire(self, now: int, limit: int) -> int:
         """See `Responses.expire`."""
         removed = self._rows.expire(now, limit)
         keys = self.runs.drop_keys(lambda key, _: key.expires_at <= now)
         return min(limit, removed + keys)
-
-    async def add_key(self, key: KeyRow) -> None:
-        """See `Responses.add_key`."""
-        if key.hash in self._keys or any(key.id == other.id for other in self._keys.values()):
-            raise ValueError("A key with this id or hash exists.")
-        self._keys[key.hash] = replace(key)
-
-    async def key(self, hash: str) -> KeyRow | None:  # noqa: A002
-        """See `Responses.key`."""
-        found = self._keys.get(hash)
-        return replace(found) if found else None
-
-    async def keys(self, project: str | None = None) -> list[KeyRow]:
-        """See `Responses.keys`."""
-        found = [replace(k) for k in self._keys.values() if project in (None, k.project)]
-        return sorted(found, key=lambda key: (-key.created_at, key.id))
-
-    async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
-        """See `Responses.revoke_key`."""
-        for key in self._keys.values():
-            if key.id == id and key.revoked_at is None:
-                key.revoked_at = now
-                return True
-        return False
 
     def _live(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
         entry = self._rows.there(id)

@@ -35,7 +35,7 @@ class Entry:
     def size(self) -> int:
         """Bytes."""
         parts = (self.row.body, self.row.input, self.request or b"", self.progress)
-        return self.log_bytes + sum(map(len, parts))
+        return self.log_bytes + sum(map(len, parts)) + len(self.row.metadata or "")
 
     @property
     def runs(self) -> bool:
@@ -107,7 +107,7 @@ class Rows:
         """Insert or replace a row; the other parts of its entry stay."""
         entry = self._entries.get(row.id)
         if entry is None:
-            entry = self._entries[row.id] = Entry(replace(row, body=b"", input=b""), 0)
+            entry = self._entries[row.id] = Entry(_emptied(row), 0)
             partition = partition_of(row.id)
             if partition is not None:
                 self._partitions[partition] = row.id
@@ -129,8 +129,7 @@ class Rows:
         """Leave a tombstone."""
         entry = self._entries[id]
         self._bytes -= entry.size
-        row = replace(entry.row, body=b"", input=b"")
-        self._entries[id] = Entry(row, entry.expires_at, deleted=True)
+        self._entries[id] = Entry(_emptied(entry.row), entry.expires_at, deleted=True)
 
     def expire(self, now: int, limit: int) -> int:
         """Remove what is over at `now`: at most `limit` entries and logs."""
@@ -151,3 +150,7 @@ class Rows:
         entry = self._entries.pop(id)
         self._bytes -= entry.size
         self._partitions.pop(partition_of(id) or "", None)
+
+
+def _emptied(row: ResponseRow) -> ResponseRow:
+    return replace(row, body=b"", input=b"", metadata=None)

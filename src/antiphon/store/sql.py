@@ -1,4 +1,4 @@
-"""The SQLite store: everything in one file; here responses and keys (design §7, decision 0003).
+"""The SQLite store: everything in one file; here responses (design §7, decision 0003).
 
 Rules
 1. Writes go through the one `Writer`, questions through `Readers`; nothing blocks the event loop.
@@ -10,17 +10,17 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 from antiphon.errors import Overloaded
 from antiphon.protocol.items.base import Item
-from antiphon.store import items, sql_conversations, sql_removal, sqlite, statements
-from antiphon.store.base import KeyRow, ResponseRow, Turn
+from antiphon.store import items, sql_listing, sql_removal, sqlite, statements
+from antiphon.store.base import Listing, ResponseRow, Turn
 from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
-from antiphon.store.sql_conversations import SqliteConversations
+from antiphon.store.sql_keys import SqliteKeys
+from antiphon.store.sql_prompts import SqlitePrompts
 from antiphon.store.sql_runs import SqliteRuns
 from antiphon.store.sql_webhooks import SqliteWebhooks
 from antiphon.store.watch import Watch
@@ -32,7 +32,7 @@ TOMBSTONE: Final = 7 * 86_400
 PROBE_LIMIT: Final = 2.0
 
 
-class SqliteStore:
+class SqliteStore(SqliteKeys):
     """`url` is ``sqlite+aiosqlite:///path``; `clock` gives Unix seconds."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
@@ -40,11 +40,10 @@ class SqliteStore:
         self.path = sqlite.path_of(url)
         self._clock = clock
         self._watch = Watch(self.path)
-        self._writer = Writer(self.path, self._watch.news)
-        self._readers = Readers(self.path)
+        super().__init__(Writer(self.path, self._watch.news), Readers(self.path))
         self._locks = OwnerLocks(self.path)
         self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
-        self.conversations = SqliteConversations(self._writer, self._readers)
+        self.prompts = SqlitePrompts(self._writer, self._readers)
         self.webhooks = SqliteWebhooks(self._writer, self._readers)
         self._probe: asyncio.Future[int] | None = None
 
@@ -82,26 +81,32 @@ class SqliteStore:
 
     async def save(self, row: ResponseRow) -> bool:
         """See `Responses.save`."""
+        values: Parameters = (
+            row.id,
+            row.project,
+            row.status,
+            row.created_at,
+            row.expires_at,
+            row.previous_response_id,
+            row.body,
+            row.input,
+            row.kept,
+            row.owner,
+            row.attempt,
+            row.conversation,
+            row.metadata,
+        )
+        durable = row.status != "in_progress"
+        weight = len(row.body) + len(row.input)
+        if row.metadata is not None:
+            step = sql_listing.saving(row, values)
+            return await self._writer.run(step, durable=durable, told=False, weight=weight)
         changed = await self._writer.write(
             statements.SAVE,
-            (
-                row.id,
-                row.project,
-                row.status,
-                row.created_at,
-                row.expires_at,
-                row.previous_response_id,
-                row.body,
-                row.input,
-                row.kept,
-                row.owner,
-                row.attempt,
-                row.conversation,
-                row.metadata,
-            ),
-            durable=row.status != "in_progress",
+            values,
+            durable=durable,
             counted=row.owner is not None,
-            weight=len(row.body) + len(row.input),
+            weight=weight,
         )
         return changed > 0
 
@@ -125,18 +130,20 @@ class SqliteStore:
         return await self._readers.ask(lambda connection: _chain(connection, id, values))
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
-        """See `Responses.items`. The partition leads to the response; what is not there may be in
-        a conversation."""
-        if not ids:
+        """See `Responses.items`. The partition leads to the response: only ids that we minted are
+        found."""
+        groups = items.by_partition(ids)
+        if not groups:
             return {}
         values: dict[str, Value] = {"project": project, "now": self._now()}
+        return await self._readers.ask(lambda connection: _items(connection, groups, values))
 
-        def question(connection: sqlite3.Connection) -> dict[str, Item]:
-            found = _items(connection, items.by_partition(ids), values)
-            rest = [id_ for id_ in ids if id_ not in found]
-            return found | sql_conversations.find(connection, project, rest)
-
-        return await self._readers.ask(question)
+    async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
+        """See `Responses.listed`."""
+        now = self._now()
+        return await self._readers.ask(
+            lambda connection: sql_listing.listed(connection, project, listing, now)
+        )
 
     async def expire(self, now: int, limit: int) -> int:
         """See `Responses.expire`."""
@@ -145,33 +152,6 @@ class SqliteStore:
             durable=False,
             told=False,
         )
-
-    async def add_key(self, key: KeyRow) -> None:
-        """See `Responses.add_key`."""
-        try:
-            await self._writer.write(statements.ADD_KEY, asdict(key), durable=True)
-        except sqlite3.IntegrityError as error:
-            raise ValueError("A key with this id or hash exists.") from error
-
-    async def key(self, hash: str) -> KeyRow | None:  # noqa: A002
-        """See `Responses.key`."""
-        found = await self._one(statements.KEY, {"hash": hash})
-        return KeyRow(*found) if found else None
-
-    async def keys(self, project: str | None = None) -> list[KeyRow]:
-        """See `Responses.keys`."""
-        return await self._readers.ask(
-            lambda connection: [
-                KeyRow(*row) for row in connection.execute(statements.KEYS, {"project": project})
-            ]
-        )
-
-    async def revoke_key(self, id: str, now: int) -> bool:  # noqa: A002
-        """See `Responses.revoke_key`."""
-        changed = await self._writer.write(
-            statements.REVOKE_KEY, {"id_": id, "now": now}, durable=True
-        )
-        return changed > 0
 
     async def _one(self, sql: str, values: Parameters) -> Any:
         return await self._readers.ask(

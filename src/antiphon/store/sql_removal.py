@@ -1,4 +1,4 @@
-"""What goes with a response when it goes: events, job, key (R-59, R-137).
+"""What goes with a response when it goes: events, job, key, metadata (R-59, R-137).
 
 Rules
 1. Both functions are steps of the writer: what they remove, they remove in one transaction.
@@ -10,13 +10,15 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
+from antiphon.store import listing_statements, statements
 from antiphon.store import run_statements as sql
-from antiphon.store import statements
 from antiphon.store.writer import Value
 
 #: Batches of events that one sweep removes: about 20 ms of the writer.
 MOST_BATCHES: Final = 2_000
 _ALL: Final = -1
+#: What has the id of the response but for its events.
+_WITH_IT: Final = (sql.DROP_JOB, sql.DROP_KEY, listing_statements.FORGET)
 
 
 def delete(connection: sqlite3.Connection, values: dict[str, Value]) -> bool:
@@ -25,8 +27,8 @@ def delete(connection: sqlite3.Connection, values: dict[str, Value]) -> bool:
         return False
     gone = {"id": values["id"]}
     connection.execute(sql.DROP_EVENTS, gone | {"most": _ALL})
-    connection.execute(sql.DROP_JOB, gone)
-    connection.execute(sql.DROP_KEY, gone)
+    for statement in _WITH_IT:
+        connection.execute(statement, gone)
     return True
 
 
@@ -40,7 +42,7 @@ def expire(connection: sqlite3.Connection, now: int, limit: int) -> int:
         if is_log:
             connection.execute(sql.LOG_IS_GONE, {"id": id_})
         else:
-            for statement in (sql.DROP, sql.DROP_JOB, sql.DROP_KEY):
+            for statement in (sql.DROP, *_WITH_IT):
                 connection.execute(statement, {"id": id_})
         removed += 1
     for statement in (sql.DROP_KEYS_DUE, sql.DROP_LOST_JOBS):

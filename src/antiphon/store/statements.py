@@ -11,14 +11,14 @@ Rules
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import bindparam, literal_column, or_, select, update
+from sqlalchemy import bindparam, literal_column, null, or_, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import ClauseElement, ColumnClause
 
 from antiphon.store.base import RUNNING, ResponseRow
-from antiphon.store.tables import api_keys, responses
+from antiphon.store.tables import responses
 
 _BY_NAME: Final = sqlite.dialect(paramstyle="named")
 _BY_PLACE: Final = sqlite.dialect(paramstyle="qmark")
@@ -29,7 +29,7 @@ ANYBODYS: Final = (_ROW.deleted == literal_column("0")) & or_(
 LIVE: Final = (
     ANYBODYS & (_ROW.project == bindparam("project")) & (_ROW.kept != literal_column("'replayed'"))
 )
-_CHAINED: Final = LIVE & (_ROW.kept == literal_column("'stored'"))
+CHAINED: Final = LIVE & (_ROW.kept == literal_column("'stored'"))
 #: Words for words the condition of its index, or the whole table would be read.
 IS_RUNNING: Final = _ROW.status.in_([literal_column(f"'{status}'") for status in RUNNING])
 #: The columns are the fields of a `ResponseRow`.
@@ -76,13 +76,13 @@ def _chain() -> ClauseElement:
     """All ancestors in one query, in no order; `union` (not all) ends a cycle."""
     child = (
         select(_ROW.id, _ROW.previous_response_id)
-        .where(_ROW.id == bindparam("id"), _CHAINED)
+        .where(_ROW.id == bindparam("id"), CHAINED)
         .cte("ancestors", recursive=True)
     )
     ancestors = child.union(
         select(_ROW.id, _ROW.previous_response_id)
         .join(child, _ROW.id == child.c.previous_response_id)
-        .where(_CHAINED)
+        .where(CHAINED)
     )
     return select(_ROW.id, _ROW.previous_response_id, _ROW.input, _ROW.body).join(
         ancestors, _ROW.id == ancestors.c.id
@@ -98,7 +98,11 @@ DELETE: Final = compiled(
     update(responses)
     .where(_ROW.id == bindparam("id"), LIVE)
     .values(
-        deleted=literal_column("1"), body=_EMPTY, input=_EMPTY, expires_at=bindparam("forget_at")
+        deleted=literal_column("1"),
+        body=_EMPTY,
+        input=_EMPTY,
+        metadata=null(),
+        expires_at=bindparam("forget_at"),
     )
 )
 
@@ -108,26 +112,8 @@ CHAIN: Final = compiled(_chain())
 #: them, an index of their partitions would cost every save 5 µs.
 PARTITION: Final = compiled(
     select(_ROW.input, _ROW.body).where(
-        _ROW.id >= bindparam("first"), _ROW.id < bindparam("beyond"), _CHAINED
+        _ROW.id >= bindparam("first"), _ROW.id < bindparam("beyond"), CHAINED
     )
-)
-
-ADD_KEY: Final = compiled(
-    insert(api_keys).values({c.name: bindparam(c.name) for c in api_keys.columns})
-)
-
-KEY: Final = compiled(select(api_keys).where(api_keys.c.hash == bindparam("hash")))
-
-KEYS: Final = compiled(
-    select(api_keys)
-    .where(or_(bindparam("project").is_(None), api_keys.c.project == bindparam("project")))
-    .order_by(api_keys.c.created_at.desc(), api_keys.c.id)
-)
-
-REVOKE_KEY: Final = compiled(
-    update(api_keys)
-    .where(api_keys.c.id == bindparam("id_"), api_keys.c.revoked_at.is_(None))
-    .values(revoked_at=bindparam("now"))
 )
 
 #: Writes 64 KiB, more than the gaps that a failed write leaves on a full disk, into a row that

@@ -1,0 +1,97 @@
+"""The statements that list stored responses (store/statements.py has the rules of all).
+
+Rules
+1. With a filter, one of its pairs leads, through the index that has the pair and the order; the
+   others are looked up one by one. The plus keeps SQLite from going through the whole project.
+2. A page begins behind (created_at, id): responses that come or go meanwhile move nothing.
+"""
+
+from functools import cache
+from typing import Final, Literal
+
+from sqlalchemy import Select, bindparam, delete, exists, func, literal_column, select, tuple_
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql.elements import ColumnElement
+
+from antiphon.store.statements import CHAINED, compiled
+from antiphon.store.tables import response_metadata, responses
+
+_ROW: Final = responses.c
+_PAIR: Final = response_metadata.c
+
+NOTE: Final = compiled(
+    insert(response_metadata)
+    .values({c.name: bindparam(c.name) for c in _PAIR})
+    .on_conflict_do_nothing()
+)
+
+FORGET: Final = compiled(delete(response_metadata).where(_PAIR.response_id == bindparam("id")))
+
+#: Where a response stands in the order.
+PLACE: Final = compiled(select(_ROW.created_at, _ROW.id).where(_ROW.id == bindparam("id"), CHAINED))
+
+_few = (
+    select(literal_column("1"))
+    .where(
+        _PAIR.project == bindparam("project"),
+        _PAIR.key == bindparam("key"),
+        _PAIR.value == bindparam("value"),
+    )
+    .limit(bindparam("most"))
+    .offset(literal_column("0"))
+    .subquery()
+)
+#: How many responses have a pair, counted to `:most`.
+COMMON: Final = compiled(select(func.count()).select_from(_few))
+
+
+def _stored(order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[bytes]]:
+    """All of a project."""
+    return _page(select(_ROW.body).where(CHAINED), (_ROW.created_at, _ROW.id), order, behind=behind)
+
+
+def _noted(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[bytes]]:
+    """Those with so many pairs."""
+    found = (
+        select(_ROW.body)
+        .join_from(response_metadata, responses, _ROW.id == _PAIR.response_id)
+        .where(
+            _PAIR.project == bindparam("project"),
+            _PAIR.key == bindparam("key0"),
+            _PAIR.value == bindparam("value0"),
+            CHAINED,
+        )
+    )
+    for number in range(1, pairs):
+        other = response_metadata.alias()
+        found = found.where(
+            exists().where(
+                other.c.response_id == _PAIR.response_id,
+                other.c.key == bindparam(f"key{number}"),
+                other.c.value == bindparam(f"value{number}"),
+            )
+        )
+    return _page(found, (_PAIR.created_at, _PAIR.response_id), order, behind=behind)
+
+
+def _page(
+    found: Select[tuple[bytes]],
+    place: tuple[ColumnElement[int], ColumnElement[str]],
+    order: Literal["asc", "desc"],
+    *,
+    behind: bool,
+) -> Select[tuple[bytes]]:
+    end = tuple_(bindparam("at"), bindparam("after"))
+    if behind:
+        found = found.where(tuple_(*place) > end if order == "asc" else tuple_(*place) < end)
+    ordered = place if order == "asc" else tuple(column.desc() for column in place)
+    return found.order_by(*ordered).limit(bindparam("limit")).offset(literal_column("0"))
+
+
+@cache
+def listed(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> str:
+    """The bodies of those with the metadata `:key0`: `:value0`, `:key1`: `:value1` …; `behind`
+    (`:at`, `:after`)."""
+    if pairs == 0:
+        return compiled(_stored(order, behind=behind))
+    return compiled(_noted(pairs, order, behind=behind))

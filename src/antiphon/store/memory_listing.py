@@ -1,0 +1,29 @@
+"""Lists of stored responses in memory (`store.base.responses`)."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+import orjson
+
+from antiphon.store.base import Listing, ResponseRow
+
+
+def listed(rows: Iterable[ResponseRow], listing: Listing) -> list[bytes] | None:
+    """See `Responses.listed`; `rows` are all that may be listed."""
+    ordered = sorted(
+        rows, key=lambda row: (row.created_at, row.id), reverse=listing.order == "desc"
+    )
+    if listing.after is not None:
+        ids = [row.id for row in ordered]
+        if listing.after not in ids:
+            return None
+        ordered = ordered[ids.index(listing.after) + 1 :]
+    found = (row.body for row in ordered if _has(row, listing.metadata))
+    return list(islice(found, listing.limit))
+
+
+def _has(row: ResponseRow, wanted: dict[str, str]) -> bool:
+    if not wanted:
+        return True
+    metadata: dict[str, str] = orjson.loads(row.metadata) if row.metadata is not None else {}
+    return wanted.items() <= metadata.items()

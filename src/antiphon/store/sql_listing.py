@@ -1,0 +1,76 @@
+"""Lists of stored responses in SQLite, and what they are found by (`store.base.responses`).
+
+Rules
+1. What is looked for is noted in `response_metadata` in the transaction that brings the row, and
+   goes in the one that takes it away. A row without metadata costs nothing.
+2. Of several pairs the rarest leads, so that a common one does not cost a walk through all.
+"""
+
+import sqlite3
+from typing import Final
+
+import orjson
+
+from antiphon.store import listing_statements as statements
+from antiphon.store.base import Listing, ResponseRow
+from antiphon.store.statements import SAVE
+from antiphon.store.writer import Parameters, Step, Value
+
+#: Up to how many responses a pair is counted.
+_MANY: Final = 1_000
+
+
+def note(connection: sqlite3.Connection, row: ResponseRow) -> None:
+    """Let a row that was just written be found by its metadata, if it is one that is listed."""
+    if row.metadata is None or row.kept != "stored":
+        return
+    whose = {"response_id": row.id, "project": row.project, "created_at": row.created_at}
+    connection.executemany(
+        statements.NOTE,
+        [whose | {"key": key, "value": value} for key, value in orjson.loads(row.metadata).items()],
+    )
+
+
+def saving(row: ResponseRow, values: Parameters) -> Step[bool]:
+    """See `Responses.save`; `values` are the fields of the row."""
+
+    def step(connection: sqlite3.Connection) -> bool:
+        saved = connection.execute(SAVE, values).rowcount > 0
+        if saved:
+            note(connection, row)
+        return saved or row.owner is None
+
+    return step
+
+
+def listed(
+    connection: sqlite3.Connection, project: str, listing: Listing, now: int
+) -> list[bytes] | None:
+    """See `Responses.listed`."""
+    values: dict[str, Value] = {"project": project, "now": now, "limit": listing.limit}
+    if listing.after is not None:
+        place = connection.execute(statements.PLACE, values | {"id": listing.after}).fetchone()
+        if place is None:
+            return None
+        values["at"], values["after"] = place
+    for number, (key, value) in enumerate(_rarest_first(connection, project, listing.metadata)):
+        values[f"key{number}"], values[f"value{number}"] = key, value
+    question = statements.listed(
+        len(listing.metadata), listing.order, behind=listing.after is not None
+    )
+    return [body for (body,) in connection.execute(question, values)]
+
+
+def _rarest_first(
+    connection: sqlite3.Connection, project: str, metadata: dict[str, str]
+) -> list[tuple[str, str]]:
+    pairs = list(metadata.items())
+    if len(pairs) < 2:
+        return pairs
+
+    def common(pair: tuple[str, str]) -> int:
+        key, value = pair
+        values = {"project": project, "key": key, "value": value, "most": _MANY}
+        return int(connection.execute(statements.COMMON, values).fetchone()[0])
+
+    return sorted(pairs, key=common)
