@@ -64,13 +64,13 @@ async def _own_items(
     request: CreateResponse, project: str, store: Store, mint: Mint, history: list[Item]
 ) -> list[Item]:
     known = {item["id"]: item for item in history if "id" in item}
-    wanted = {item["id"] for item in request.input if _needs_lookup(item)} - known.keys()
+    wanted = {item["id"] for item in request.input if needs_lookup(item)} - known.keys()
     found = await store.items(project, wanted) if wanted else {}
     own: list[Item] = []
     for sent in request.input:
         item = sent
         item_type = ITEM_TYPES[item["type"]]
-        if _needs_lookup(item):
+        if needs_lookup(item):
             item_id = item["id"]
             item = known.get(item_id) or found.get(item_id) or _unknown(item_id, request)
         elif "id" not in item:
@@ -88,7 +88,7 @@ def _is_same(earlier: Item | None, item: Item) -> bool:
     return bool(earlier["type"] == item["type"])
 
 
-def _needs_lookup(item: Item) -> bool:
+def needs_lookup(item: Item) -> bool:
     """A reference, or an item of which only the id was sent (spec §9)."""
     match item["type"]:
         case "item_reference":
