@@ -34,6 +34,7 @@ from antiphon.api.auth import (
     new_key,
     parse_keys,
 )
+from antiphon.api.conversations import ConversationEndpoints
 from antiphon.api.create import CreateEndpoint, CreateOptions
 from antiphon.api.errors import EXCEPTION_HANDLERS
 from antiphon.api.headers import Edge
@@ -52,6 +53,7 @@ from antiphon.backends.routing import TableRouter
 from antiphon.backends.simulator.backend import Simulator
 from antiphon.config import BackendConfig, Config, ConfigError, WebhookConfig, load_config
 from antiphon.egress import Egress, Policy
+from antiphon.engine.conversations import ConversationService
 from antiphon.engine.endings import Retention
 from antiphon.engine.jobs import JobOptions
 from antiphon.engine.metrics import REGISTRY, watch_loop
@@ -157,6 +159,10 @@ class Antiphon:
         )
         app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
         app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat).router)
+        conversations = ConversationService(self.store)
+        app.include_router(
+            ConversationEndpoints(conversations, self._auth, settings.max_body_bytes).router
+        )
         app.include_router(
             WebhookEndpoints(self.store.webhooks, self._deliverer, self._auth).router
         )
