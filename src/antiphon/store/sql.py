@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from antiphon.errors import Overloaded
 from antiphon.protocol.items.base import Item
-from antiphon.store import items, sql_listing, sql_removal, sqlite, statements
+from antiphon.store import items, sql_conversations, sql_listing, sql_removal, sqlite, statements
 from antiphon.store.base import Listing, ResponseRow, Turn
 from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
+from antiphon.store.sql_conversations import SqliteConversations
 from antiphon.store.sql_keys import SqliteKeys
 from antiphon.store.sql_prompts import SqlitePrompts
 from antiphon.store.sql_runs import SqliteRuns
@@ -44,6 +45,7 @@ class SqliteStore(SqliteKeys):
         self._locks = OwnerLocks(self.path)
         self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
         self.prompts = SqlitePrompts(self._writer, self._readers)
+        self.conversations = SqliteConversations(self._writer, self._readers)
         self.webhooks = SqliteWebhooks(self._writer, self._readers)
         self._probe: asyncio.Future[int] | None = None
 
@@ -130,13 +132,18 @@ class SqliteStore(SqliteKeys):
         return await self._readers.ask(lambda connection: _chain(connection, id, values))
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
-        """See `Responses.items`. The partition leads to the response: only ids that we minted are
-        found."""
-        groups = items.by_partition(ids)
-        if not groups:
+        """See `Responses.items`. The partition leads to the response; what is not there may be in
+        a conversation."""
+        if not ids:
             return {}
         values: dict[str, Value] = {"project": project, "now": self._now()}
-        return await self._readers.ask(lambda connection: _items(connection, groups, values))
+
+        def question(connection: sqlite3.Connection) -> dict[str, Item]:
+            found = _items(connection, items.by_partition(ids), values)
+            rest = [id_ for id_ in ids if id_ not in found]
+            return found | sql_conversations.find(connection, project, rest)
+
+        return await self._readers.ask(question)
 
     async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
         """See `Responses.listed`."""
