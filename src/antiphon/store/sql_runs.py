@@ -31,6 +31,7 @@ from antiphon.store.base import (
 )
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
+from antiphon.store.sql_listing import note
 from antiphon.store.sql_webhooks import enqueue
 from antiphon.store.watch import Watch
 from antiphon.store.writer import Value, Writer
@@ -74,6 +75,7 @@ class SqliteRuns:
             if refusal := _refusal(connection, row, version, None if job is None else most_queued):
                 return refusal
             connection.execute(sql.ADMIT, asdict(row))
+            note(connection, row)
             if events.frames:
                 connection.execute(sql.ADD_EVENTS, _held(_lease_of(row)) | _batch(events))
             if job is not None:
