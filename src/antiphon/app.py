@@ -380,6 +380,7 @@ def _chat_completions(entry: BackendConfig) -> Backend:
             api_key=key,
             profile=entry.profile,
             headers=entry.headers,
+            windows=entry.windows,
             connect_timeout=entry.connect_timeout,
             first_byte_timeout=entry.first_byte_timeout,
             idle_timeout=entry.idle_timeout,
@@ -392,5 +393,5 @@ def _chat_completions(entry: BackendConfig) -> Backend:
 #: Kind in the configuration → how it is made. A new backend is one line here.
 KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
     "chat_completions": _chat_completions,
-    "simulator": lambda entry: Simulator(entry.name),
+    "simulator": lambda entry: Simulator(entry.name, entry.windows),
 }

@@ -4,12 +4,14 @@ Rules
 1. An unknown key is an error with its place (reliability R-132).
 2. Keys and secrets stand in the environment; the file names the variable (`api_key_env`).
 3. `models` are names, wildcards (``*``) or ``{alias = "name at the upstream"}``; default ``*``.
+4. `context_window` is a number for all models of a backend, or ``{name = number}`` with aliases,
+   names at the upstream and wildcards.
 """
 
 import re
 import tomllib
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -42,6 +44,8 @@ class BackendConfig(BaseModel):
     #: Model name for clients → name at the upstream.
     models: dict[str, str] = Field(default_factory=lambda: {"*": "*"}, min_length=1)
     profile: str | None = None
+    #: Alias, name at the upstream or wildcard → tokens that the model can see and say in all.
+    context_window: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
     connect_timeout: float = Field(5.0, gt=0)
     first_byte_timeout: float = Field(60.0, gt=0)
@@ -55,6 +59,17 @@ class BackendConfig(BaseModel):
     @classmethod
     def _seconds(cls, value: object) -> object:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("context_window", mode="before")
+    @classmethod
+    def _windows(cls, value: object) -> object:
+        """``8192`` → ``{"*": 8192}``."""
+        return value if isinstance(value, dict) else {"*": value}
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """Name at the upstream or wildcard → tokens."""
+        return {self.models.get(name, name): size for name, size in self.context_window.items()}
 
     @field_validator("base_url")
     @classmethod

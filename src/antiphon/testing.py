@@ -6,7 +6,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import orjson
@@ -54,8 +54,18 @@ class FixedMint:
 class ScriptedBackend:
     """A backend that says what the test wrote down; it keeps the prompts that it got."""
 
-    def __init__(self, *turns: Sequence[Step], name: str = "scripted") -> None:
+    def __init__(
+        self,
+        *turns: Sequence[Step],
+        name: str = "scripted",
+        tokens: int | Callable[[Prompt], int] | None = None,
+        context_window: int | None = None,
+    ) -> None:
+        """`tokens`: what it counts in a prompt, None as if it had no tokenizer. Both that and the
+        window of all its models may be changed later."""
         self.name = name
+        self.tokens = tokens
+        self.context_window = context_window
         self.prompts: list[Prompt] = []
         self.closed = 0
         self._turns = list(turns)
@@ -78,13 +88,13 @@ class ScriptedBackend:
         finally:
             self.closed += 1
 
-    async def count(self, prompt: Prompt) -> int | None:  # noqa: ARG002
-        """See `Backend.count`."""
-        return None
+    async def count(self, prompt: Prompt) -> int | None:
+        """What the test said."""
+        return self.tokens(prompt) if callable(self.tokens) else self.tokens
 
     async def window(self, model: str) -> int | None:  # noqa: ARG002
-        """See `Backend.window`."""
-        return None
+        """What the test said."""
+        return self.context_window
 
     async def models(self) -> list[Model]:
         """One model with the backend's name."""
@@ -146,7 +156,8 @@ class _Reader:
         #: The indices of the items of `output`, in order: all but those that were taken back.
         self.kept: list[int] = []
         self.strings: dict[tuple[int, int, str], str] = {}
-        self.parts: dict[int, int] = {}
+        #: (output_index, name of the part's index) → the last part that was added.
+        self.parts: dict[tuple[int, str], int] = {}
 
     def kept_ids(self) -> list[str]:
         """The ids of the items of `output`."""
@@ -193,15 +204,16 @@ class _Reader:
         self.done[index] = item
 
     def _inside(self, index: int, type_: str, event: Json) -> None:
-        part = int(event.get("content_index", event.get("summary_index", 0)) or 0)
+        name = "summary_index" if "summary_index" in event else "content_index"
+        part = int(event.get(name) or 0)
         if type_.endswith("part.added"):
-            assert part == self.parts.get(index, -1) + 1, f"part {part} of item {index}"
-            self.parts[index] = part
+            assert part == self.parts.get((index, name), -1) + 1, f"part {part} of item {index}"
+            self.parts[index, name] = part
         kind, _, step = type_.rpartition(".")
         key = (index, part, kind)
         if step == "delta":
-            if "content_index" in event:
-                assert self.parts.get(index) == part, f"{type_} before its content_part.added"
+            if name in event:
+                assert self.parts.get((index, name)) == part, f"{type_} before its part.added"
             self.strings[key] = self.strings.get(key, "") + event["delta"]
         elif step == "done" and not type_.endswith("part.done"):
             said = next(event[name] for name in _STRINGS if name in event)

@@ -6,7 +6,8 @@
 
 Rules
 1. It runs in its own thread with its own event loop and real sockets: nothing is patched.
-2. Replies are used up in order; the last one is repeated. `GET /v1/models` has `models`.
+2. Replies are used up in order; the last one is repeated. `GET /v1/models` has `models`, and what
+   stands in `paths` has always the same reply.
 3. A step of a body is bytes to send, seconds to wait, or one of the words of `Step`.
 """
 
@@ -96,12 +97,15 @@ def chunk(finish: str | None = None, logprobs: object = None, **delta: Any) -> d
 
 
 class ChatUpstream:
-    """The server; use it as a context manager. `requests` are those to ``/chat/completions``."""
+    """The server; use it as a context manager. `requests` are all but those for `models`, of which
+    `listed` is the number."""
 
     def __init__(self, models: Reply | None = None) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self.models = models or Reply.json({"object": "list", "data": [{"id": "m"}]})
+        self.paths: dict[str, Reply] = {}
+        self.listed = 0
         self._replies: list[Reply] = [Reply.chat("Hello")]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -170,7 +174,11 @@ class ChatUpstream:
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """Send the next reply; True when the connection can serve another request."""
-        if request.path.endswith("/models"):
+        if request.path in self.paths:
+            self.requests.append(request)
+            reply = self.paths[request.path]
+        elif request.path.endswith("/models"):
+            self.listed += 1
             reply = self.models
         else:
             self.requests.append(request)

@@ -44,19 +44,22 @@ class TokenCount:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A row of ``GET /v1/models``: `created` in Unix seconds."""
+    """A row of ``GET /v1/models``: `created` in Unix seconds, `context_window` in tokens."""
 
     id: str
     owned_by: str
     created: int = 0
+    context_window: int | None = None
 
     def body(self) -> dict[str, Any]:
-        """The API's model object (spec §2.5)."""
+        """The API's model object (spec §2.5); `context_window`, when it is known, is our own."""
+        window = {} if self.context_window is None else {"context_window": self.context_window}
         return {
             "id": self.id,
             "object": "model",
             "created": self.created,
             "owned_by": self.owned_by,
+            **window,
         }
 
 

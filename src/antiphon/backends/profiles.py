@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 #: Chain of thought in the text: never, between tags at its start, or from its start (the template
 #: has opened the tag) up to the closing tag.
 ThinkTags: TypeAlias = Literal["never", "tags", "opened"]
+#: A value in a row of a model list: the keys that lead to it.
+Place: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,22 @@ class Profile:
     #: The field of assistant messages in which the server wants its old reasoning back.
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
     think: ThinkTags = "tags"
+    #: How the server counts tokens (`chat_completions/tokenize.py`); None: it does not.
+    counts: Literal["vllm", "llama.cpp"] | None = None
+    #: Where its model list has the context window with which a model is served; the first one that
+    #: is there counts. None at all: the list is not asked.
+    windows: tuple[Place, ...] = (
+        ("max_model_len",),
+        ("meta", "n_ctx"),
+        ("top_provider", "context_length"),
+        ("context_length",),
+        ("context_window",),
+        ("max_context_length",),
+    )
+    #: The list with the windows, from the root of the server, if it is not ``/v1/models``.
+    windows_at: str | None = None
+    #: The only model of the list answers to any name.
+    any_name: bool = False
 
 
 GENERIC = Profile("generic")
@@ -69,6 +87,7 @@ _OPENAI = Profile(
     ),
     tool_choice="all",
     think="never",
+    windows=(),
 )
 
 PROFILES: dict[str, Profile] = {
@@ -82,7 +101,10 @@ PROFILES: dict[str, Profile] = {
             efforts=_THREE_EFFORTS,
             files=False,
             reasoning_back="reasoning",
+            counts="vllm",
+            windows=(("max_model_len",),),
         ),
+        # Its list has no windows, and what it loads a model with depends on the request.
         Profile(
             "ollama",
             effort="reasoning_effort",
@@ -92,9 +114,19 @@ PROFILES: dict[str, Profile] = {
             image_urls=False,
             files=False,
             reasoning_back="reasoning",
+            windows=(),
         ),
-        # It takes a named choice for "auto" without a word.
-        Profile("llama.cpp", tool_choice="words", files=False, reasoning_back="reasoning_content"),
+        # It takes a named choice for "auto" without a word. `n_ctx` is what one request has, after
+        # -c, --parallel and the limit of the model; `n_ctx_train` is that limit only.
+        Profile(
+            "llama.cpp",
+            tool_choice="words",
+            files=False,
+            reasoning_back="reasoning_content",
+            counts="llama.cpp",
+            windows=(("meta", "n_ctx"),),
+            any_name=True,
+        ),
         # It answers 400 to a named choice and to json_object.
         Profile(
             "lmstudio",
@@ -103,6 +135,9 @@ PROFILES: dict[str, Profile] = {
             parallel_tool_calls=False,
             image_urls=False,
             files=False,
+            # Only of models that are loaded: `max_context_length` is what they could have.
+            windows=(("loaded_context_length",),),
+            windows_at="/api/v0/models",
         ),
         Profile(
             "openrouter",
@@ -110,6 +145,8 @@ PROFILES: dict[str, Profile] = {
             verbosity=True,
             forwards=frozenset({"user"}),
             reasoning_back="reasoning",
+            # The model's own may be longer than what its first provider takes.
+            windows=(("top_provider", "context_length"), ("context_length",)),
         ),
     )
 }

@@ -4,6 +4,7 @@ Rules
 1. An exact name beats a wildcard; among wildcards the first backend in the configuration wins.
 2. `models` shows the exact names, and of what backends list themselves what their wildcards
    match; lists are cached for a short time. A backend that does not answer hides only its own.
+   Their windows are what the backends answer: the configuration may know better than a list.
 """
 
 import asyncio
@@ -60,10 +61,12 @@ class TableRouter:
                 if "*" in name:
                     matching = [model for model in listed if fnmatchcase(model.id, name)]
                 else:
-                    model = known.get(upstream) or Model(name, backend.name)
-                    matching = [replace(model, id=name)]
+                    matching = [known.get(upstream) or Model(upstream, backend.name)]
                 for model in matching:
-                    found.setdefault(model.id, model)
+                    shown = model.id if "*" in name else name
+                    if shown not in found:
+                        window = await backend.window(model.id)
+                        found[shown] = replace(model, id=shown, context_window=window)
         return list(found.values())
 
     async def _list(self, backend: Backend) -> list[Model]:

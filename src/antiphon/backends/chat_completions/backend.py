@@ -8,6 +8,8 @@ Rules
    `APIError`; what the upstream said about it goes to the log and nowhere else (R-42).
 4. Leaving `generate` in any way closes the upstream call, unless its last byte was read (R-53).
 5. A large body is made in a thread, so that nobody else waits for it (R-118).
+6. Counting and the model list have deadlines of their own, never raise, and leave the circuit
+   breaker alone (`tokenize.py`, `catalog.py`).
 """
 
 import asyncio
@@ -25,6 +27,7 @@ import structlog
 
 from antiphon import __version__
 from antiphon.backends.base import Deltas, Model, Prompt
+from antiphon.backends.chat_completions.catalog import Catalog, window_of
 from antiphon.backends.chat_completions.faults import (
     UpstreamFaultError,
     error_for_status,
@@ -32,6 +35,7 @@ from antiphon.backends.chat_completions.faults import (
 )
 from antiphon.backends.chat_completions.request import chat_body, check_request, custom_tool_names
 from antiphon.backends.chat_completions.stream import ChatStream
+from antiphon.backends.chat_completions.tokenize import Tokenizer, root_of
 from antiphon.backends.chat_completions.weight import is_heavy
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.profiles import (
@@ -43,6 +47,7 @@ from antiphon.backends.profiles import (
     profile_of_owner,
 )
 from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
+from antiphon.backends.windows import NO_WINDOWS, configured_window
 from antiphon.errors import APIError, RateLimitError, UpstreamError, UpstreamTimeout
 from antiphon.protocol.request import CreateResponse
 
@@ -80,6 +85,8 @@ class ChatCompletionsConfig:
     #: Overrides the profile: chain of thought in tags in the text.
     think: ThinkTags | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    #: Name at the upstream, or a wildcard → tokens; what is not there is asked of the model list.
+    windows: Mapping[str, int] = field(default_factory=lambda: NO_WINDOWS)
     connect_timeout: float = 5.0
     first_byte_timeout: float = 60.0
     idle_timeout: float = 60.0
@@ -106,6 +113,8 @@ class ChatCompletions:
         self._profile = replace(profile, think=config.think) if config.think else profile
         self._breaker = CircuitBreaker(config.breaker)
         self._session: aiohttp.ClientSession | None = None
+        self._catalog = Catalog(self._list)
+        self._tokenizer = Tokenizer(config.base_url, self._client, self._tell)
 
     def check(self, request: CreateResponse) -> list[str]:
         """See `Backend.check`."""
@@ -139,38 +148,69 @@ class ChatCompletions:
             # Closes the connection unless the whole body was read.
             response.close()
 
-    async def count(self, prompt: Prompt) -> int | None:  # noqa: ARG002
+    async def count(self, prompt: Prompt) -> int | None:
         """See `Backend.count`."""
-        return None
+        if self._is_guessing():
+            await self._catalog.known()
+        return await self._tokenizer.count(prompt, self._profile)
 
-    async def window(self, model: str) -> int | None:  # noqa: ARG002
-        """See `Backend.window`."""
-        return None
+    async def window(self, model: str) -> int | None:
+        """See `Backend.window`: from the configuration, else from the model list."""
+        configured = configured_window(self._config.windows, model)
+        if configured is not None or not self._profile.windows:
+            return configured
+        await self._catalog.known()
+        return self._catalog.window(model, sole=self._profile.any_name)
 
     async def models(self) -> list[Model]:
         """See `Backend.models`."""
-        timeout = aiohttp.ClientTimeout(
-            total=_LIST_TIMEOUT, sock_connect=self._config.connect_timeout
-        )
-        try:
-            async with self._client().get(
-                self._models_url, allow_redirects=False, timeout=timeout
-            ) as response:
-                response.raise_for_status()
-                listed = orjson.loads(await response.read())
-            models = [_model(row, self.name) for row in listed["data"]]
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
-            self._tell("upstream_models_unknown", _named(exc))
-            return []
-        if models and self._profile.name == GENERIC.name and not self._config.profile:
-            found = profile_of_owner(models[0].owned_by)
-            self._profile = replace(found, think=self._config.think or found.think)
-        return models
+        return await self._catalog.refresh()
 
     async def aclose(self) -> None:
         """See `Backend.aclose`."""
+        await self._catalog.aclose()
         if self._session:
             await self._session.close()
+
+    def _is_guessing(self) -> bool:
+        """Nobody has said yet what kind of server this is."""
+        return self._profile.name == GENERIC.name and not self._config.profile
+
+    async def _list(self) -> list[Model] | None:
+        """The model list, from which a kind of server may be known; None when it cannot be had."""
+        try:
+            rows = await self._rows(self._models_url)
+            models = [_model(row, self.name) for row in rows]
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
+            self._tell("upstream_models_unknown", _named(exc))
+            return None
+        if models and self._is_guessing():
+            found = profile_of_owner(models[0].owned_by)
+            self._profile = replace(found, think=self._config.think or found.think)
+        if self._profile.windows_at is not None:
+            rows = await self._other_rows(self._profile.windows_at)
+        windows = {str(row.get("id")): window_of(row, self._profile.windows) for row in rows}
+        return [replace(model, context_window=windows.get(model.id)) for model in models]
+
+    async def _other_rows(self, path: str) -> list[dict[str, Any]]:
+        """The objects of a list at another place; none when it cannot be had."""
+        try:
+            return await self._rows(root_of(self._config.base_url) + path)
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
+            self._tell("upstream_windows_unknown", _named(exc))
+            return []
+
+    async def _rows(self, url: str) -> list[dict[str, Any]]:
+        """The objects of a list. Raises what aiohttp does, ValueError, KeyError or TypeError."""
+        timeout = aiohttp.ClientTimeout(
+            total=_LIST_TIMEOUT, sock_connect=self._config.connect_timeout
+        )
+        async with self._client().get(url, allow_redirects=False, timeout=timeout) as response:
+            response.raise_for_status()
+            rows: list[Any] = list(orjson.loads(await response.read())["data"])
+        if not all(isinstance(row, dict) for row in rows):
+            raise TypeError("a row of the list is no object")
+        return rows
 
     async def _open(self, body: bytes, model: str) -> aiohttp.ClientResponse:
         """An answer with status 200, after retries; all of it within one deadline."""
@@ -312,9 +352,7 @@ def _named(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
-def _model(row: Any, backend: str) -> Model:
-    if not isinstance(row, dict):
-        raise TypeError("a row of the model list is no object")
+def _model(row: Mapping[str, Any], backend: str) -> Model:
     created = row.get("created")
     owner = row.get("owned_by")
     return Model(

@@ -5,18 +5,22 @@ Rules
 2. The same prompt gives the same deltas; the clock only matters to `pace` and `wait`.
 3. Output comes in batches of at most 64 tokens, well under 1 ms of work, with a turn of the event
    loop between them: many long answers at once keep nobody waiting (R-118).
-4. Usage is an estimate: a quarter of the characters in, the simulated tokens out.
+4. Usage is an estimate: a quarter of the characters in, the simulated tokens out. `count` says the
+   same number.
+5. Its context window is the configured one, without end if there is none; it is not enforced here.
 
 The directives are in docs/simulator.md.
 """
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from typing import Final
 
 from antiphon.backends.base import Deltas, Model, Prompt
 from antiphon.backends.simulator.faults import FAULTS
 from antiphon.backends.simulator.script import Script, count_input
+from antiphon.backends.windows import NO_WINDOWS, configured_window
 from antiphon.protocol.deltas import Delta, Finish, FinishReason, ReasoningDelta, UsageReport
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
@@ -27,8 +31,10 @@ _BATCH: Final = 64
 class Simulator:
     """A `Backend` that any model name may lead to."""
 
-    def __init__(self, name: str = "simulator") -> None:
+    def __init__(self, name: str = "simulator", windows: Mapping[str, int] = NO_WINDOWS) -> None:
+        """`windows`: model name or wildcard → tokens."""
         self.name = name
+        self._windows = windows
 
     def check(self, request: CreateResponse) -> list[str]:
         """Parameters that would matter to a real model and were sent."""
@@ -89,13 +95,13 @@ class Simulator:
             end.insert(0, UsageReport(usage))
         yield end
 
-    async def count(self, prompt: Prompt) -> int | None:  # noqa: ARG002
-        """See `Backend.count`."""
-        return None
+    async def count(self, prompt: Prompt) -> int | None:
+        """See `Backend.count`: what its usage will say."""
+        return count_input(prompt)
 
-    async def window(self, model: str) -> int | None:  # noqa: ARG002
-        """See `Backend.window`."""
-        return None
+    async def window(self, model: str) -> int | None:
+        """See `Backend.window`: from the configuration."""
+        return configured_window(self._windows, model)
 
     async def models(self) -> list[Model]:
         """The one model that is listed."""
