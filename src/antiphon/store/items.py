@@ -27,7 +27,8 @@ def find(ids: Set[str], rows: Iterable[tuple[bytes, bytes]]) -> dict[str, Item]:
 
 
 def by_partition(ids: Iterable[str]) -> dict[str, set[str]]:
-    """The ids that we minted, by the partition that leads to their response."""
+    """The ids that we minted, by the partition that leads to the response or the conversation that
+    they were made for."""
     groups: dict[str, set[str]] = {}
     for id_ in ids:
         if (partition := partition_of(id_)) is not None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from antiphon.protocol.items.base import Item
 from antiphon.store import items, memory_listing
 from antiphon.store.base import Listing, ResponseRow, Turn
+from antiphon.store.memory_conversations import MemoryConversations
 from antiphon.store.memory_keys import MemoryKeys
 from antiphon.store.memory_prompts import MemoryPrompts
 from antiphon.store.memory_rows import Rows
@@ -20,8 +21,8 @@ from antiphon.store.memory_webhooks import MemoryWebhooks
 
 
 class MemoryStore(MemoryKeys):
-    """Keeps at most `most_rows` responses of `most_bytes` in all, each for at most `ttl` seconds;
-    `clock` gives Unix seconds."""
+    """Keeps at most `most_rows` responses of `most_bytes` in all, each for at most `ttl` seconds,
+    and as many conversations of as many bytes; `clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -35,12 +36,13 @@ class MemoryStore(MemoryKeys):
         self._rows = Rows(most_rows=most_rows, most_bytes=most_bytes, ttl=ttl, clock=clock)
         self.prompts = MemoryPrompts()
         self.webhooks = MemoryWebhooks()
-        self.runs = MemoryRuns(self._rows, self.webhooks, clock)
+        self.conversations = MemoryConversations(self._rows, most=most_rows, most_bytes=most_bytes)
+        self.runs = MemoryRuns(self._rows, self.conversations, self.webhooks, clock)
 
     @property
     def evicted(self) -> int:
-        """Responses that went before their time, for want of room."""
-        return self._rows.evicted
+        """Responses and conversations that went before their time, for want of room."""
+        return self._rows.evicted + self.conversations.evicted
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -98,7 +100,7 @@ class MemoryStore(MemoryKeys):
             row = self._live(project, self._rows.holder(partition) or "")
             if row is not None and row.kept == "stored":
                 found |= items.find(wanted, [(row.input, row.body)])
-        return found
+        return found | self.conversations.find(project, set(ids) - found.keys())
 
     async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
         """See `Responses.listed`."""

@@ -21,6 +21,7 @@ from antiphon.store.base import (
     Twin,
 )
 from antiphon.store.bell import Bell
+from antiphon.store.memory_conversations import MemoryConversations
 from antiphon.store.memory_rows import Entry, Rows
 from antiphon.store.memory_webhooks import MemoryWebhooks
 
@@ -28,8 +29,15 @@ from antiphon.store.memory_webhooks import MemoryWebhooks
 class MemoryRuns:
     """See `Runs`; `clock` gives Unix seconds."""
 
-    def __init__(self, rows: Rows, webhooks: MemoryWebhooks, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        conversations: MemoryConversations,
+        webhooks: MemoryWebhooks,
+        clock: Callable[[], float],
+    ) -> None:
         self._rows = rows
+        self._conversations = conversations
         self._webhooks = webhooks
         self._clock = clock
         self._bell = Bell()
@@ -45,12 +53,15 @@ class MemoryRuns:
         job: bytes | None,
         key: IdempotencyKey | None,
         most_queued: int,
+        version: int | None = None,
     ) -> Twin | None:
         """See `Runs.admit`."""
         if key is not None and (twin := self._twin(row.project, key.key)) is not None:
             return twin
         if job is not None and len(self._waiting()) >= most_queued:
             raise QueueFull
+        if row.conversation is not None:
+            self._conversations.check(row.project, row.conversation, version)
         entry = self._rows.put(row)
         with self._rows.changing(entry):
             entry.add(events)
@@ -109,6 +120,8 @@ class MemoryRuns:
         self._rows.put(
             replace(entry.row, status=ending.status, body=ending.body, expires_at=ending.expires_at)
         )
+        if entry.row.conversation is not None:
+            self._conversations.extend(entry.row.project, entry.row.conversation, ending.appended)
         if ending.notice is not None:
             self._webhooks.enqueue(entry.row.project, ending.notice)
         self._bell.ring()

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import TypeAlias
 
 from antiphon.protocol.emitter import Frame
-from antiphon.store import frames, sql_conversations
+from antiphon.store import frames, sql_conversations, sql_listing
 from antiphon.store import run_statements as sql
 from antiphon.store.base import (
     Batch,
@@ -75,6 +75,7 @@ class SqliteRuns:
             if refusal := _refusal(connection, row, version, None if job is None else most_queued):
                 return refusal
             connection.execute(sql.ADMIT, asdict(row))
+            sql_listing.note(connection, row)
             note(connection, row)
             if events.frames:
                 connection.execute(sql.ADD_EVENTS, _held(_lease_of(row)) | _batch(events))
