@@ -14,7 +14,9 @@ from antiphon.protocol.deltas import (
     Delta,
     Finish,
     ReasoningDelta,
+    ReasoningState,
     RefusalDelta,
+    SummaryDelta,
     TextDelta,
     ToolCallDelta,
     UsageReport,
@@ -325,6 +327,8 @@ DELTAS = st.lists(
         TEXT.map(TextDelta),
         TEXT.map(RefusalDelta),
         TEXT.map(ReasoningDelta),
+        st.builds(SummaryDelta, TEXT, st.integers(0, 2)),
+        TEXT.map(ReasoningState),
         CALL,
         st.just(UsageReport(Usage(1, 0, 1, 0))),
         st.just(TextDelta("a", [LOGPROB])),
@@ -336,6 +340,9 @@ OPTIONS = st.builds(
     obfuscation=st.booleans(),
     logprobs=st.booleans(),
     parallel_tool_calls=st.booleans(),
+    summarise=st.booleans(),
+    seal=st.sampled_from([None, repr]),
+    sealed=st.booleans(),
 )
 
 
@@ -366,3 +373,9 @@ def test_the_response_is_the_fold_of_its_events(
     for event in events:
         OFFICIAL.validate_python(event)
     Response.model_validate(final)
+    thought = [item for item in final["output"] if item["type"] == "reasoning"]
+    assert all(item.get("encrypted_content", "sealed") for item in thought)
+    if options.seal is None:
+        assert not any("encrypted_content" in item for item in thought)
+    elif options.sealed and end != "fail":
+        assert all("encrypted_content" in item for item in thought)

@@ -23,7 +23,9 @@ from antiphon.protocol.deltas import (
     Finish,
     FinishReason,
     ReasoningDelta,
+    ReasoningState,
     RefusalDelta,
+    SummaryDelta,
     TextDelta,
     ToolCallDelta,
     UsageReport,
@@ -197,6 +199,8 @@ _DELTAS = st.lists(
         TEXT.map(TextDelta),
         TEXT.map(RefusalDelta),
         TEXT.map(ReasoningDelta),
+        st.builds(SummaryDelta, TEXT, st.integers(0, 1)),
+        TEXT.map(ReasoningState),
         _CALL,
         st.just(UsageReport(Usage(1, 0, 1, 0))),
     ),
@@ -212,6 +216,9 @@ OPTIONS = st.builds(
     obfuscation=st.booleans(),
     parallel_tool_calls=st.booleans(),
     hosted=st.just(frozenset(TOOLS)),
+    summarise=st.booleans(),
+    seal=st.sampled_from([None, repr]),
+    sealed=st.booleans(),
 )
 HOSTED: Final = MachineOptions(hosted=frozenset(TOOLS))
 

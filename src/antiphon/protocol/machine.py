@@ -27,7 +27,9 @@ from antiphon.protocol.deltas import (
     Delta,
     Finish,
     ReasoningDelta,
+    ReasoningState,
     RefusalDelta,
+    SummaryDelta,
     TextDelta,
     ToolCallDelta,
     UsageReport,
@@ -41,6 +43,7 @@ from antiphon.protocol.items.base import Item
 from antiphon.protocol.response import Response, Usage, output_text
 from antiphon.protocol.writers import (
     CallWriter,
+    CompactionWriter,
     HostedWriter,
     ItemWriter,
     MessageWriter,
@@ -57,7 +60,12 @@ OUTCOMES: Final[dict[str, tuple[str, str | None]]] = {
 #: What an item is for: the visible answer, the reasoning before it, a call by its index.
 Topic: TypeAlias = Literal["message", "reasoning"] | int
 #: A delta that is part of an item.
-Speech: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta
+Speech: TypeAlias = (
+    TextDelta | RefusalDelta | ReasoningDelta | SummaryDelta | ReasoningState | ToolCallDelta
+)
+
+#: Items that are neither a call nor its result.
+_NO_CALLS: Final = ("message", "reasoning", "compaction")
 
 #: Characters of a `call_id` (spec §1, other limits).
 _MAX_CALL_ID: Final = 64
@@ -74,6 +82,12 @@ class MachineOptions:
     allowed_tools: frozenset[str] | None = None
     #: Names of functions that stand for hosted tools.
     hosted: frozenset[str] = frozenset()
+    #: Raw reasoning is shown as a summary: the request asked for one.
+    summarise: bool = False
+    #: Makes the `encrypted_content` of reasoning; None: there is none.
+    seal: Callable[[Json], str] | None = None
+    #: All reasoning is sealed; else only what the item itself does not show.
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +165,7 @@ class ResponseMachine:
         """The visible text, or None when the model refused or called a tool instead."""
         output = self.output
         parts = [part for item in output if item["type"] == "message" for part in item["content"]]
-        called = any(item["type"] not in ("message", "reasoning") for item in output)
+        called = any(item["type"] not in _NO_CALLS for item in output)
         if called or not parts or any(part["type"] == "refusal" for part in parts):
             return None
         return output_text(output)
@@ -213,6 +227,10 @@ class ResponseMachine:
     def begin_call(self, item_type: str, fields: Json) -> HostedWriter:
         """The item of a hosted call, announced; who runs the tool writes and closes it."""
         return HostedWriter(self._emitter, item_type, fields)
+
+    def begin_compaction(self) -> CompactionWriter:
+        """A compaction item, announced; who makes the summary closes it."""
+        return CompactionWriter(self._emitter)
 
     def finish(self) -> None:
         """The terminal event that the last turn's finish reason asks for."""
@@ -285,9 +303,12 @@ class ResponseMachine:
         if delta.text:
             self._say("message", delta)
 
-    def _on_reasoning(self, delta: ReasoningDelta) -> None:
+    def _on_reasoning(self, delta: ReasoningDelta | SummaryDelta) -> None:
         if delta.text:
             self._say("reasoning", delta)
+
+    def _on_state(self, delta: ReasoningState) -> None:
+        self._say("reasoning", delta)
 
     def _on_tool_call(self, delta: ToolCallDelta) -> None:
         if delta.index not in self._calls:
@@ -341,6 +362,7 @@ class ResponseMachine:
 
     def _open(self, topic: Topic, delta: Speech) -> ItemWriter | None:
         """The new item of `topic`; None for the rest of a call that has been closed as whole."""
+        options = self._options
         if isinstance(delta, ToolCallDelta):
             if delta.index in self._opened:
                 return None
@@ -348,8 +370,13 @@ class ResponseMachine:
             call_id = self._call_id(delta.call_id)
             return CallWriter(self._emitter, delta.kind, delta.name or "", call_id)
         if topic == "reasoning":
-            return ReasoningWriter(self._emitter)
-        return MessageWriter(self._emitter, logprobs=self._options.logprobs)
+            return ReasoningWriter(
+                self._emitter,
+                summarise=options.summarise,
+                seal=options.seal,
+                sealed=options.sealed,
+            )
+        return MessageWriter(self._emitter, logprobs=options.logprobs)
 
     def _close(self, status: str) -> None:
         if self._writer is not None:
@@ -373,6 +400,8 @@ _ON_DELTA: Final[dict[type, Callable[[ResponseMachine, Any], None]]] = {
     TextDelta: ResponseMachine._on_text,  # noqa: SLF001
     RefusalDelta: ResponseMachine._on_refusal,  # noqa: SLF001
     ReasoningDelta: ResponseMachine._on_reasoning,  # noqa: SLF001
+    SummaryDelta: ResponseMachine._on_reasoning,  # noqa: SLF001
+    ReasoningState: ResponseMachine._on_state,  # noqa: SLF001
     ToolCallDelta: ResponseMachine._on_tool_call,  # noqa: SLF001
     UsageReport: ResponseMachine._on_usage,  # noqa: SLF001
     Finish: ResponseMachine._on_finish,  # noqa: SLF001

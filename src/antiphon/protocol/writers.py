@@ -6,11 +6,19 @@ Rules
 3. Every delta has its announcement, every ``.done`` the sum of its deltas, read from the fold.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import orjson
 
-from antiphon.protocol.deltas import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from antiphon.protocol.deltas import (
+    ReasoningDelta,
+    ReasoningState,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from antiphon.protocol.effects import Json
 from antiphon.protocol.emitter import Emitter
 from antiphon.protocol.items import ITEM_TYPES
@@ -32,99 +40,141 @@ class ItemWriter(Protocol):
         ...
 
 
-class PartsWriter:
-    """An item of content parts, of which the last is open."""
+class Parts:
+    """A list of parts of an item, ``content`` or ``summary``, of which the last is open."""
 
-    def __init__(self, emitter: Emitter, item: Json) -> None:
+    def __init__(self, emitter: Emitter, item_id: str, output_index: int, name: str) -> None:
         self._emitter = emitter
-        self._id: str = item["id"]
-        self._output_index = emitter.add_item(item)
-        self._content_index = -1
-        self._part: str | None = None
+        self._name = name
+        self._event, self._index_name = _LISTS[name]
+        self._item: Json = {"item_id": item_id, "output_index": output_index}
+        self._index = -1
+        #: The open part: its type, and which one of them it is.
+        self._open: tuple[str, object] | None = None
 
-    def is_whole(self) -> bool:
-        """See `ItemWriter`."""
-        return True
-
-    def write_part(self, part: str, text: str, extra: Json | None = None) -> None:
-        """More text of a part of this type; `extra` fields go into the event."""
-        if part != self._part:
-            self._open_part(part)
+    def write(self, part: str, text: str, extra: Json | None = None, which: object = None) -> None:
+        """More text of a part of this type; another `which` is another part. `extra` fields go into
+        the event."""
+        if (part, which) != self._open:
+            self.close()
+            self._index += 1
+            self._open = part, which
+            self._emitter.emit(f"{self._event}.added", {**self._place(), "part": _new_part(part)})
         self._emitter.emit_delta(_DELTA[part], {**self._place(), "delta": text, **(extra or {})})
 
-    def close_part(self) -> None:
-        """The ``.done`` of the open part's string, then ``content_part.done``."""
-        if self._part is None:
+    def close(self) -> None:
+        """The ``.done`` of the open part's string, then that of the part."""
+        if self._open is None:
             return
-        event, field = _DONE[self._part]
-        path = (self._output_index, "content", self._content_index, field)
+        event, field = _DONE[self._open[0]]
+        path = (self._item["output_index"], self._name, self._index, field)
         done: Json = {**self._place(), field: self._emitter.fold.read(path)}
         part: Json = self._emitter.fold.locate(path)
         if "logprobs" in part:
             done["logprobs"] = part["logprobs"]
         self._emitter.emit(event, done)
-        self._emitter.emit("response.content_part.done", {**self._place(), "part": part})
-        self._part = None
-
-    def _open_part(self, part: str) -> None:
-        self.close_part()
-        self._content_index += 1
-        self._part = part
-        self._emitter.emit(
-            "response.content_part.added", {**self._place(), "part": _new_part(part)}
-        )
+        self._emitter.emit(f"{self._event}.done", {**self._place(), "part": part})
+        self._open = None
 
     def _place(self) -> Json:
-        return {
-            "item_id": self._id,
-            "output_index": self._output_index,
-            "content_index": self._content_index,
-        }
+        return {**self._item, self._index_name: self._index}
 
 
-class MessageWriter(PartsWriter):
+class MessageWriter:
     """The assistant's message: ``output_text`` and ``refusal`` parts."""
 
     def __init__(self, emitter: Emitter, *, logprobs: bool) -> None:
+        self._emitter = emitter
         self._logprobs = logprobs
-        item = {
+        item: Json = {
             "id": emitter.mint.item_id("msg"),
             "type": "message",
             "status": "in_progress",
             "content": [],
             "role": "assistant",
         }
-        super().__init__(emitter, item)
+        self._output_index = emitter.add_item(item)
+        self._content = Parts(emitter, item["id"], self._output_index, "content")
 
     def write(self, delta: TextDelta | RefusalDelta) -> None:
         """See `ItemWriter`."""
         if isinstance(delta, RefusalDelta):
-            self.write_part("refusal", delta.text)
+            self._content.write("refusal", delta.text)
         else:
             logprobs = delta.logprobs if self._logprobs and delta.logprobs else []
-            self.write_part("output_text", delta.text, {"logprobs": logprobs})
+            self._content.write("output_text", delta.text, {"logprobs": logprobs})
+
+    def is_whole(self) -> bool:
+        """See `ItemWriter`."""
+        return True
 
     def close(self, status: str) -> None:
         """See `ItemWriter`."""
-        self.close_part()
-        _item_done(self._emitter, self._output_index, status)
+        self._content.close()
+        _item_done(self._emitter, self._output_index, {"status": status})
 
 
-class ReasoningWriter(PartsWriter):
-    """Raw chain of thought: one ``reasoning_text`` part."""
+class ReasoningWriter:
+    """Chain of thought: a summary of the backend's own as ``summary_text``, raw text as
+    ``reasoning_text``. Who asked for a summary, and whose backend makes none, gets the raw text as
+    one: clients such as Codex show nothing else.
 
-    def __init__(self, emitter: Emitter) -> None:
-        item = {"id": emitter.mint.item_id("rs"), "type": "reasoning", "summary": []}
-        super().__init__(emitter, item)
+    `seal` makes the `encrypted_content` of it all; `sealed`: always, not only when there is what
+    the item itself does not show.
+    """
 
-    def write(self, delta: ReasoningDelta) -> None:
+    def __init__(
+        self, emitter: Emitter, *, summarise: bool, seal: Callable[[Json], str] | None, sealed: bool
+    ) -> None:
+        self._emitter = emitter
+        self._summarise = summarise
+        self._seal = seal
+        self._sealed = sealed
+        #: The raw text, and whether some of it is not shown.
+        self._raw: list[str] = []
+        self._hidden = False
+        self._state: ReasoningState | None = None
+        #: The backend makes summaries of its own.
+        self._summarised = False
+        item: Json = {"id": emitter.mint.item_id("rs"), "type": "reasoning", "summary": []}
+        self._output_index = emitter.add_item(item)
+        self._summary = Parts(emitter, item["id"], self._output_index, "summary")
+        self._content = Parts(emitter, item["id"], self._output_index, "content")
+
+    def write(self, delta: ReasoningDelta | SummaryDelta | ReasoningState) -> None:
         """See `ItemWriter`."""
-        self.write_part("reasoning_text", delta.text)
+        if isinstance(delta, ReasoningState):
+            self._state = delta
+        elif isinstance(delta, SummaryDelta):
+            self._summarised = True
+            self._summary.write("summary_text", delta.text, which=delta.part)
+        else:
+            self._write_raw(delta.text)
+
+    def is_whole(self) -> bool:
+        """See `ItemWriter`."""
+        return True
 
     def close(self, status: str) -> None:
         """A reasoning item has no status on the wire, unless it was cut off (spec §3.3)."""
-        self.close_part()
-        _item_done(self._emitter, self._output_index, status if status == "incomplete" else None)
+        self._summary.close()
+        self._content.close()
+        changes: Json = {"status": status} if status == "incomplete" else {}
+        if self._seal and (self._sealed or self._hidden or self._state):
+            payload: Json = {"content": "".join(self._raw)}
+            if self._state:
+                payload["state"] = self._state.state
+            changes["encrypted_content"] = self._seal(payload)
+        _item_done(self._emitter, self._output_index, changes)
+
+    def _write_raw(self, text: str) -> None:
+        self._raw.append(text)
+        if not self._summarise:
+            self._content.write("reasoning_text", text)
+        elif self._summarised:
+            self._hidden = True
+        else:
+            self._summary.write("summary_text", text)
 
 
 class CallWriter:
@@ -170,7 +220,7 @@ class CallWriter:
             done["name"] = self._name
         done[self._field] = self._emitter.fold.read((self._output_index, self._field))
         self._emitter.emit(f"{self._event}.done", done)
-        _item_done(self._emitter, self._output_index, status)
+        _item_done(self._emitter, self._output_index, {"status": status})
 
     def _place(self) -> Json:
         return {"item_id": self._id, "output_index": self._output_index}
@@ -195,13 +245,27 @@ class HostedWriter:
     def close(self, status: str, fields: Json | None = None) -> None:
         """End it: ``completed`` or ``failed``, with what came out."""
         self._emitter.fold.item(self._output_index).update(fields or {})
-        _item_done(self._emitter, self._output_index, status)
+        _item_done(self._emitter, self._output_index, {"status": status})
 
 
-def _item_done(emitter: Emitter, output_index: int, status: str | None) -> None:
-    item = emitter.fold.item(output_index)
-    if status is not None:
-        item = {**item, "status": status}
+class CompactionWriter:
+    """What stands for all before it, while it is made. It has no status (spec §3.3)."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
+        self._id = emitter.mint.item_id("cmp")
+        item = {"id": self._id, "type": "compaction", "encrypted_content": ""}
+        self._output_index = emitter.add_item(item)
+        place = {"item_id": self._id, "output_index": self._output_index}
+        emitter.emit("response.compaction.compacting", place)
+
+    def close(self, encrypted_content: str) -> None:
+        """End it with what came out, sealed."""
+        _item_done(self._emitter, self._output_index, {"encrypted_content": encrypted_content})
+
+
+def _item_done(emitter: Emitter, output_index: int, changes: Json) -> None:
+    item = {**emitter.fold.item(output_index), **changes}
     emitter.emit("response.output_item.done", {"output_index": output_index, "item": item})
 
 
@@ -211,11 +275,18 @@ def _new_part(part: str) -> Json:
     return {"type": part, _DONE[part][1]: ""}
 
 
+#: List of parts → (the events of a part, the name of its index).
+_LISTS: Final = {
+    "content": ("response.content_part", "content_index"),
+    "summary": ("response.reasoning_summary_part", "summary_index"),
+}
+
 #: Type of the part → the event of its deltas.
 _DELTA: Final = {
     "output_text": "response.output_text.delta",
     "refusal": "response.refusal.delta",
     "reasoning_text": "response.reasoning_text.delta",
+    "summary_text": "response.reasoning_summary_text.delta",
 }
 
 #: Type of the part → (the event that ends its string, the field that holds it).
@@ -223,6 +294,7 @@ _DONE: Final = {
     "output_text": ("response.output_text.done", "text"),
     "refusal": ("response.refusal.done", "refusal"),
     "reasoning_text": ("response.reasoning_text.done", "text"),
+    "summary_text": ("response.reasoning_summary_text.done", "text"),
 }
 
 #: Kind of call → (growing field, its events, id prefix, item type).

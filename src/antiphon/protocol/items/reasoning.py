@@ -1,13 +1,20 @@
-"""Reasoning: summaries, raw chain of thought, and the client's copy in `encrypted_content`."""
+"""Reasoning: a summary, the raw chain of thought, and the client's copy in `encrypted_content`.
 
-from typing import Annotated, Literal, NotRequired
+Rules
+1. The machine seals ``{"content": the raw text, "state": what the backend wants back}``, without
+   `state` when there is none; `restored` gives both back to the item.
+2. A state is an object that no JSON can make: what a client sends under its key is none.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
 from antiphon.protocol.fields import LENIENT, MAX_FILE_DATA, Many, Text
-from antiphon.protocol.items.base import ItemShape, ItemType, Progress
+from antiphon.protocol.items.base import Item, ItemShape, ItemType, Progress
 
 
 @with_config(LENIENT)
@@ -36,6 +43,31 @@ class Reasoning(ItemShape):
         Annotated[str, StringConstraints(max_length=MAX_FILE_DATA)] | None
     ]
     status: NotRequired[Progress | None]
+
+
+#: The key of an item's state, in prompts only: never stored, never shown.
+_STATE: Final = "restored_state"
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    value: Any
+
+
+def restored(item: Item, payload: Any) -> Item:
+    """The item as a backend reads it, from what its seal held. The client's own text stays."""
+    back = {key: value for key, value in item.items() if key != _STATE}
+    if payload["content"] and not item.get("content"):
+        back["content"] = [{"type": "reasoning_text", "text": payload["content"]}]
+    if "state" in payload:
+        back[_STATE] = _State(payload["state"])
+    return back
+
+
+def state_of(item: Item) -> Any:
+    """What the backend wants back with this item; None: nothing."""
+    state = item.get(_STATE)
+    return state.value if isinstance(state, _State) else None
 
 
 _CONTENT = ("content", "content_index")
