@@ -12,7 +12,8 @@
     ├── AuthenticationError      401  invalid_request_error   invalid_api_key
     │   └── MissingAPIKey                                     null
     ├── NotFoundError            404  invalid_request_error
-    │   └── ConversationNotFound
+    │   ├── ConversationNotFound
+    │   └── PromptNotFound
     ├── MethodNotAllowed         405  invalid_request_error   method_not_supported
     ├── RequestTimeout           408  invalid_request_error   request_timeout
     ├── PayloadTooLarge          413  invalid_request_error   request_too_large
@@ -187,6 +188,16 @@ class ConversationNotFound(NotFoundError):
 
     def __init__(self, conversation_id: str, *, param: str | None = None) -> None:
         super().__init__(f"Conversation with id '{conversation_id}' not found.", param=param)
+
+
+class PromptNotFound(NotFoundError):
+    """Prompt not found."""
+
+    def __init__(
+        self, prompt_id: str, version: str | None = None, *, param: str | None = None
+    ) -> None:
+        what = "Prompt" if version is None else f"Version '{version}' of prompt"
+        super().__init__(f"{what} with id '{prompt_id}' not found.", param=param)
 
 
 class MethodNotAllowed(APIError):

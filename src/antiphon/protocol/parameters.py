@@ -23,7 +23,7 @@ from antiphon.protocol.fields import (
     by_type,
 )
 from antiphon.protocol.hosted_tools import Effort
-from antiphon.protocol.items.content import InputFile, InputImage, InputText
+from antiphon.protocol.items.content import INPUT_PARTS
 
 Json: TypeAlias = dict[str, Any]
 FormatName: TypeAlias = Annotated[
@@ -38,9 +38,8 @@ class Conversation(TypedDict):
     id: Id
 
 
-_VARIABLES = {"input_text": InputText, "input_image": InputImage, "input_file": InputFile}
 Variable: TypeAlias = Annotated[
-    Any, by_kind(string=Text, object=Annotated[Json, by_type(_VARIABLES)])
+    Any, by_kind(string=Text, object=Annotated[Json, by_type(INPUT_PARTS)])
 ]
 
 

@@ -5,10 +5,12 @@ Rules
 2. Keys come in the order of OpenAI's wire. `output_text` is ours in the body, as SDKs compute it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from antiphon.protocol.effects import Json
+from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 
 Status: TypeAlias = Literal[
@@ -51,8 +53,16 @@ class Usage:
         }
 
 
-def new_response(request: CreateResponse, *, id: str, created_at: int, status: Status) -> Response:  # noqa: A002
-    """The Response before its first event; `created_at` in Unix seconds."""
+def new_response(
+    request: CreateResponse,
+    *,
+    id: str,  # noqa: A002
+    created_at: int,
+    status: Status,
+    front: Sequence[Item] = (),
+) -> Response:
+    """The Response before its first event; `created_at` in Unix seconds, `front`: the messages of a
+    prompt template."""
     return {
         "id": id,
         "object": "response",
@@ -63,7 +73,7 @@ def new_response(request: CreateResponse, *, id: str, created_at: int, status: S
         "error": None,
         "frequency_penalty": 0.0,
         "incomplete_details": None,
-        "instructions": request.instructions,
+        "instructions": _instructions(request, front),
         "max_output_tokens": request.max_output_tokens,
         "max_tool_calls": request.max_tool_calls,
         "model": request.model,
@@ -94,9 +104,25 @@ def new_response(request: CreateResponse, *, id: str, created_at: int, status: S
     }
 
 
+def _instructions(request: CreateResponse, front: Sequence[Item]) -> str | list[Item] | None:
+    """All items that a prompt template put in front, where it has messages (spec §1)."""
+    if not front:
+        return request.instructions
+    told: list[Item] = []
+    if request.instructions:
+        part = {"type": "input_text", "text": request.instructions}
+        told.append({"type": "message", "role": "developer", "content": [part]})
+    return [*told, *front]
+
+
 def _optional(request: CreateResponse) -> Json:
     """Keys that OpenAI shows only when the request had them."""
     optional: Json = {}
+    if request.conversation_id is not None:
+        optional["conversation"] = {"id": request.conversation_id}
+    if request.prompt is not None:
+        variables = request.prompt.get("variables") or {}
+        optional["prompt"] = {"version": None, **request.prompt, "variables": variables}
     if request.prompt_cache_options is not None:
         options = request.prompt_cache_options
         optional["prompt_cache_options"] = {

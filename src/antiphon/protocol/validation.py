@@ -44,6 +44,11 @@ _MAX_PATH: Final = 400
 _MAX_ERRORS: Final = 1_000
 
 
+def _expected(path: str, kinds: str) -> str:
+    """A field of a prompt template wants what the request's wants."""
+    return _EXPECTED.get(path.removeprefix("template.").removeprefix("draft."), kinds)
+
+
 # -- texts ---------------------------------------------------------------------------------------
 
 
@@ -119,7 +124,7 @@ def refusal(error: ValidationError, body: object) -> InvalidRequestError:
     if text is not None:
         return text(path, first)
     expected = _TYPES.get(first["type"], "another value")
-    return invalid_type(path, _EXPECTED.get(path, expected), first["input"])
+    return invalid_type(path, _expected(path, expected), first["input"])
 
 
 def _path(location: Sequence[int | str], value: Any) -> str:
@@ -307,7 +312,7 @@ def _branch(path: str, error: ErrorDetails) -> InvalidRequestError:
     if context["discriminator"] == "kind_of()":
         names = [_KIND_NAMES.get(tag, tag[1:-1]) for tag in tags if tag != "<null>"]
         expected = ("one of " if len(names) > 1 else "") + _join(names, "or")
-        return invalid_type(path, _EXPECTED.get(path, expected), value)
+        return invalid_type(path, _expected(path, expected), value)
     if not isinstance(value, dict):
         return invalid_type(path, "an object", value)
     type_ = value.get("type")

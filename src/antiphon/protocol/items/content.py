@@ -6,8 +6,8 @@ Rules
 2. A part has one source: exactly one of its url, id and inline forms.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias
 
 from pydantic import AfterValidator, StringConstraints, with_config
 from pydantic_core import PydanticCustomError
@@ -133,16 +133,18 @@ class Refusal(TypedDict):
     refusal: Text
 
 
-_FILE_SOURCES = exactly_one("file_id", "file_url", "file_data")
-_IMAGE_SOURCES = exactly_one("file_id", "image_url")
+#: What may also be the value of a prompt variable.
+INPUT_PARTS: Final[Mapping[str, Any]] = {
+    "input_text": InputText,
+    "input_image": Annotated[InputImage, exactly_one("file_id", "image_url")],
+    "input_file": Annotated[InputFile, exactly_one("file_id", "file_url", "file_data")],
+}
 
 Part: TypeAlias = Annotated[
     Json,
     by_type(
         {
-            "input_text": InputText,
-            "input_image": Annotated[InputImage, _IMAGE_SOURCES],
-            "input_file": Annotated[InputFile, _FILE_SOURCES],
+            **INPUT_PARTS,
             "input_audio": InputAudio,
             "input_video": InputVideo,
             "output_text": OutputText,
