@@ -16,8 +16,8 @@ from antiphon.store.base import Listing, ResponseRow
 from antiphon.store.statements import SAVE
 from antiphon.store.writer import Parameters, Step, Value
 
-#: Up to how many responses a pair is counted.
-_MANY: Final = 1_000
+#: Up to how many responses a pair is counted, until one has less.
+_COUNTED: Final = (100, 1_000, 10_000)
 
 
 def note(connection: sqlite3.Connection, row: ResponseRow) -> None:
@@ -65,12 +65,12 @@ def _rarest_first(
     connection: sqlite3.Connection, project: str, metadata: dict[str, str]
 ) -> list[tuple[str, str]]:
     pairs = list(metadata.items())
-    if len(pairs) < 2:
-        return pairs
-
-    def common(pair: tuple[str, str]) -> int:
-        key, value = pair
-        values = {"project": project, "key": key, "value": value, "most": _MANY}
-        return int(connection.execute(statements.COMMON, values).fetchone()[0])
-
-    return sorted(pairs, key=common)
+    counts: list[int] = []
+    for most in _COUNTED if len(pairs) > 1 else ():
+        values = [
+            {"project": project, "key": key, "value": value, "most": most} for key, value in pairs
+        ]
+        counts = [int(connection.execute(statements.COMMON, one).fetchone()[0]) for one in values]
+        if min(counts) < most:
+            break
+    return [pair for _, pair in sorted(zip(counts, pairs, strict=True))] if counts else pairs
