@@ -105,7 +105,7 @@ class WriteWatch:
     def start(self) -> None:
         """Watch until everything is written."""
         if self._timer is None and self._transport.get_write_buffer_size():
-            self._left = self._unread()
+            self._left = self.unread()
             self._still = 0
             self._timer = self._loop.call_later(self._interval, self._look)
 
@@ -119,7 +119,7 @@ class WriteWatch:
         self._timer = None
         if not self._transport.get_write_buffer_size():
             return
-        left = self._unread()
+        left = self.unread()
         self._still = self._still + 1 if left == self._left else 0
         self._left = left
         if self._still >= self._LOOKS:
@@ -127,7 +127,8 @@ class WriteWatch:
         else:
             self._timer = self._loop.call_later(self._interval, self._look)
 
-    def _unread(self) -> int:
+    def unread(self) -> int:
+        """Bytes that are still to be taken."""
         size = self._transport.get_write_buffer_size()
         sock = self._transport.get_extra_info("socket")
         try:

@@ -9,8 +9,11 @@ Rules
 3. One access line a request: no body, no query, no key, no control character (R-130).
 4. Cross-origin answers only for the origins in the settings; never with credentials (R-26).
 5. Pure ASGI: a wrapper around `send`, no task, no queue (R-55).
+6. A WebSocket is one request: what it is refused with is an HTTP answer like any other, its access
+   line is written when it ends. What fails in the middle closes it with 1011.
 """
 
+import contextlib
 import re
 import secrets
 from collections.abc import Awaitable, Iterable
@@ -37,6 +40,9 @@ _EXPOSED = (
 _MAX_CLIENT_ID = 512
 #: nginx's number for "client closed request": only ever in the log.
 _CLIENT_LEFT = 499
+#: What a WebSocket begins with, and the code that it is closed with after a fault of ours.
+_SWITCHED = 101
+_INTERNAL_ERROR = 1011
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9_\-, ]{1,2048}\Z")
 
 
@@ -76,10 +82,13 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(send, request_id())
+        is_socket = scope["type"] == "websocket"
+        if is_socket:
+            scope["method"] = "GET"  # which it is on the wire
+        exchange = _Exchange(send, request_id(), is_socket=is_socket)
         state = scope.setdefault("state", {})
         state["request_id"] = exchange.request_id
         try:
@@ -92,8 +101,8 @@ class Edge:
         except Exception as exc:  # noqa: BLE001  the border of design §10.7: HTTP 500
             self._log.error("unhandled exception", request_id=exchange.request_id, exc_info=exc)
             exchange.refusal = error_response(internal_error(scope))
-        if exchange.refusal is not None and not exchange.status:
-            await exchange.answer(exchange.refusal)
+        if exchange.refusal is not None:
+            await exchange.refuse(exchange.refusal)
         if self._access_log:
             self._log.info(
                 "request",
@@ -159,10 +168,12 @@ def _preflight(headers: Iterable[tuple[bytes, bytes]]) -> Headers | None:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_send", "_started", "extra", "refusal", "request_id", "status")
+    __slots__ = ("_prefix", "_send", "_started", "extra", "refusal", "request_id", "status")
 
-    def __init__(self, send: Send, id_: str) -> None:
+    def __init__(self, send: Send, id_: str, *, is_socket: bool) -> None:
         self._send = send
+        #: Of the messages that are an HTTP answer.
+        self._prefix = "websocket." if is_socket else ""
         self._started = perf_counter()
         self.request_id = id_
         #: 0 until the answer begins.
@@ -177,20 +188,32 @@ class _Exchange:
 
     def reply(self, message: Message) -> Awaitable[None]:
         """`send` for the app: adds the fields that every answer has."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [
-                *message.get("headers", ()),
-                (b"x-request-id", self.request_id.encode()),
-                (b"openai-processing-ms", b"%d" % self.milliseconds()),
-                *FIXED_HEADERS,
-                *self.extra,
-            ]
+        match message["type"]:
+            case "http.response.start" | "websocket.http.response.start":
+                self._add_fields(message, message["status"])
+            case "websocket.accept":
+                self._add_fields(message, _SWITCHED)
         return self._send(message)
 
-    async def answer(self, reply: Reply) -> None:
-        """Send a whole answer."""
-        await self.reply(
-            {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
-        )
-        await self.reply({"type": "http.response.body", "body": reply.body})
+    def _add_fields(self, message: Message, status: int) -> None:
+        self.status = status
+        message["headers"] = [
+            *message.get("headers", ()),
+            (b"x-request-id", self.request_id.encode()),
+            (b"openai-processing-ms", b"%d" % self.milliseconds()),
+            *FIXED_HEADERS,
+            *self.extra,
+        ]
+
+    async def refuse(self, reply: Reply) -> None:
+        """Send a whole answer; what has begun is closed instead."""
+        if not self.status:
+            await self._answer(reply)
+        elif self.status == _SWITCHED:
+            with contextlib.suppress(OSError):  # it has left
+                await self._send({"type": "websocket.close", "code": _INTERNAL_ERROR})
+
+    async def _answer(self, reply: Reply) -> None:
+        start, body = self._prefix + "http.response.start", self._prefix + "http.response.body"
+        await self.reply({"type": start, "status": reply.status, "headers": reply.headers})
+        await self.reply({"type": body, "body": reply.body})

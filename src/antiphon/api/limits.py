@@ -24,6 +24,9 @@ class WireLimits:
     max_pipelined: int = 16
     #: A reader that takes nothing for so long is dropped. R-117.
     send_timeout: float = 60.0
+    #: A quiet WebSocket is asked whether it is alive; who does not say so within `send_timeout` is
+    #: dropped. Proxies cut connections that are quiet for a minute.
+    ping_interval: float = 20.0
     #: Lingering close: what is read and dropped, so that the client can read the refusal. R-20.
     linger_bytes: int = 1024 * 1024
     linger_timeout: float = 1.0

@@ -229,8 +229,7 @@ class GuardedProtocol(HttpToolsProtocol):
         offer is declined by going on in HTTP/1.1 (Java's client offers h2c with each POST), which
         takes a second parser that is told how the body is framed."""
         if not self._plain_upgrade:
-            self._stop_clock()
-            self.handle_websocket_upgrade()
+            self._hand_over(rest)
             return
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -247,6 +246,25 @@ class GuardedProtocol(HttpToolsProtocol):
             self.data_received(rest)
         else:
             self._measure(self._phase, 0)
+
+    def _should_upgrade(self) -> bool:
+        return (
+            super()._should_upgrade()
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    def _hand_over(self, rest: bytes) -> None:
+        """From here on it is a WebSocket (`wire_socket`); the client says nothing before it is
+        accepted (RFC 6455 §4.1)."""
+        self._stop_clock()
+        if rest or not self._at_rest():
+            self._refuse(InvalidRequestError("Invalid WebSocket handshake."))
+            return
+        self._writes.stop()
+        path, query = split_target(self.url)
+        self.url = path + (b"?" + query if query else b"")
+        self.handle_websocket_upgrade()
 
     # ------------------------------------------------------------ clocks and measures
 
