@@ -46,7 +46,9 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.testing": frozenset(),
 }
 #: Module → heavy extras that it may import inside a function (design §3).
-LAZY: Final[Mapping[str, frozenset[str]]] = {}
+LAZY: Final[Mapping[str, frozenset[str]]] = {
+    "antiphon.engine.counting": frozenset({"bpe_openai"}),
+}
 #: The three borders of design §10 rule 7: run, worker (of jobs, of webhooks), HTTP 500.
 BROAD_EXCEPT: Final = frozenset(
     {
