@@ -74,9 +74,6 @@ ITEM: Final = compiled(
     select(_ITEM.number, _ITEM.item)
     .join(conversations, _JOINED)
     .where(_MINE, _ITEM.item_id == bindparam("item_id"))
-    .order_by(_ITEM.number)
-    .limit(_ONE)
-    .offset(literal_column("0"))
 )
 
 

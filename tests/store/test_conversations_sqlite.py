@@ -1,0 +1,165 @@
+"""Conversations in a real file: several stores, one transaction, the indexes."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from antiphon.store import conversation_statements as sql
+from antiphon.store.base import ConversationBusy, ConversationMoved
+from antiphon.store.sql import SqliteStore
+from tests.store.rows import log_of
+from tests.store.test_contract_conversations import (
+    admit,
+    begin,
+    finish,
+    held,
+    run,
+    said,
+    turn,
+    version_of,
+)
+
+ROUNDS = 10
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "antiphon.db"
+
+
+@pytest.fixture
+async def stores(path: Path) -> AsyncIterator[list[SqliteStore]]:
+    """Two on one file, as in two processes."""
+    made = [SqliteStore(f"sqlite+aiosqlite:///{path}") for _ in range(2)]
+    for store in made:
+        await store.open()
+    yield made
+    for store in made:
+        await store.close()
+
+
+@pytest.fixture
+def store(stores: list[SqliteStore]) -> SqliteStore:
+    return stores[0]
+
+
+async def test_of_runs_in_two_processes_one_is_admitted(stores: list[SqliteStore]) -> None:
+    """R-64: nothing of two turns is ever mixed, and none is lost."""
+    made = await begin(stores[0])
+    for number in range(ROUNDS):
+        seen = await version_of(stores[1], made)
+        rows = [turn(made) for _ in range(4)]
+        answers = await asyncio.gather(
+            *(admit(stores[n % 2], row, seen) for n, row in enumerate(rows)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(answer, ConversationBusy) for answer in answers) == 3
+        winner = answers.index(None)
+        other = stores[(winner + 1) % 2]
+        assert await finish(other, rows[winner], f"{number}q", f"{number}a")
+    assert await held(stores[1], made) == [f"{n}{who}" for n in range(ROUNDS) for who in "qa"]
+
+
+async def test_who_adds_in_another_process_is_seen(stores: list[SqliteStore]) -> None:
+    made = await begin(stores[0], "a")
+    seen = await version_of(stores[0], made)
+    assert await stores[1].conversations.append("alpha", made.id, said("b"), seen)
+    with pytest.raises(ConversationMoved):
+        await admit(stores[0], turn(made), seen)
+    with pytest.raises(ConversationMoved):
+        await stores[0].conversations.append("alpha", made.id, said("c"), seen)
+
+
+async def test_a_run_and_its_items_end_together_or_not_at_all(
+    store: SqliteStore, path: Path
+) -> None:
+    made = await begin(store, "a")
+    row, seen = await run(store, made), await version_of(store, made)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON conversation_items"
+            " WHEN NEW.item_id = 'msg_c' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    with pytest.raises(sqlite3.IntegrityError):
+        await finish(store, row, "b", "c")
+    assert await store.runs.status(row.id) == "in_progress"
+    assert await log_of(store, row.id) == [0, 1]
+    assert await held(store, made) == ["a"]
+    assert await version_of(store, made) == seen
+    assert await finish(store, row, "b")
+    assert await held(store, made) == ["a", "b"]
+
+
+async def test_an_id_that_is_taken_stores_no_half_conversation(
+    store: SqliteStore, path: Path
+) -> None:
+    made = await begin(store, "a")
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.conversations.add(replace(made, project="beta"), said("b"))
+    assert await held(store, made) == ["a"]
+
+
+async def test_nothing_of_a_deleted_one_is_in_the_file(store: SqliteStore, path: Path) -> None:
+    made = await begin(store, "a")
+    await store.conversations.delete("alpha", made.id)
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("conversations", "conversation_items"):
+            found = connection.execute(f"SELECT count(*) FROM {table}")  # noqa: S608
+            assert found.fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "steps"),
+    [
+        (sql.BUSY, ["SEARCH responses USING INDEX responses_by_conversation (conversation=?)"]),
+        (
+            sql.REMOVE,
+            [
+                "SEARCH conversation_items USING INDEX conversation_items_by_item"
+                " (item_id=? AND conversation_id=?)"
+            ],
+        ),
+        (
+            sql.ITEM,
+            [
+                "SEARCH conversations USING INDEX sqlite_autoindex_conversations_1 (id=?)",
+                "SEARCH conversation_items USING INDEX conversation_items_by_item"
+                " (item_id=? AND conversation_id=?)",
+            ],
+        ),
+        (
+            sql.FIND,
+            [
+                "SEARCH conversation_items USING INDEX conversation_items_by_item (item_id=?)",
+                "SEARCH conversations USING INDEX sqlite_autoindex_conversations_1 (id=?)",
+            ],
+        ),
+        (
+            sql.PAGES["asc"],
+            [
+                "SEARCH conversation_items USING INDEX sqlite_autoindex_conversation_items_1"
+                " (conversation_id=? AND number>?)"
+            ],
+        ),
+        (
+            sql.PAGES["desc"],
+            [
+                "SEARCH conversation_items USING INDEX sqlite_autoindex_conversation_items_1"
+                " (conversation_id=? AND number<?)"
+            ],
+        ),
+    ],
+)
+async def test_no_question_reads_more_than_its_answer(
+    store: SqliteStore, path: Path, statement: str, steps: list[str]
+) -> None:
+    """Nor does one sort: the order is that of the index."""
+    names = {"id": 1, "project": 1, "item_id": 1, "after": 1, "limit": 1}
+    with closing(sqlite3.connect(path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", names).fetchall()
+    assert [step[3] for step in plan] == steps
