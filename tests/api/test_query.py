@@ -65,6 +65,7 @@ def test_what_only_a_stream_has_needs_one(query: str, made: str, client: httpx2.
 
 
 NO_ENDPOINT = "/v1/webhook_endpoints/whe_" + "0" * 48
+NO_CONVERSATION = "/v1/conversations/conv_" + "0" * 48
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,14 @@ NO_ENDPOINT = "/v1/webhook_endpoints/whe_" + "0" * 48
     [
         ("DELETE", "/v1/responses/resp_1"),
         ("POST", "/v1/responses/resp_1/cancel"),
+        ("POST", "/v1/conversations"),
+        ("GET", NO_CONVERSATION),
+        ("POST", NO_CONVERSATION),
+        ("DELETE", NO_CONVERSATION),
+        ("GET", NO_CONVERSATION + "/items"),
+        ("POST", NO_CONVERSATION + "/items"),
+        ("GET", NO_CONVERSATION + "/items/msg_1"),
+        ("DELETE", NO_CONVERSATION + "/items/msg_1"),
         ("GET", "/v1/webhook_event_types"),
         ("GET", "/v1/webhook_endpoints"),
         ("POST", "/v1/webhook_endpoints"),
@@ -105,6 +114,7 @@ def test_a_limit_of_webhook_endpoints_is_digits(value: str, client: httpx2.Clien
 def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     endpoint = "/v1/webhook_endpoints/{webhook_endpoint_id}"
+    conversation = "/v1/conversations/{conversation_id}"
     bodies = {
         path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         for path, operations in paths.items()
@@ -112,6 +122,9 @@ def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client)
     }
     assert {path: ref.rpartition("/")[2] for path, ref in bodies.items()} == {
         "/v1/responses": "CreateResponse",
+        "/v1/conversations": "NewConversation",
+        conversation: "ChangedConversation",
+        conversation + "/items": "NewItems",
         "/v1/webhook_endpoints": "NewEndpoint",
         endpoint: "ChangedEndpoint",
         endpoint + "/rotate_secret": "Rotation",

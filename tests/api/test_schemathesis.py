@@ -16,11 +16,20 @@ from tests.api.talk import client_of
 from tests.live import KEY, LiveServer
 
 OPERATIONS: Final = [
+    "GET /v1/responses",
     "POST /v1/responses",
     "GET /v1/responses/{response_id}",
     "DELETE /v1/responses/{response_id}",
     "POST /v1/responses/{response_id}/cancel",
     "GET /v1/responses/{response_id}/input_items",
+    "POST /v1/conversations",
+    "GET /v1/conversations/{conversation_id}",
+    "POST /v1/conversations/{conversation_id}",
+    "DELETE /v1/conversations/{conversation_id}",
+    "GET /v1/conversations/{conversation_id}/items",
+    "POST /v1/conversations/{conversation_id}/items",
+    "GET /v1/conversations/{conversation_id}/items/{item_id}",
+    "DELETE /v1/conversations/{conversation_id}/items/{item_id}",
     "GET /v1/models",
     "GET /v1/models/{model}",
     "GET /v1/webhook_endpoints",

@@ -132,8 +132,8 @@ REFUSED: Final[list[tuple[type[BaseModel], Any, str, str | None, str]]] = [
         ChangedConversation,
         {"metadata": {str(n): "" for n in range(17)}},
         (
-            "Invalid 'metadata': too many properties. Expected an object with at most 16 properties, "
-            "but got an object with 17 properties instead."
+            "Invalid 'metadata': too many properties. Expected an object with at most 16 "
+            "properties, but got an object with 17 properties instead."
         ),
         "metadata",
         "object_above_max_properties",
@@ -142,8 +142,8 @@ REFUSED: Final[list[tuple[type[BaseModel], Any, str, str | None, str]]] = [
         ChangedConversation,
         {"metadata": {"k": "x" * 513}},
         (
-            "Invalid 'metadata.k': string too long. Expected a string with maximum length 512, but got "
-            "a string with length 513 instead."
+            "Invalid 'metadata.k': string too long. Expected a string with maximum length 512, "
+            "but got a string with length 513 instead."
         ),
         "metadata.k",
         "string_above_max_length",

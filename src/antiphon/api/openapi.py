@@ -7,15 +7,22 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.webhooks import ChangedEndpoint, NewEndpoint, Rotation, Trial
 
+_CREATE: Final = "/v1/responses"
 _SCHEMAS: Final = "#/components/schemas/"
 _ENDPOINTS: Final = "/v1/webhook_endpoints"
 _ENDPOINT: Final = _ENDPOINTS + "/{webhook_endpoint_id}"
+_CONVERSATIONS: Final = "/v1/conversations"
+_CONVERSATION: Final = _CONVERSATIONS + "/{conversation_id}"
 #: What is posted where, and whether it must be; these bodies are read by hand, too.
 _BODIES: Final[Mapping[str, tuple[type[BaseModel], bool]]] = {
-    "/v1/responses": (CreateResponse, True),
+    _CREATE: (CreateResponse, True),
+    _CONVERSATIONS: (NewConversation, False),
+    _CONVERSATION: (ChangedConversation, True),
+    _CONVERSATION + "/items": (NewItems, True),
     _ENDPOINTS: (NewEndpoint, True),
     _ENDPOINT: (ChangedEndpoint, True),
     _ENDPOINT + "/rotate_secret": (Rotation, False),
@@ -32,7 +39,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
-        document["paths"] = {"/v1/responses": {"post": _create()}, **document["paths"]}
+        paths = document["paths"]
+        document["paths"] = {_CREATE: {**paths.pop(_CREATE), "post": _create()}, **paths}
         for path, (form, required) in _BODIES.items():
             body = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
             schemas.update(body.pop("$defs", {}))
