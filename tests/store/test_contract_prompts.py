@@ -121,6 +121,22 @@ async def test_versions_are_numbered_and_stay_as_they_are(store: Store) -> None:
     assert await prompts.publish("alpha", "pmpt_none", {}, NOW, default=True) is None
 
 
+async def test_a_draft_becomes_a_version_once(store: Store) -> None:
+    row = await added(store, draft=saying("draft"))
+    prompts = store.prompts
+    assert await prompts.publish("alpha", row.id, None, NOW + 2, default=False) == 2
+    assert await prompts.version("alpha", row.id, 2) == PromptVersion(
+        row.id, 2, NOW + 2, saying("draft")
+    )
+    shown = await now_of(store, row)
+    assert (shown.draft, shown.versions, shown.default_version) == (None, 2, 1)
+    assert await prompts.publish("alpha", row.id, None, NOW + 3, default=True) is None
+    assert await now_of(store, row) == shown
+    assert await prompts.change("alpha", row.id, PromptChange(draft={}), NOW)
+    assert await prompts.publish("alpha", row.id, None, NOW + 3, default=True) == 3
+    assert await prompts.publish("beta", row.id, None, NOW, default=True) is None
+
+
 @pytest.mark.parametrize("number", [-1, 0, 2, 2**63])
 async def test_a_version_that_does_not_exist_is_none(store: Store, number: int) -> None:
     row = await added(store)

@@ -66,17 +66,19 @@ class MemoryPrompts:
         self,
         project: str,
         id: str,  # noqa: A002
-        template: Template,
+        template: Template | None,
         now: int,
         *,
         default: bool,
     ) -> int | None:
         """See `Prompts.publish`."""
         found = self._find(project, id)
-        if found is None:
+        said = found.prompt.draft if found is not None and template is None else template
+        if found is None or said is None:
             return None
-        found.versions.append((now, orjson.dumps(template)))
-        found.prompt = prompts.published(found.prompt, now, default=default)
+        drop = template is None
+        found.versions.append((now, orjson.dumps(said)))
+        found.prompt = prompts.published(found.prompt, now, default=default, drop_draft=drop)
         return found.prompt.versions
 
     async def version(self, project: str, id: str, version: int | None) -> PromptVersion | None:  # noqa: A002

@@ -20,12 +20,13 @@ def changed(prompt: PromptRow, change: PromptChange, now: int) -> PromptRow | No
     )
 
 
-def published(prompt: PromptRow, now: int, *, default: bool) -> PromptRow:
+def published(prompt: PromptRow, now: int, *, default: bool, drop_draft: bool) -> PromptRow:
     """It with one version more."""
     number = prompt.versions + 1
     return replace(
         prompt,
         versions=number,
         default_version=number if default else prompt.default_version,
+        draft=None if drop_draft else prompt.draft,
         updated_at=now,
     )

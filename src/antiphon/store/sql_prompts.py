@@ -67,21 +67,21 @@ class SqlitePrompts:
         self,
         project: str,
         id: str,  # noqa: A002
-        template: Template,
+        template: Template | None,
         now: int,
         *,
         default: bool,
     ) -> int | None:
         """See `Prompts.publish`."""
-        version = _version(id, 0, now, template)
 
         def step(connection: sqlite3.Connection) -> int | None:
             known = _prompt(connection, project, id)
-            if known is None:
+            said = known.draft if known is not None and template is None else template
+            if known is None or said is None:
                 return None
-            new = prompts.published(known, now, default=default)
+            new = prompts.published(known, now, default=default, drop_draft=template is None)
             connection.execute(statements.CHANGE, _row(new))
-            connection.execute(statements.ADD_VERSION, version | {"version": new.versions})
+            connection.execute(statements.ADD_VERSION, _version(id, new.versions, now, said))
             return new.versions
 
         return await self._writer.run(step, durable=True, told=False)

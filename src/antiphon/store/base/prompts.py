@@ -71,13 +71,13 @@ class Prompts(Protocol):
         self,
         project: str,
         id: str,  # noqa: A002
-        template: Template,
+        template: Template | None,
         now: int,
         *,
         default: bool,
     ) -> int | None:
         """Add a version, which becomes the `default` one or not; its number, None when there is no
-        such prompt."""
+        such prompt. `template` None: the draft becomes it and is gone; None without a draft."""
         ...
 
     async def version(self, project: str, id: str, version: int | None) -> PromptVersion | None:  # noqa: A002
