@@ -9,12 +9,16 @@ import pytest
 from antiphon.backends.chat_completions.messages import chat_messages
 from antiphon.backends.profiles import GENERIC, PROFILES, Profile
 from antiphon.errors import InvalidRequestError
+from antiphon.protocol.items.reasoning import restored
 
 Item = dict[str, Any]
 OPENAI = PROFILES["openai"]
 NO_FILES = replace(GENERIC, files=False)
 THINKS = replace(GENERIC, reasoning_back="reasoning_content")
 TOOL_IMAGES = replace(GENERIC, tool_images=True)
+OPENROUTER = PROFILES["openrouter"]
+SIGNED = {"type": "reasoning.text", "text": "hm", "signature": "c2ln", "index": 0}
+SECRET = {"type": "reasoning.encrypted", "data": "eA==", "index": 0}
 PNG = "data:image/png;base64,AAAA"
 
 
@@ -37,9 +41,15 @@ def result(id_: str, output: Any = "ok") -> Item:
     return {"type": "function_call_output", "call_id": id_, "output": output}
 
 
-def thought(words: str) -> Item:
-    content = [{"type": "reasoning_text", "text": words}]
-    return {"type": "reasoning", "summary": [], "content": content}
+def thought(words: str | None, *summaries: str) -> Item:
+    summary = [{"type": "summary_text", "text": text} for text in summaries]
+    content = [] if words is None else [{"type": "reasoning_text", "text": words}]
+    return {"type": "reasoning", "summary": summary, "content": content}
+
+
+def state(turn: str, *details: Item) -> Item:
+    """What a seal of OpenRouter's reasoning holds."""
+    return {"content": "", "state": {"turn": turn, "reasoning_details": list(details)}}
 
 
 def file(mime: str, raw: bytes) -> Item:
@@ -351,6 +361,67 @@ REASONING = [
         profile=THINKS,
     ),
     Case("reasoning and nothing else", [thought("hm"), said("user", "a")], [user("a")]),
+    Case(
+        "a summary is better than nothing",
+        [thought(None, "one", "two"), said("assistant", "a")],
+        [assistant("a", reasoning_content="one\n\ntwo")],
+        profile=THINKS,
+    ),
+    Case(
+        "a summary beside the text",
+        [thought("hm", "one"), said("assistant", "a")],
+        [assistant("a", reasoning_content="hm")],
+        profile=THINKS,
+    ),
+    Case(
+        "a state goes back instead of the text",
+        [restored(thought("hm"), state("t", SIGNED)), said("assistant", "a"), said("user", "b")],
+        [assistant("a", reasoning_details=[SIGNED]), user("b")],
+        profile=OPENROUTER,
+    ),
+    Case(
+        "states of one turn: the last has all, wherever they stand",
+        [
+            restored(thought("hm"), state("t", {**SIGNED, "signature": None})),
+            said("assistant", "a"),
+            restored(thought(None), state("t", SIGNED, SECRET)),
+            call("1"),
+            result("1"),
+            restored(thought(None), state("u", SECRET)),
+            call("2"),
+        ],
+        [
+            assistant("a", "1", reasoning_details=[SIGNED, SECRET]),
+            tool("1"),
+            assistant(None, "2", reasoning_details=[SECRET]),
+        ],
+        profile=OPENROUTER,
+    ),
+    Case(
+        "states of two turns that became one message",
+        [restored(thought(None), state(turn, SIGNED)) for turn in "tu"] + [said("assistant", "a")],
+        [assistant("a", reasoning_details=[SIGNED, SIGNED])],
+        profile=OPENROUTER,
+    ),
+    Case(
+        "a state of another server is its own business",
+        [
+            restored(thought("hm"), state("t", SIGNED)),
+            said("assistant", "a"),
+        ],
+        [assistant("a", reasoning_content="hm")],
+        profile=THINKS,
+    ),
+    Case(
+        "a state of another kind of backend",
+        [
+            restored(thought("hm"), {"content": "", "state": ["signature"]}),
+            restored(thought("so"), {"content": "", "state": {"signature": "x"}}),
+            said("assistant", "a"),
+        ],
+        [assistant("a", reasoning="hmso")],
+        profile=OPENROUTER,
+    ),
 ]
 
 CASES = [*MESSAGES, *PARTS, *CALLS, *REASONING]

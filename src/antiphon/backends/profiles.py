@@ -52,6 +52,10 @@ class Profile:
     tool_images: bool = False
     #: The field of assistant messages in which the server wants its old reasoning back.
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
+    #: It streams `reasoning_details` and wants them back unchanged, signatures and all.
+    details_back: bool = False
+    #: Its answers hold no reasoning, so that there is none to show as a summary.
+    hides_reasoning: bool = False
     think: ThinkTags = "tags"
     #: How the server counts tokens (`chat_completions/tokenize.py`); None: it does not.
     counts: Literal["vllm", "llama.cpp"] | None = None
@@ -86,6 +90,7 @@ _OPENAI = Profile(
         {"user", "safety_identifier", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
     ),
     tool_choice="all",
+    hides_reasoning=True,
     think="never",
     windows=(),
 )
@@ -145,6 +150,7 @@ PROFILES: dict[str, Profile] = {
             verbosity=True,
             forwards=frozenset({"user"}),
             reasoning_back="reasoning",
+            details_back=True,
             # The model's own may be longer than what its first provider takes.
             windows=(("top_provider", "context_length"), ("context_length",)),
         ),

@@ -6,7 +6,9 @@ Rules
 2. Results stand directly after the message with their calls, wherever they stood in the items.
 3. Images in results follow in a user message of their own, after all results, unless the profile
    takes them in place.
-4. Items that are neither message, reasoning, call nor result are not shown to a chat model.
+4. The server gets its old reasoning back where it wants it: the text of the turn, or, if it gave
+   one, the state, unchanged and in order, instead.
+5. Items that are neither message, reasoning, call nor result are not shown to a chat model.
 """
 
 import base64
@@ -15,10 +17,12 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from antiphon.backends.chat_completions.details import DETAILS, Detail, details_in
 from antiphon.backends.profiles import Profile
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, Result
+from antiphon.protocol.items.reasoning import state_of
 
 Message: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]
@@ -75,6 +79,8 @@ class _Writer:
         self._profile = profile
         self._texts: list[str] = []
         self._reasoning: list[str] = []
+        #: By the server's own turn: the last word of each is all that it said.
+        self._details: dict[str, list[Detail]] = {}
         self._calls: list[dict[str, Any]] = []
         self._answered = False  # a call of this turn carries its own result
         self._results: dict[str, deque[tuple[int, Result]]] = defaultdict(deque)
@@ -96,9 +102,18 @@ class _Writer:
                 self.messages.append(self._said(item))
             case "reasoning":
                 self._end_answered_turn()
-                self._reasoning += [part["text"] for part in item.get("content") or ()]
+                self._take_reasoning(item)
             case _:
                 self._take_call(position, item)
+
+    def _take_reasoning(self, item: Item) -> None:
+        content = item.get("content") or ()
+        text = "".join(part["text"] for part in content)
+        text = text or "\n\n".join(part["text"] for part in item.get("summary") or ())
+        if text:
+            self._reasoning.append(text)
+        if self._profile.details_back:
+            self._details.update(details_in(state_of(item)))
 
     def _take_call(self, position: int, item: Item) -> None:
         item_type = ITEM_TYPES[item["type"]]
@@ -120,7 +135,9 @@ class _Writer:
         # Null says that there are only calls; without calls it is an error in most servers.
         content = "\n\n".join(filter(None, self._texts)) or (None if self._calls else "")
         message: Message = {"role": "assistant", "content": content}
-        if self._reasoning and self._profile.reasoning_back:
+        if self._details:
+            message[DETAILS] = [detail for turn in self._details.values() for detail in turn]
+        elif self._reasoning and self._profile.reasoning_back:
             message[self._profile.reasoning_back] = "".join(self._reasoning)
         if self._calls:
             message["tool_calls"] = self._calls
@@ -128,6 +145,7 @@ class _Writer:
             self.messages.append(message)
         calls = self._calls
         self._texts, self._reasoning, self._calls, self._answered = [], [], [], False
+        self._details = {}
         waiting = [self._results[call["id"]] for call in calls]
         self._write_results([results.popleft() for results in waiting if results])
 

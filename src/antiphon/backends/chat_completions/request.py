@@ -35,7 +35,6 @@ _HINTS: dict[str, Callable[[CreateResponse], Any]] = {
 }
 #: Values that are no loss when they are dropped.
 _NO_LOSS = {"service_tier": ("auto", "default")}
-_REASONING_HINTS = ("summary", "generate_summary", "context", "mode")
 _NEAREST_EFFORT = {"minimal": "low", "xhigh": "high", "max": "high"}
 #: Keys of a tool that chat-completions has no place for.
 _TOOL_HINTS = ("allowed_callers", "async", "defer_loading", "output_schema")
@@ -186,7 +185,9 @@ def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
     reasoning = request.reasoning or {}
     if reasoning.get("effort") != _effort(request, profile):
         dropped.append("reasoning.effort")
-    dropped += [f"reasoning.{key}" for key in _REASONING_HINTS if reasoning.get(key)]
+    dropped += _dropped_summaries(reasoning, profile)
+    if reasoning.get("mode"):
+        dropped.append("reasoning.mode")
     if (request.text or {}).get("verbosity") and not profile.verbosity:
         dropped.append("text.verbosity")
     for i, tool in enumerate(request.tools or ()):
@@ -199,3 +200,10 @@ def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
     if profile.tool_choice == "ignored" and choice not in (None, "none", "auto"):
         dropped.append("tool_choice")
     return dropped
+
+
+def _dropped_summaries(reasoning: dict[str, Any], profile: Profile) -> list[str]:
+    """Raw reasoning serves as a summary, but nobody makes it shorter."""
+    honoured = () if profile.hides_reasoning else ("auto", "detailed")
+    keys = ("summary", "generate_summary")
+    return [f"reasoning.{key}" for key in keys if reasoning.get(key) not in (None, *honoured)]

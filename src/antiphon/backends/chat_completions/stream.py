@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import orjson
 
 from antiphon.backends.chat_completions.calls import CallAssembler
+from antiphon.backends.chat_completions.details import DETAILS, DetailsReader
 from antiphon.backends.chat_completions.faults import UpstreamFaultError, error_in_stream, printable
 from antiphon.backends.chat_completions.lenient import LenientReader
 from antiphon.backends.chat_completions.think import Piece, ThinkSplitter
@@ -56,9 +57,6 @@ _FAILED = {"error", "abort"}
 #: Blanks and the bytes of a byte order mark, before the body.
 _BLANK = b"\xef\xbb\xbf \r\n\t"
 
-#: Where servers put the chain of thought; one of them at a time.
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-
 
 class ChatStream:
     """One answer. `custom` names the tools whose arguments are free text."""
@@ -69,6 +67,7 @@ class ChatStream:
         "_calls",
         "_custom",
         "_decoder",
+        "_details",
         "_finish",
         "_lenient",
         "_logprobs",
@@ -84,6 +83,7 @@ class ChatStream:
         self._body_size = 0
         self._custom = custom
         self._calls: CallAssembler | None = None
+        self._details = DetailsReader() if profile.details_back else None
         self._lenient: LenientReader | None = None
         self._splitter = (
             None if profile.think == "never" else ThinkSplitter(opened=profile.think == "opened")
@@ -167,6 +167,8 @@ class ChatStream:
                 return
             if chunk.get("error"):
                 self._fail_in_band(data)
+            if self._details and not self._details.turn:
+                self._details.turn = str(chunk.get("id"))
             for choice in choices:
                 self._choice(choice, out)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
@@ -199,31 +201,40 @@ class ChatStream:
             self._finish = _FINISH.get(reason, "stop")
 
     def _delta(self, delta: dict[str, Any], out: list[Delta]) -> None:
-        for key in _REASONING:
-            thought = delta.get(key)
-            if thought:
-                out.append(ReasoningDelta(string_of(thought)))
-                if self._logprobs and not delta.get("content"):
-                    self._logprobs = []  # ours are of visible text only
-                break
-        else:
-            if "reasoning_details" in delta:
-                _reasoning_details(delta["reasoning_details"], out)
-        content = delta.get("content")
+        self._thoughts(delta, out)
+        content, refusal = delta.get("content"), delta.get("refusal")
+        calls = delta.get("tool_calls")
+        if not calls and delta.get("function_call"):
+            calls = [{"index": "legacy", "function": delta["function_call"]}]
+        if self._details and (content or refusal or calls):
+            self._details.tell_state(out)
         if content:
             if isinstance(content, str):
                 self._text(content, out)
             else:
                 self._parts(content, out)
-        refusal = delta.get("refusal")
         if refusal:
             out.append(RefusalDelta(string_of(refusal)))
-        calls = delta.get("tool_calls")
-        if calls or delta.get("function_call"):
+        if calls:
             if self._calls is None:
                 self._calls = CallAssembler(self._custom)
-            for call in calls or [{"index": "legacy", "function": delta["function_call"]}]:
+            for call in calls:
                 self._calls.feed(call, out)
+
+    def _thoughts(self, delta: dict[str, Any], out: list[Delta]) -> None:
+        details = delta.get(DETAILS)
+        # The same thought may be in several fields.
+        thought = delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking")
+        if self._details and details and self._details.feed(details, out):
+            pass
+        elif thought:
+            out.append(ReasoningDelta(string_of(thought)))
+        elif details and not self._details:
+            _reasoning_details(details, out)
+        else:
+            return
+        if self._logprobs and not delta.get("content"):
+            self._logprobs = []  # ours are of visible text only
 
     def _text(self, text: str, out: list[Delta]) -> None:
         splitter = self._splitter
@@ -263,6 +274,8 @@ class ChatStream:
     def _end(self, out: list[Delta]) -> None:
         if self._finish is None:
             self._fail("the stream ended without a finish_reason")
+        if self._details and self._finish == "stop":  # what was cut off is not signed
+            self._details.tell_state(out)
         if self._splitter:
             self._pieces(self._splitter.close(), out)
         if self._calls and not self._calls.close(out):
@@ -291,8 +304,8 @@ def _shown(data: bytes) -> str:
 
 
 def _reasoning_details(details: Any, out: list[Delta]) -> None:
-    """OpenRouter's list; encrypted entries have no text."""
-    for detail in details or ():
+    """OpenRouter's list from another server; encrypted entries have no text."""
+    for detail in details:
         text = detail.get("text") or detail.get("summary")
         if text:
             out.append(ReasoningDelta(string_of(text)))
