@@ -115,16 +115,19 @@ def parse_template(body: Json) -> Template:
     return template
 
 
-def check_steps(template: Template, project: str = "") -> Generator[None, None, None]:
-    """Refuse what no request can mend, in steps between which others may work (`schema_steps`).
+def check_steps(
+    template: Template, project: str = "", name: str = "template"
+) -> Generator[None, None, None]:
+    """Refuse what no request can mend, in steps between which others may work (`schema_steps`);
+    `name` is what the body calls it.
 
     Held against the rules is the best request that the template could meet.
     """
     if (size := len(orjson.dumps(template))) > MAX_BYTES:
         raise InvalidRequestError(
-            f"Invalid 'template': too large. Expected at most {MAX_BYTES} bytes of JSON, but got "
+            f"Invalid '{name}': too large. Expected at most {MAX_BYTES} bytes of JSON, but got "
             f"{size} instead.",
-            param="template",
+            param=name,
             code="template_too_large",
         )
     probe = CreateResponse().model_copy(
@@ -137,7 +140,7 @@ def check_steps(template: Template, project: str = "") -> Generator[None, None, 
         yield from schema_steps(probe, project)
     except InvalidRequestError as error:
         raise InvalidRequestError(
-            error.message, param=f"template.{error.param}", code=error.code
+            error.message, param=f"{name}.{error.param}", code=error.code
         ) from None
 
 
@@ -162,10 +165,14 @@ def wanted_version(prompt: Json) -> int | None:
     """The version that `prompt` of a request names; None: the default one. Raises
     `PromptNotFound`."""
     version = prompt.get("version")
-    if version is None:
-        return None
+    return None if version is None else version_number(prompt["id"], version, param="prompt")
+
+
+def version_number(prompt_id: str, version: str, *, param: str | None = None) -> int:
+    """The number of a version as clients write it. Raises `PromptNotFound` where there can be
+    none."""
     if not _VERSION.fullmatch(version):
-        raise PromptNotFound(prompt["id"], echo(version), param="prompt")
+        raise PromptNotFound(prompt_id, echo(version), param=param)
     return int(version)
 
 

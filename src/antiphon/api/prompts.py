@@ -1,0 +1,214 @@
+"""``/v1/prompts``: prompt templates and their versions (spec §1, `prompt`; docs/prompts.md).
+
+Rules
+1. The API is ours, in OpenAI's style: OpenAI has none for its prompts.
+2. A version never changes. What a request without a version gets is the default one.
+3. A template that could never become a request is refused when it is stored.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, TypeVar
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from antiphon.api.auth import Authenticator
+from antiphon.api.body import PARSE_IN_THREAD, read_optional_body
+from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.responses import JSON, check_id, paginate
+from antiphon.errors import PromptNotFound
+from antiphon.protocol.bodies import parse_body
+from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
+from antiphon.protocol.templates import Template, check_steps, variables, version_number
+from antiphon.protocol.validation import missing
+from antiphon.store.base import PromptChange, PromptRow, Prompts, PromptVersion
+
+#: Bytes of a body: a template of full size, however its characters are escaped.
+_MAX_BODY: Final = 8 * 1024 * 1024
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+class ListQuery(EveryQuery):
+    """The query of both lists; `after`: an id, or a version."""
+
+    after: str | None = None
+    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+
+
+class PromptEndpoints:
+    """The endpoints on prompts."""
+
+    def __init__(
+        self, prompts: Prompts, auth: Authenticator, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._prompts = prompts
+        self._auth = auth
+        self._clock = clock
+        # As a dependency the key is checked before FastAPI looks at the query (R-27).
+        self.router = APIRouter(
+            prefix="/v1/prompts", tags=["Prompts"], dependencies=[Depends(self._authorise)]
+        )
+        one, versions = "/{prompt_id}", "/{prompt_id}/versions"
+        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
+            ("POST", "", self.create),
+            ("GET", one, self.retrieve),
+            ("POST", one, self.update),
+            ("DELETE", one, self.delete),
+            ("POST", versions, self.publish),
+            ("GET", versions + "/{version}", self.retrieve_version),
+        )
+        for method, path, call in without_query:
+            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
+        self.router.add_api_route("", self.list, methods=["GET"])
+        self.router.add_api_route(versions, self.list_versions, methods=["GET"])
+
+    async def create(self, request: Request) -> Response:
+        """A new prompt with its version 1."""
+        body = await _body(request, NewPrompt)
+        project, now = request.state.project, self._now()
+        await _check(body.template, project)
+        id_ = "pmpt_" + secrets.token_hex(24)
+        row = PromptRow(id_, project, body.name or "", created_at=now, updated_at=now)
+        await self._prompts.add(row, body.template)
+        return _json(_shape(row, body.template))
+
+    async def list(self, request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+        """The prompts of the project, newest first."""
+        rows = {row.id: row for row in reversed(await self._prompts.all(request.state.project))}
+        page = paginate([{"id": id_} for id_ in rows], query.limit, "desc", query.after)
+        page["data"] = [await self._shown(rows[entry["id"]]) for entry in page["data"]]
+        return _json(page)
+
+    async def retrieve(self, request: Request, prompt_id: str) -> Response:
+        """One prompt."""
+        return _json(await self._shown(await self._row(request, prompt_id)))
+
+    async def update(self, request: Request, prompt_id: str) -> Response:
+        """Change its name, its default version, or its draft."""
+        row = await self._row(request, prompt_id)
+        body = await _body(request, ChangedPrompt)
+        default = None
+        if body.default_version is not None:
+            default = version_number(prompt_id, body.default_version, param="default_version")
+            if default > row.versions:
+                raise PromptNotFound(prompt_id, body.default_version, param="default_version")
+        if body.draft is not None:
+            await _check(body.draft, row.project, "draft")
+        drop = "draft" in body.model_fields_set and body.draft is None
+        change = PromptChange(body.name, default, body.draft, drop_draft=drop)
+        if not await self._prompts.change(row.project, prompt_id, change, self._now()):
+            raise PromptNotFound(prompt_id)
+        return await self.retrieve(request, prompt_id)
+
+    async def delete(self, request: Request, prompt_id: str) -> Response:
+        """Forget a prompt and its versions."""
+        check_id(prompt_id, "prompt_id", "pmpt")
+        if not await self._prompts.delete(request.state.project, prompt_id):
+            raise PromptNotFound(prompt_id)
+        return _json({"id": prompt_id, "object": "prompt.deleted", "deleted": True})
+
+    async def publish(self, request: Request, prompt_id: str) -> Response:
+        """A new version: the template of the body, else the draft, which is then gone."""
+        row = await self._row(request, prompt_id)
+        body = await _body(request, NewVersion, b"{}")
+        if body.template is not None:
+            await _check(body.template, row.project)
+        number = await self._prompts.publish(
+            row.project, prompt_id, body.template, self._now(), default=body.default is not False
+        )
+        if number is None:
+            await self._row(request, prompt_id)
+            raise missing("template")
+        return _json(_version_shape(await self._version(row, number)))
+
+    async def list_versions(
+        self, request: Request, prompt_id: str, query: Annotated[ListQuery, Query()]
+    ) -> Response:
+        """The versions of a prompt, newest first."""
+        row = await self._row(request, prompt_id)
+        numbers = [{"id": str(number)} for number in range(1, row.versions + 1)]
+        page = paginate(numbers, query.limit, "desc", query.after)
+        page["data"] = [
+            _version_shape(await self._version(row, int(entry["id"]))) for entry in page["data"]
+        ]
+        return _json(page)
+
+    async def retrieve_version(self, request: Request, prompt_id: str, version: str) -> Response:
+        """One version."""
+        row = await self._row(request, prompt_id)
+        number = version_number(prompt_id, version)
+        return _json(_version_shape(await self._version(row, number)))
+
+    async def _authorise(self, request: Request) -> None:
+        """Leaves the caller's project in ``request.state.project``."""
+        await self._auth.project(request.scope)
+
+    async def _row(self, request: Request, prompt_id: str) -> PromptRow:
+        check_id(prompt_id, "prompt_id", "pmpt")
+        row = await self._prompts.get(request.state.project, prompt_id)
+        if row is None:
+            raise PromptNotFound(prompt_id)
+        return row
+
+    async def _version(self, row: PromptRow, number: int) -> PromptVersion:
+        found = await self._prompts.version(row.project, row.id, number)
+        if found is None:
+            raise PromptNotFound(row.id, str(number))
+        return found
+
+    async def _shown(self, row: PromptRow) -> dict[str, Any]:
+        return _shape(row, (await self._version(row, row.default_version)).template)
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+async def _body(request: Request, form: type[_Body], absent: bytes = b"") -> _Body:
+    """The body; `absent` when there is none. Raises `ClientDisconnected`, which nobody is there to
+    hear of."""
+    raw = await read_optional_body(request.scope, request.receive, limit=_MAX_BODY) or absent
+    if len(raw) > PARSE_IN_THREAD:
+        return await asyncio.to_thread(parse_body, raw, form)
+    return parse_body(raw, form)
+
+
+async def _check(template: Template, project: str, name: str = "template") -> None:
+    """Raises `InvalidRequestError`; others get their turn between two schemas (R-118)."""
+    for _ in check_steps(template, project, name):
+        await asyncio.sleep(0)
+
+
+def _shape(row: PromptRow, default: Template) -> dict[str, Any]:
+    """`default`: the template of the default version."""
+    return {
+        "id": row.id,
+        "object": "prompt",
+        "name": row.name,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "default_version": str(row.default_version),
+        "latest_version": str(row.versions),
+        "variables": variables(default),
+        "draft": row.draft,
+    }
+
+
+def _version_shape(version: PromptVersion) -> dict[str, Any]:
+    return {
+        "id": str(version.version),
+        "object": "prompt.version",
+        "prompt_id": version.prompt_id,
+        "version": str(version.version),
+        "created_at": version.created_at,
+        "variables": variables(version.template),
+        "template": version.template,
+    }
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), media_type=JSON)
