@@ -42,6 +42,7 @@ from antiphon.api.health import Check, Health, InThread
 from antiphon.api.limits import WireLimits
 from antiphon.api.models import Models
 from antiphon.api.openapi import describe
+from antiphon.api.prompts import PromptEndpoints
 from antiphon.api.responses import StoredResponses
 from antiphon.api.streams import Heartbeat
 from antiphon.api.webhooks import WebhookEndpoints
@@ -166,6 +167,7 @@ class Antiphon:
         app.include_router(
             WebhookEndpoints(self.store.webhooks, self._deliverer, self._auth).router
         )
+        app.include_router(PromptEndpoints(self.store.prompts, self._auth).router)
         app.include_router(Models(self.router, self._auth).router)
         checks = _checks(settings, self.store)
         app.include_router(

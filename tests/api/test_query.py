@@ -66,6 +66,7 @@ def test_what_only_a_stream_has_needs_one(query: str, made: str, client: httpx2.
 
 NO_ENDPOINT = "/v1/webhook_endpoints/whe_" + "0" * 48
 NO_CONVERSATION = "/v1/conversations/conv_" + "0" * 48
+NO_PROMPT = "/v1/prompts/pmpt_" + "0" * 48
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,14 @@ NO_CONVERSATION = "/v1/conversations/conv_" + "0" * 48
         ("POST", NO_CONVERSATION + "/items"),
         ("GET", NO_CONVERSATION + "/items/msg_1"),
         ("DELETE", NO_CONVERSATION + "/items/msg_1"),
+        ("GET", "/v1/prompts"),
+        ("POST", "/v1/prompts"),
+        ("GET", NO_PROMPT),
+        ("POST", NO_PROMPT),
+        ("DELETE", NO_PROMPT),
+        ("POST", NO_PROMPT + "/versions"),
+        ("GET", NO_PROMPT + "/versions"),
+        ("GET", NO_PROMPT + "/versions/1"),
         ("GET", "/v1/webhook_event_types"),
         ("GET", "/v1/webhook_endpoints"),
         ("POST", "/v1/webhook_endpoints"),

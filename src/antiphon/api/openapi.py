@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems
+from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.webhooks import ChangedEndpoint, NewEndpoint, Rotation, Trial
 
@@ -17,12 +18,17 @@ _ENDPOINTS: Final = "/v1/webhook_endpoints"
 _ENDPOINT: Final = _ENDPOINTS + "/{webhook_endpoint_id}"
 _CONVERSATIONS: Final = "/v1/conversations"
 _CONVERSATION: Final = _CONVERSATIONS + "/{conversation_id}"
+_PROMPTS: Final = "/v1/prompts"
+_PROMPT: Final = _PROMPTS + "/{prompt_id}"
 #: What is posted where, and whether it must be; these bodies are read by hand, too.
 _BODIES: Final[Mapping[str, tuple[type[BaseModel], bool]]] = {
     _CREATE: (CreateResponse, True),
     _CONVERSATIONS: (NewConversation, False),
     _CONVERSATION: (ChangedConversation, True),
     _CONVERSATION + "/items": (NewItems, True),
+    _PROMPTS: (NewPrompt, True),
+    _PROMPT: (ChangedPrompt, True),
+    _PROMPT + "/versions": (NewVersion, False),
     _ENDPOINTS: (NewEndpoint, True),
     _ENDPOINT: (ChangedEndpoint, True),
     _ENDPOINT + "/rotate_secret": (Rotation, False),
