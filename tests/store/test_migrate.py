@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
 from antiphon.store.tables import metadata
 from tests.store.children import ROOT, line, started
-from tests.store.rows import api_key, response
+from tests.store.rows import Clock, api_key, response
+from tests.store.test_contract_conversations import begin, held, run
+from tests.store.test_older import KNOWN_0004, SAVE_0004
 
 HEAD = "0005"
 #: The columns of revision 0001.
@@ -80,7 +83,7 @@ async def test_an_old_database_is_upgraded_at_start(url: str) -> None:
     assert migrate.current_revision(url) == HEAD
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 async def test_down_and_up_again_keeps_the_rows(url: str, path: Path, revision: str) -> None:
     """R-75: what the older version knows, byte for byte; and the rest as it was made."""
     await seed(url)
@@ -92,6 +95,41 @@ async def test_down_and_up_again_keeps_the_rows(url: str, path: Path, revision: 
     migrate.migrate(url)
     assert migrate.current_revision(url) == HEAD
     assert fingerprint(path, "responses") == before
+
+
+async def test_the_rows_of_0004_are_served(url: str, path: Path) -> None:
+    """R-74: with nothing in the new columns."""
+    migrate.migrate(url, "0004")
+    row = replace(response(), owner="one", attempt=2)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(SAVE_0004, astuple(row)[:KNOWN_0004])
+    store = SqliteStore(url, clock=Clock())
+    await store.open()
+    assert await store.get("alpha", row.id) == row
+    made = await begin(store, "a")
+    await run(store, made)
+    await store.close()
+
+
+async def test_down_from_0005_and_up_again_keeps_what_0004_knows(url: str, path: Path) -> None:
+    """R-75: a response of a conversation, too; the conversation itself is lost, as `downgrade`
+    says."""
+    await seed(url)
+    store = SqliteStore(url, clock=Clock())
+    await store.open()
+    made = await begin(store, "a")
+    row = await run(store, made)
+    await store.close()
+    known = OLDEST + ", kept, owner, attempt, log_until"
+    before = fingerprint(path, "responses", known)
+    migrate.downgrade(url, "0004")
+    assert fingerprint(path, "responses", known) == before
+    store = SqliteStore(url, clock=Clock())
+    await store.open()
+    assert fingerprint(path, "responses", known) == before
+    assert await store.runs.find(row.id) == replace(row, conversation=None)
+    assert await held(store, made) is None
+    await store.close()
 
 
 async def test_migrating_again_changes_nothing(url: str, path: Path) -> None:

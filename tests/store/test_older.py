@@ -1,4 +1,5 @@
-"""A process of the version before works on the same file (R-74). Its statements, word for word."""
+"""A process of a version before works on the same file (R-74). Its statements, word for word: of
+schema 0002, which knew no leases, and of 0004, which knew no conversations."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import pytest
 from antiphon.store.base import ResponseRow
 from antiphon.store.sql import SqliteStore
 from tests.store.rows import NOW, Clock, batch, ending, enqueue, log_of, response
+from tests.store.test_contract_conversations import begin, held, run
 
 _LIVE = (
     "responses.deleted = 0 AND responses.project = :project"
@@ -45,6 +47,28 @@ EXPIRE: Final = (
 #: The fields of a row that it knows.
 KNOWN: Final = 8
 
+_COLUMNS_0004 = f"{_COLUMNS}, responses.kept, responses.owner, responses.attempt"
+SAVE_0004: Final = (
+    "INSERT INTO responses (id, project, status, created_at, expires_at, previous_response_id,"
+    " body, input, kept, owner, attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET status = excluded.status, expires_at = excluded.expires_at,"
+    " body = excluded.body, input = excluded.input"
+    " WHERE responses.status IN ('queued', 'in_progress') AND responses.deleted = 0"
+    " AND responses.project = excluded.project AND responses.owner IS excluded.owner"
+    " AND responses.attempt = excluded.attempt"
+)
+GET_0004: Final = (
+    f"SELECT {_COLUMNS_0004} FROM responses"  # noqa: S608
+    f" WHERE responses.id = :id AND {_LIVE} AND responses.kept != 'replayed'"
+)
+FINISH_0004: Final = (
+    "UPDATE responses SET status=:new_status, expires_at=:expires_at, body=:body,"
+    " log_until=:log_until WHERE responses.id = :id"
+    " AND coalesce(responses.owner, '') = :owner AND responses.attempt = :attempt"
+    " AND responses.status IN ('queued', 'in_progress') AND responses.deleted = 0"
+)
+KNOWN_0004: Final = 11
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -65,8 +89,8 @@ def older(path: Path, store: SqliteStore) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def old(row: ResponseRow) -> tuple[object, ...]:
-    return astuple(row)[:KNOWN]
+def old(row: ResponseRow, known: int = KNOWN) -> tuple[object, ...]:
+    return astuple(row)[:known]
 
 
 async def test_each_reads_the_rows_of_the_other(
@@ -135,3 +159,32 @@ async def test_what_it_sweeps_leaves_no_job(store: SqliteStore, older: sqlite3.C
     assert await store.runs.claim("one", 1) == []
     assert await store.expire(NOW, 10) == 1
     assert await store.runs.queued() == 0
+
+
+async def test_each_reads_the_rows_of_the_other_beside_conversations(
+    store: SqliteStore, older: sqlite3.Connection
+) -> None:
+    made = await begin(store)
+    theirs = replace(response(status="in_progress"), owner="old")
+    older.execute(SAVE_0004, old(theirs, KNOWN_0004))
+    assert await store.get("alpha", theirs.id) == theirs
+    done = replace(theirs, status="completed")
+    assert older.execute(SAVE_0004, old(done, KNOWN_0004)).rowcount == 1
+    assert await store.get("alpha", theirs.id) == done
+    ours = replace(response(), conversation=made.id, metadata='{"k":"v"}')
+    await store.save(ours)
+    values = {"id": ours.id, "project": "alpha", "now": NOW}
+    assert older.execute(GET_0004, values).fetchall() == [old(ours, KNOWN_0004)]
+
+
+async def test_what_it_ends_frees_the_conversation(
+    store: SqliteStore, older: sqlite3.Connection
+) -> None:
+    """It took over a job of ours: it appends nothing, since it knows nothing of conversations."""
+    made = await begin(store, "a")
+    row = await run(store, made)
+    lease = {"id": row.id, "owner": row.owner, "attempt": row.attempt}
+    end = {"new_status": "failed", "expires_at": None, "body": row.body, "log_until": None}
+    assert older.execute(FINISH_0004, lease | end).rowcount == 1
+    assert await held(store, made) == ["a"]
+    await run(store, made)
