@@ -124,6 +124,7 @@ def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client)
     paths = client.get("/openapi.json").json()["paths"]
     endpoint = "/v1/webhook_endpoints/{webhook_endpoint_id}"
     conversation = "/v1/conversations/{conversation_id}"
+    prompt = "/v1/prompts/{prompt_id}"
     bodies = {
         path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         for path, operations in paths.items()
@@ -134,6 +135,9 @@ def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client)
         "/v1/conversations": "NewConversation",
         conversation: "ChangedConversation",
         conversation + "/items": "NewItems",
+        "/v1/prompts": "NewPrompt",
+        prompt: "ChangedPrompt",
+        prompt + "/versions": "NewVersion",
         "/v1/webhook_endpoints": "NewEndpoint",
         endpoint: "ChangedEndpoint",
         endpoint + "/rotate_secret": "Rotation",
