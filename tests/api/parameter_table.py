@@ -351,17 +351,18 @@ OUTPUT: Final = [
     ),
     *(
         Row(
-            f"reasoning.{key}",
+            f"reasoning.{key} {value}",
             {"reasoning": {key: value}},
             {"reasoning": ABSENT},
             {f"reasoning.{shown}": value},
-            (f"reasoning.{key}",),
+            ignored,
         )
-        for key, value, shown in (
-            ("summary", "auto", "summary"),
-            ("generate_summary", "concise", "summary"),
-            ("context", "all_turns", "context"),
-            ("mode", "pro", "mode"),
+        for key, value, shown, ignored in (
+            ("summary", "auto", "summary", ()),
+            ("summary", "detailed", "summary", ()),
+            ("generate_summary", "concise", "summary", ("reasoning.generate_summary",)),
+            ("context", "all_turns", "context", ()),
+            ("mode", "pro", "mode", ("reasoning.mode",)),
         )
     ),
 ]

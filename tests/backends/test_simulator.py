@@ -26,6 +26,7 @@ from antiphon.protocol.deltas import (
     Finish,
     ReasoningDelta,
     RefusalDelta,
+    SummaryDelta,
     TextDelta,
     ToolCallDelta,
     UsageReport,
@@ -164,11 +165,11 @@ async def test_directives_of_instructions_and_system_messages_are_defaults() -> 
 
 async def test_reasoning_comes_first_and_is_counted() -> None:
     deltas = await turn("[[reason=7]] hi")
-    kinds = [type(delta) for delta in deltas]
-    assert kinds[:7] == [ReasoningDelta] * 7
-    assert kinds.count(ReasoningDelta) == 7
+    assert [type(delta) is ReasoningDelta for delta in deltas[:8]] == [True] * 7 + [False]
     assert usage_of(deltas).reasoning_tokens == 7
-    assert reasoning_of(await turn("[[reason=Because I can.]]")) == "Because I can."
+    deltas = await turn("[[reason=Because.]] [[summary=I can.]]")
+    said = [ReasoningDelta("Because."), SummaryDelta("I"), SummaryDelta(" can.")]
+    assert (deltas[:3], usage_of(deltas).reasoning_tokens) == (said, 3)
 
 
 async def test_refusal() -> None:
@@ -229,11 +230,8 @@ async def test_pace_and_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(batch) for batch in paced] == [0, 1, 1, 1, 2]  # the empty list: accepted
     assert slept == [1.5, 0.02, 0.02]
     slept.clear()
-    assert [len(batch) for batch in await batches("[[tokens=4]] [[pace=1s]] [[chunk=2]]")] == [
-        2,
-        2,
-        2,
-    ]
+    paced = await batches("[[tokens=4]] [[pace=1s]] [[chunk=2]]")
+    assert [len(batch) for batch in paced] == [2, 2, 2]
     assert slept == [1.0]
 
 
@@ -476,7 +474,7 @@ def test_parameters_without_effect_are_named_when_sent() -> None:
             "input": "",
             "temperature": 0.5,
             "top_p": 1,
-            "reasoning": {"effort": "low", "summary": "auto"},
+            "reasoning": {"effort": "low", "summary": "concise", "context": "auto"},
             "text": {"verbosity": "low"},
             "tools": [WEATHER, {**NOTE, "format": GRAMMAR}],
         }
@@ -489,7 +487,8 @@ def test_parameters_without_effect_are_named_when_sent() -> None:
         "reasoning.summary",
         "tools[1].format",
     ]
-    assert Simulator().check(CreateResponse.model_validate({"model": "m", "input": ""})) == []
+    asked = CreateResponse(model="m", input="", reasoning={"summary": "auto"})
+    assert Simulator().check(asked) == []
 
 
 def test_every_directive_and_failure_is_documented() -> None:

@@ -15,17 +15,25 @@ The directives are in docs/simulator.md.
 import asyncio
 import itertools
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from antiphon.backends.base import Deltas, Model, Prompt
 from antiphon.backends.simulator.faults import FAULTS
 from antiphon.backends.simulator.script import Script, count_input
 from antiphon.backends.windows import NO_WINDOWS, configured_window
-from antiphon.protocol.deltas import Delta, Finish, FinishReason, ReasoningDelta, UsageReport
+from antiphon.protocol.deltas import (
+    Delta,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    SummaryDelta,
+    UsageReport,
+)
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
 
 _BATCH: Final = 64
+_THOUGHTS: Final = (ReasoningDelta, SummaryDelta)
 
 
 class Simulator:
@@ -45,8 +53,7 @@ class Simulator:
             "top_p": request.top_p,
             "text.verbosity": text.get("verbosity"),
             "reasoning.effort": reasoning.get("effort"),
-            "reasoning.summary": reasoning.get("summary") or reasoning.get("generate_summary"),
-            "reasoning.context": reasoning.get("context"),
+            "reasoning.summary": _concise(reasoning),
             "reasoning.mode": reasoning.get("mode"),
             "user": request.user,
             "safety_identifier": request.safety_identifier,
@@ -84,7 +91,7 @@ class Simulator:
             if count:
                 await asyncio.sleep(directives.pace)
             count += len(batch)
-            reasoning += sum(type(delta) is ReasoningDelta for delta in batch)
+            reasoning += sum(type(delta) in _THOUGHTS for delta in batch)
             yield batch
         if fault is not None and count != limit:
             raise FAULTS[fault].after(model)
@@ -109,6 +116,12 @@ class Simulator:
 
     async def aclose(self) -> None:
         """Nothing to release."""
+
+
+def _concise(reasoning: dict[str, Any]) -> str | None:
+    """The summary that was asked for, if nobody makes it: raw reasoning is shown as it is."""
+    asked: str | None = reasoning.get("summary") or reasoning.get("generate_summary")
+    return asked if asked == "concise" else None
 
 
 def _fault(asked: tuple[str, int | None] | None) -> tuple[str | None, int | None]:

@@ -37,6 +37,8 @@ class Directives:
     wait: float = 0.0
     #: A text, or that many tokens.
     reason: str | int | None = None
+    #: A summary of it, likewise.
+    summary: str | int | None = None
     refuse: str | None = None
     say: str | None = None
     #: (tool, its arguments as written, or None to make some up).
@@ -117,6 +119,7 @@ DIRECTIVES: Final[dict[str, tuple[str, Callable[[str | None], Any]]]] = {
     "reason": ("reason", _thought),
     "refuse": ("refuse", lambda value: value or "I'm sorry, but I cannot help with that."),
     "say": ("say", lambda value: value),
+    "summary": ("summary", _thought),
     "tokens": ("tokens", _count),
     "usage": ("usage", lambda value: False if value == "none" else None),
     "wait": ("wait", _duration),

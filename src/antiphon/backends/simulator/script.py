@@ -1,7 +1,7 @@
 """What the simulator says to a prompt, before any pacing or failure. Pure.
 
 Rules
-1. Order: reasoning, then one of: calls, refusal, text.
+1. Order: reasoning, its summary, then one of: calls, refusal, text.
 2. Tools are called when a directive says so, when `tool_choice` forces it, or with ``auto`` when
    the last user message has the words of a tool's name in it ("What is the weather?" calls
    ``get_weather``). Once results stand after that message only force calls again: no loop.
@@ -28,6 +28,7 @@ from antiphon.protocol.deltas import (
     Logprob,
     ReasoningDelta,
     RefusalDelta,
+    SummaryDelta,
     TextDelta,
     ToolCallDelta,
 )
@@ -71,10 +72,10 @@ class Script:
     def deltas(self) -> Iterator[Delta]:
         """All that is said, one delta for each token."""
         directives = self.directives
-        thought = directives.reason
-        if thought is not None:
-            for token in _words(thought, _THOUGHT):
-                yield ReasoningDelta(token)
+        if directives.reason is not None:
+            yield from map(ReasoningDelta, _words(directives.reason, _THOUGHT))
+        if directives.summary is not None:
+            yield from map(SummaryDelta, _words(directives.summary, _THOUGHT))
         calls = self._calls()
         if calls:
             for index, (tool, arguments) in enumerate(calls):
