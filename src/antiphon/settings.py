@@ -52,6 +52,12 @@ class Settings(BaseSettings):
         description="Comma-separated API keys, each `key` or `key:project`. Keys made by "
         "`antiphon keys create` are valid as well.",
     )
+    encryption_keys: str = Field(
+        "",
+        description="Comma-separated secrets that seal `encrypted_content`, each 32 bytes in "
+        "base64 or a text of at least 32 characters: the first seals, all open. Empty: keys that "
+        "are kept in the database.",
+    )
     retention_days: int = Field(
         30, ge=0, le=_DAYS, description="Days that a stored response is kept; 0: for ever."
     )
