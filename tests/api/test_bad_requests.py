@@ -162,7 +162,7 @@ def test_a_synchronous_response_cannot_be_cancelled(client: httpx2.Client) -> No
         ("GET", "/v1/nothing", 404, "Invalid URL (GET /v1/nothing)"),
         ("GET", "/", 404, "Invalid URL (GET /)"),
         ("POST", "/v1/responses/", 404, "Invalid URL (POST /v1/responses/)"),
-        ("GET", "/v1/responses", 405, "Not allowed to GET on /v1/responses."),
+        ("DELETE", "/v1/responses", 405, "Not allowed to DELETE on /v1/responses."),
         ("PUT", "/v1/responses", 405, "Not allowed to PUT on /v1/responses."),
         ("PATCH", f"/v1/responses/{UNKNOWN}", 405, "Not allowed to PATCH on"),
         ("POST", "/v1/models", 405, "Not allowed to POST on /v1/models."),

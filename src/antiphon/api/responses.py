@@ -1,4 +1,4 @@
-"""``/v1/responses/{id}``: retrieve, stream, delete, cancel, input items (spec §2.1).
+"""``/v1/responses/{id}``: retrieve, stream, delete, cancel, input items (spec §2.1); lists.
 
 Rules
 1. Stored bodies are answered as stored: nothing is built a second time.
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.errors import MAX_ECHO
+from antiphon.api.listing import PAIRS, ListingQuery, page, pairs_of
 from antiphon.api.logs import printable
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.streams import EventStream, Heartbeat
@@ -28,7 +29,7 @@ from antiphon.protocol.fields import MAX_NAME
 from antiphon.protocol.ids import ID_PATTERN
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.parameters import Includable
-from antiphon.store.base import ResponseRow
+from antiphon.store.base import Listing, ResponseRow
 
 JSON: Final = "application/json"
 
@@ -75,6 +76,7 @@ class StoredResponses:
             prefix="/v1/responses", tags=["Responses"], dependencies=[Depends(self._authorise)]
         )
         add = self.router.add_api_route
+        add("", self.list, methods=["GET"], openapi_extra=PAIRS)
         add("/{response_id}", self.retrieve, methods=["GET"])
         add("/{response_id}", self.delete, methods=["DELETE"], dependencies=[NO_QUERY])
         add("/{response_id}/cancel", self.cancel, methods=["POST"], dependencies=[NO_QUERY])
@@ -141,6 +143,18 @@ class StoredResponses:
         return _json(
             paginate([shown(item) for item in items], query.limit, query.order, query.after)
         )
+
+    async def list(self, request: Request, query: Annotated[ListingQuery, Query()]) -> Response:
+        """Stored responses of the project, newest first unless asked otherwise."""
+        pairs = pairs_of(request.query_params)
+        one_more = Listing(pairs, query.after, query.limit + 1, query.order)
+        found = await self._engine.store.listed(request.state.project, one_more)
+        if found is None:
+            raise InvalidRequestError(
+                f"Response with id '{printable(query.after or '', MAX_ECHO)}' not found.",
+                param="after",
+            )
+        return Response(page(found, query.limit), media_type=JSON)
 
     async def _authorise(self, request: Request) -> None:
         """Leaves the caller's project in ``request.state.project``."""
