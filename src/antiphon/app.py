@@ -35,15 +35,18 @@ from antiphon.api.auth import (
     parse_keys,
 )
 from antiphon.api.conversations import ConversationEndpoints
+from antiphon.api.compact import CompactEndpoint
 from antiphon.api.create import CreateEndpoint, CreateOptions
 from antiphon.api.errors import EXCEPTION_HANDLERS
 from antiphon.api.headers import Edge
 from antiphon.api.health import Check, Health, InThread
+from antiphon.api.lanes import LaneLimits
 from antiphon.api.limits import WireLimits
 from antiphon.api.models import Models
 from antiphon.api.openapi import describe
 from antiphon.api.prompts import PromptEndpoints
 from antiphon.api.responses import StoredResponses
+from antiphon.api.socket import SocketEndpoint, SocketOptions
 from antiphon.api.streams import Heartbeat
 from antiphon.api.webhooks import WebhookEndpoints
 from antiphon.backends.base import Backend
@@ -59,6 +62,7 @@ from antiphon.engine.endings import Retention
 from antiphon.engine.jobs import JobOptions
 from antiphon.engine.metrics import REGISTRY, watch_loop
 from antiphon.engine.runner import Engine, EngineOptions
+from antiphon.engine.sealing import parse_encryption_keys
 from antiphon.engine.webhooks import Deliverer, DeliveryOptions
 from antiphon.errors import APIError
 from antiphon.protocol.webhooks import FIRED, signing_key
@@ -130,6 +134,7 @@ class Antiphon:
                 heartbeat=self._heartbeat,
             ),
         )
+        self.sockets = SocketEndpoint(self.engine, self._auth, _socket_options(settings))
         self._app = self._application()
         self.asgi: ASGIApp = Edge(
             self._dispatch,
@@ -142,6 +147,8 @@ class Antiphon:
         cost as much as the rest of our own code (docs/benchmarks.md)."""
         if scope["type"] == "http" and scope["path"] == CREATE and scope["method"] == "POST":
             await self._create(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self.sockets(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -159,6 +166,8 @@ class Antiphon:
             redirect_slashes=False,
         )
         app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
+        compact = CompactEndpoint(self.engine, self._auth, settings.max_body_bytes)
+        app.router.routes.append(Route(CREATE + "/compact", compact, methods=["POST"]))
         app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat).router)
         conversations = ConversationService(self.store)
         app.include_router(
@@ -259,6 +268,19 @@ def _engine_options(settings: Settings) -> EngineOptions:
         most_in_flight_per_project=settings.max_in_flight_per_project,
         run_timeout=settings.run_timeout,
         shutdown_patience=settings.shutdown_grace + _LAST_WORDS,
+        encryption_keys=parse_encryption_keys(settings.encryption_keys),
+    )
+
+
+def _socket_options(settings: Settings) -> SocketOptions:
+    return SocketOptions(
+        path=CREATE,
+        minutes=settings.websocket_minutes,
+        event_heartbeat=settings.event_heartbeat,
+        most=settings.max_websockets,
+        most_per_project=settings.max_websockets_per_project,
+        lanes=LaneLimits(most_bytes=settings.max_body_bytes),
+        access_log=settings.access_log,
     )
 
 

@@ -36,7 +36,7 @@ class Mute(MemoryRuns):
     """A store that takes no heartbeat for a while: it is locked (they wait), or full."""
 
     def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store._rows, store.webhooks, time.time)
+        super().__init__(store._rows, store.conversations, store.webhooks, time.time)
         self.is_full = False
         self.free = asyncio.Event()
         self.free.set()
@@ -258,7 +258,7 @@ class Faster(MemoryRuns):
     """Somebody else is faster than who was told of a leftover."""
 
     def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store._rows, store.webhooks, time.time)
+        super().__init__(store._rows, store.conversations, store.webhooks, time.time)
 
     async def release(
         self, owner: str, *, died: bool, beat: int | None = None

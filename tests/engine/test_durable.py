@@ -31,7 +31,7 @@ class Watched(MemoryRuns):
     """Counts commits; `held` keeps them waiting, `broken` refuses them."""
 
     def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store._rows, store.webhooks, lambda: 1_000_000.0)
+        super().__init__(store._rows, store.conversations, store.webhooks, lambda: 1_000_000.0)
         self.commits: list[int] = []
         self.held = asyncio.Event()
         self.held.set()

@@ -19,7 +19,7 @@ class Flaky(MemoryRuns):
     """Refuses single reads, and can be slow to say what was claimed."""
 
     def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store._rows, store.webhooks, time.time)
+        super().__init__(store._rows, store.conversations, store.webhooks, time.time)
         #: Reads of logs, and questions for the length of the queue, that fail.
         self.reads = 0
         self.questions = 0

@@ -38,7 +38,9 @@ class Troubled(MemoryRuns):
 class TroubledStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
-        self.runs: Troubled = Troubled(self._rows, self.webhooks, lambda: 1_000_000.0)
+        self.runs: Troubled = Troubled(
+            self._rows, self.conversations, self.webhooks, lambda: 1_000_000.0
+        )
 
 
 async def test_a_durable_run_waits_until_the_store_is_well_again() -> None:

@@ -8,8 +8,13 @@ import orjson
 import pytest
 
 from antiphon.engine.mint import SystemMint
-from antiphon.engine.prompt import build_context
+from antiphon.engine.carry import Carrier
+from antiphon.engine.history import read_past
+from antiphon.engine.prompt import Context, build_context, own_items
+from antiphon.engine.recent import Recent
+from antiphon.engine.sealing import Sealer
 from antiphon.errors import APIError, InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.protocol.ids import Mint
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 from antiphon.store.base import ResponseRow
@@ -71,9 +76,21 @@ async def stored(*turns: tuple[list[Any], list[Any]], project: str = "p") -> Cou
     return store
 
 
+async def build(
+    request: CreateResponse,
+    project: str,
+    store: MemoryStore,
+    mint: Mint,
+    recent: Recent | None = None,
+) -> Context:
+    past = await read_past(request, project, store, recent)
+    own = await own_items(request, project, store, mint, past)
+    return await build_context(own, past, Carrier(Sealer(store), project))
+
+
 async def context(store: MemoryStore, project: str = "p", **fields: Any) -> list[Any]:
     request = CreateResponse(model="m", **fields)
-    return (await build_context(request, project, store, FixedMint())).items
+    return (await build(request, project, store, FixedMint())).shown
 
 
 async def test_history_is_every_ancestors_input_and_output_oldest_first() -> None:
@@ -147,7 +164,7 @@ async def test_ten_thousand_items_do_not_hold_the_event_loop() -> None:
         sent = [message(f"msg_{n}", "x") for n in range(10_000)]
         request = CreateResponse(model="m", input=[item | {"id": None} for item in sent])
         start = time.process_time()
-        own = (await build_context(request, "p", store, SystemMint())).input
+        own = (await build(request, "p", store, SystemMint())).input
         spent.append(time.process_time() - start)
         assert len({item["id"] for item in own}) == len(sent)
     assert min(spent) < 0.05
@@ -158,7 +175,7 @@ async def test_own_items_get_ids_of_their_type() -> None:
     request = CreateResponse(
         model="m", input=[CALL | {"id": None}, OUTPUT, {"role": "user", "content": "x"}]
     )
-    own = (await build_context(request, "p", store, FixedMint())).input
+    own = (await build(request, "p", store, FixedMint())).input
     assert [item["id"].split("_")[0] for item in own] == ["fc", "fc", "msg"]
 
 
@@ -177,7 +194,7 @@ async def test_a_reference_of_a_client_that_stores_nothing_says_why_it_is_unknow
     for item in ({"type": "item_reference"}, {"type": "reasoning", "summary": []}):
         request = CreateResponse(model="m", store=False, input=[{**item, "id": "rs_x"}])
         with pytest.raises(NotFoundError) as caught:
-            await build_context(request, "p", await stored(), FixedMint())
+            await build(request, "p", await stored(), FixedMint())
         assert caught.value.message == (
             "Item with id 'rs_x' not found. Items are not persisted when `store` is set to false. "
             "Try again with `store` set to true, or remove this item from your input."

@@ -16,8 +16,10 @@ from starlette.types import Receive, Scope, Send
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import PARSE_IN_THREAD, ClientDisconnected, read_body
 from antiphon.api.streams import EventStream, Heartbeat, disconnected, send_stream, while_connected
+from antiphon.engine.made import Admitted, Foreground
 from antiphon.engine.run import Run
-from antiphon.engine.runner import Admitted, Engine, Foreground
+from antiphon.engine.runner import Engine
+from antiphon.engine.view import Truncated
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.request import parse_request
 
@@ -83,7 +85,7 @@ class CreateEndpoint:
         await made.task
         if run.error is not None:
             raise run.error
-        await _send_json(send, run.body, _ignored(run.ignored))
+        await send_json(send, run.body, remarks(run.ignored, run.view.truncated))
 
     async def _stream(self, made: Foreground, send: Send) -> None:
         run, heartbeat = made.run, self._options.heartbeat
@@ -91,7 +93,8 @@ class CreateEndpoint:
             await made.task
             raise run.error
         log = made.log.read(idle=heartbeat.idle)
-        await send_stream(log, send, heartbeat, _ignored(run.ignored), run.beat)
+        headers = remarks(run.ignored, run.view.truncated)
+        await send_stream(log, send, heartbeat, headers, run.beat)
         await made.task
 
     async def _is_refused(self, run: Run) -> bool:
@@ -121,10 +124,11 @@ class CreateEndpoint:
             body = made.body or await self._engine.body(made.id)
         else:
             body = await self._engine.outcome(made)
-        await _send_json(send, body, _durable(made))
+        await send_json(send, body, _durable(made))
 
 
-async def _send_json(send: Send, body: bytes, headers: Headers) -> None:
+async def send_json(send: Send, body: bytes, headers: Headers) -> None:
+    """Answer 200 with a JSON body."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
@@ -134,15 +138,19 @@ async def _send_json(send: Send, body: bytes, headers: Headers) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _ignored(names: list[str]) -> Headers:
-    if not names:
-        return []
-    return [(b"x-antiphon-ignored", ", ".join(names).encode("ascii", "replace"))]
+def remarks(ignored: list[str], truncated: Truncated | None) -> Headers:
+    """What was not done as asked: parameters without effect, items that the model did not see."""
+    headers: Headers = []
+    if ignored:
+        headers.append((b"x-antiphon-ignored", ", ".join(ignored).encode("ascii", "replace")))
+    if truncated is not None:
+        headers.append((b"x-antiphon-truncated", truncated.header().encode("ascii", "replace")))
+    return headers
 
 
 def _durable(made: Admitted) -> Headers:
     replayed = [(b"idempotent-replayed", b"true")] if made.replayed else []
-    return _ignored(made.ignored) + replayed
+    return remarks(made.ignored, made.truncated) + replayed
 
 
 def _idempotency_key(scope: Scope) -> str | None:

@@ -13,6 +13,7 @@ import asyncio
 import math
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -122,7 +123,8 @@ def _classes() -> bytes:
         (b"0", 0x30, 0x39),
         (b"A", 0x41, 0x5A),
         (b"a", 0x61, 0x7A),
-        (b"l", 0xC2, 0xE0),  # Latin with accents, Greek, Cyrillic, Hebrew, Arabic, Indic, Thai
+        (b"l", 0xC2, 0xE0),  # Latin with accents, Greek, Hebrew, Arabic, Indic scripts, Thai
+        (b"r", 0xD0, 0xD3),  # Cyrillic
         (b"q", 0xE1, 0xE2),  # Vietnamese, typographic signs, arrows
         (b"c", 0xE3, 0xED),  # Kana, Han, Hangul
         (b"q", 0xEE, 0xEF),  # full-width signs
@@ -140,7 +142,7 @@ _WEIGHTS: Final = (
     *((b"a", 0.2), (b"A", 0.41), (b"0", 0.37), (b".", 0.34), (b"n", 1.84)),
     *((b" a", 0.26), (b"aA", 1.59), (b"0a", 1.2), (b".0", 1.12)),
 )
-_FOREIGN_WEIGHTS: Final = ((b"l", 0.39), (b"q", 0.43), (b"c", 0.79), (b"e", 1.98))
+_FOREIGN_WEIGHTS: Final = (*((b"l", 0.42), (b"r", 0.34), (b"q", 0.43), (b"c", 0.79), (b"e", 1.98)),)
 
 
 def estimate(prompt: Prompt) -> int:
@@ -192,7 +194,9 @@ def encoding_of(model: str) -> str | None:
 def _load(encoding: str) -> Encode | None:
     """From the package's own files: about 130 MB and half a second, once. None: not installed."""
     try:
-        import bpe_openai  # type: ignore[import-untyped]  # noqa: PLC0415
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # how it opens its files (0.1.4)
+            import bpe_openai  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
         return None
     # What looks like a special token in a text is text.
@@ -235,15 +239,21 @@ async def count(backend: Backend, prompt: Prompt) -> TokenCount:
         counted = await asyncio.to_thread(tokenized, prompt, encoding)
         if counted is not None:
             return TokenCount(counted, "tokenizer")
-    if _is_large(prompt):
-        return TokenCount(await asyncio.to_thread(estimate, prompt), "estimate")
-    return TokenCount(estimate(prompt), "estimate")
+    return TokenCount(await estimated(prompt), "estimate")
 
 
-def _is_large(prompt: Prompt) -> bool:
-    size = 0
+async def estimated(prompt: Prompt) -> int:
+    """`estimate`, in a thread where that takes long."""
+    if reaches(prompt, _LARGE):
+        return await asyncio.to_thread(estimate, prompt)
+    return estimate(prompt)
+
+
+def reaches(prompt: Prompt, size: int) -> bool:
+    """Whether the prompt has at least `size` characters: with fewer it has fewer tokens. Cheap."""
+    characters = 0
     for piece in _pieces(prompt):
-        size += len(piece) if isinstance(piece, str) else 0
-        if size > _LARGE:
+        characters += len(piece) if isinstance(piece, str) else piece
+        if characters >= size:
             return True
     return False

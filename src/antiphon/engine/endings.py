@@ -14,6 +14,7 @@ from antiphon.engine.webhooks import notice_of
 from antiphon.errors import APIError
 from antiphon.protocol.effects import Fold
 from antiphon.protocol.ids import partition_of
+from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
 from antiphon.store.base import Batch, Ending, Job, Lease, ResponseRow, Runs
 
@@ -55,7 +56,16 @@ class Retention:
         if log_until is not None and not is_job:
             log_until = max(log_until, remembered)
         notice = notice_of(row.id, status, now) if is_job else None
-        return Ending(status, body, expires_at, log_until, notice)
+        return Ending(status, body, expires_at, log_until, notice, appended(row, status, body))
+
+
+def appended(row: ResponseRow, status: str, body: bytes) -> list[Item]:
+    """What the conversation of a response gets when it ends: nothing when it failed (spec §9)."""
+    if row.conversation is None or status not in ("completed", "incomplete"):
+        return []
+    items: list[Item] = orjson.loads(row.input)
+    items += orjson.loads(body)["output"]
+    return items
 
 
 def dead() -> APIError:

@@ -320,7 +320,9 @@ class Jobs:
         plan: Plan | None = None
         while True:
             try:
-                plan = plan or await self._planner.plan(request, row.project, mint, own_items)
+                plan = plan or await self._planner.plan(
+                    request, row.project, mint, stored=own_items
+                )
                 fold, number = await read_log(self._runs, row.id)
             except Overloaded as error:
                 log.warning("job_waits", response_id=row.id, error=error.message)
@@ -426,15 +428,17 @@ class Jobs:
 
     async def _find_lost(self, owned: Set[str]) -> None:
         """What is ours twice in a row but is not being made goes back into the queue: the answer to
-        a claim can get lost."""
+        a claim can get lost. What is no job ends: its own end could not be stored."""
         if self._ending:
             return
         lost = owned - self._live.keys() - self._claimed.keys() - self._cancelling.keys()
         lost -= self._foreground().keys() | self._admitting
         for response_id in lost & self._lost:
             row = await self._runs.find(response_id)
-            if row is not None and row.owner == self.owner:
-                await self._runs.hand_back(Lease(row.id, self.owner, row.attempt))
+            if row is None or row.owner != self.owner:
+                continue
+            if not await self._runs.hand_back(Lease(row.id, self.owner, row.attempt)):
+                await self._set_right([row])  # it is no job: nobody else would end it
         self._lost = lost
 
 

@@ -3,7 +3,8 @@
 Rules
 1. Commit before you tell: `finish` shows the last frames when the terminal state is in the store
    (R-67). It raises `APIError` when that cannot be: then the run must end otherwise.
-2. A stored stream has its row before its first event: whoever knows an id can GET it.
+2. A stored stream has its row before its first event: whoever knows an id can GET it. So has every
+   run of a conversation, which is busy as long as that says so: such a row was admitted.
 3. A durable run never fails because of the store: it waits until the store is well again.
 """
 
@@ -17,7 +18,7 @@ from antiphon.engine.progress import Progress
 from antiphon.errors import APIError
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.machine import ResponseMachine
-from antiphon.store.base import Ending, ResponseRow, Snapshot, Store
+from antiphon.store.base import Batch, Ending, Lease, ResponseRow, Snapshot, Store
 
 
 class Journal(Protocol):
@@ -60,10 +61,12 @@ class Passing:
     streamed: bool
     #: Whether the row is there already.
     begun: bool = False
+    #: For a row that was admitted: status and body → all that is stored of the end.
+    ending: Callable[[str, bytes], Ending] | None = None
 
     async def begin(self, machine: ResponseMachine, progress: Progress | None) -> None:  # noqa: ARG002
         """See `Journal`."""
-        if self.streamed and self.row is not None:
+        if self.streamed and self.row is not None and not self.begun:
             await self._save(machine.status, machine.body())
             self.begun = True
 
@@ -88,6 +91,10 @@ class Passing:
         row = self.row
         if row is None:
             return True
+        if self.ending is not None:
+            lease = Lease(row.id, row.owner or "", row.attempt)
+            ending = self.ending(status, body)
+            return await self.store.runs.finish(lease, Batch(0, []), ending)
         row.status, row.body = status, body
         return await self.store.save(row)
 

@@ -3,24 +3,33 @@
 Rules
 1. What is wrong with a request is an `APIError` here, and nowhere later.
 2. A background job is planned twice: when it is accepted, and by whoever makes it.
+3. A prompt template comes first: everything else is asked of what it and the request say together.
 """
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from antiphon.backends.base import Backend, Prompt, Router
+from antiphon.engine.carry import Carrier, foreign_seals
+from antiphon.engine.history import read_past
 from antiphon.engine.journal import Journal
 from antiphon.engine.progress import Progress
-from antiphon.engine.prompt import Context, build_context
-from antiphon.engine.run import Run
+from antiphon.engine.prompt import Context, build_context, own_items
+from antiphon.engine.recent import Recent
+from antiphon.engine.run import Run, Work
+from antiphon.engine.sealing import Kind, Sealer
 from antiphon.engine.support import check_support
+from antiphon.engine.view import View, threshold
+from antiphon.engine.window import Window
+from antiphon.errors import PromptNotFound
 from antiphon.protocol.ids import Mint
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.schemas import AnswerSchema, schema_steps
+from antiphon.protocol.templates import Applied, apply_template, wanted_version
 from antiphon.store.base import Store
 from antiphon.tools.base import Tool
 
@@ -35,18 +44,20 @@ class Plan:
     request: CreateResponse
     project: str
     backend: Backend
-    #: The model's name at the upstream.
-    model: str
     #: Parameters that will not be honoured.
     ignored: list[str]
     answer_schema: AnswerSchema | None
     context: Context
+    view: View
     #: Name of the function → the hosted tool and the request's `tool`.
     tools: Mapping[str, tuple[Tool, dict[str, Any]]]
+    sealer: Sealer
+    work: Work = "answer"
 
-    def prompt(self) -> Prompt:
-        """What the first turn of the model sees."""
-        return Prompt(_described(self.request, self.tools), self.model, self.context.items)
+    @property
+    def front(self) -> list[Item]:
+        """The messages of the request's prompt template."""
+        return self.view.start.items[: self.view.window.fixed]
 
     def run(
         self,
@@ -60,10 +71,12 @@ class Plan:
             id=machine.response["id"],
             project=self.project,
             backend=self.backend,
-            prompt=self.prompt(),
+            view=self.view,
             machine=machine,
             journal=journal,
             timeout=timeout,
+            seal=self._seal("compaction"),
+            work=self.work,
             answer_schema=self.answer_schema,
             tools=self.tools,
             progress=progress,
@@ -73,6 +86,7 @@ class Plan:
     def machine_options(self) -> MachineOptions:
         """What the request asks of the event stream."""
         request = self.request
+        include, reasoning = request.include or (), request.reasoning or {}
         choice = request.tool_choice
         allowed: frozenset[str] | None = None
         if choice == "none":
@@ -83,11 +97,18 @@ class Plan:
         obfuscated = stream_options.get("include_obfuscation") is not False
         return MachineOptions(
             obfuscation=bool(request.stream) and obfuscated,
-            logprobs="message.output_text.logprobs" in (request.include or ()),
+            logprobs="message.output_text.logprobs" in include,
             parallel_tool_calls=request.parallel_tool_calls is not False,
             allowed_tools=allowed,
             hosted=frozenset(self.tools),
+            summarise=bool(reasoning.get("summary") or reasoning.get("generate_summary")),
+            seal=self._seal("reasoning"),
+            # Who stores nothing has to send it back (spec §9).
+            sealed=request.store is False or "reasoning.encrypted_content" in include,
         )
+
+    def _seal(self, kind: Kind) -> Callable[[dict[str, Any]], str]:
+        return lambda payload: self.sealer.seal(kind, self.project, payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +117,7 @@ class Planner:
 
     store: Store
     router: Router
+    sealer: Sealer
     #: `type` of a request's tool → the hosted tool.
     tools: Mapping[str, Tool]
 
@@ -104,10 +126,16 @@ class Planner:
         request: CreateResponse,
         project: str,
         mint: Mint,
-        own_items: list[Item] | None = None,
+        *,
+        stored: list[Item] | None = None,
+        recent: Recent | None = None,
+        generate: bool = True,
     ) -> Plan:
-        """Raises `APIError`. `own_items`: the request's input as it was stored, if it was."""
-        ignored = check_support(request, self.tools)
+        """Raises `APIError`. `stored`: the request's input as it was stored, if it was."""
+        await self.sealer.refresh()
+        applied = await self._applied(request, project)
+        request, front = applied.request, applied.front
+        ignored = check_support(request, self.tools) + foreign_seals(request)
         backend, model = self.router.route(request.model or "")
         hosted = {
             self.tools[tool["type"]].name: (self.tools[tool["type"]], tool)
@@ -116,19 +144,52 @@ class Planner:
         }
         ignored += backend.check(_described(request, hosted))
         answer_schema = await _in_turns(schema_steps(request, project))
-        if own_items is not None:
-            request = request.model_copy(update={"input": own_items})
-        context = await build_context(request, project, self.store, mint)
+        if stored is not None:
+            request = request.model_copy(update={"input": stored})
+        past = await read_past(request, project, self.store, recent)
+        own = await own_items(request, project, self.store, mint, past)
+        all_turns = (request.reasoning or {}).get("context") == "all_turns"
+        carrier = Carrier(self.sealer, project, all_reasoning=all_turns)
+        context = await build_context(own, past, carrier)
+        size = await backend.window(model)
+        compact_at = threshold(request, size)
+        if request.context_management and compact_at is None:
+            ignored.append("context_management")
+        view = View(
+            Prompt(_described(request, hosted), model, front + context.shown),
+            Window(backend, size, request.truncation == "auto", len(front)),
+            carrier,
+            compact_at,
+        )
         return Plan(
             request,
             project,
             backend,
-            model,
             list(dict.fromkeys(ignored)),
             answer_schema,
             context,
+            view,
             hosted,
+            self.sealer,
+            _work(request, generate=generate),
         )
+
+    async def _applied(self, request: CreateResponse, project: str) -> Applied:
+        """The request together with its prompt template."""
+        asked = request.prompt
+        if asked is None:
+            return Applied(request, [])
+        found = await self.store.prompts.version(project, asked["id"], wanted_version(asked))
+        if found is None:
+            raise PromptNotFound(asked["id"], asked.get("version"), param="prompt")
+        return apply_template(request, found.template, found.version)
+
+
+def _work(request: CreateResponse, *, generate: bool) -> Work:
+    if not generate:
+        return "nothing"
+    asked = request.input and request.input[-1]["type"] == "compaction_trigger"
+    return "compaction" if asked else "answer"
 
 
 def _described(

@@ -1,15 +1,17 @@
-"""From a request to the items that the model sees (spec §9).
+"""From a request to its context: history, references, pairs (spec §3.4, §9).
 
 Rules
-1. Order: every ancestor's input and output, oldest first, then this request's input.
+1. Order: what was said before, oldest first, then this request's input.
 2. Only items are carried over: no instructions, tools, sampling or formats.
 3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
    stand for, anywhere in the same project.
 4. An item that is already there is not repeated: the same type under an id that we minted, or the
-   same word for word under an id that a client chose (some give all items one id).
+   same word for word under an id that a client chose (some give all items one id). In a
+   conversation another item under such an id gets a new one.
 5. A tool output needs its call, and a call its output (spec §3.4). An output without `call_id`
    belongs to the first call that waits for one, of its `name` if it has one. A call that was cut
    off needs none, and is shown only if it has one.
+6. What of all this a model sees is decided in `carry.py`; pairs are asked for in that.
 """
 
 from collections import deque
@@ -17,53 +19,46 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
+from antiphon.engine.carry import Carrier
+from antiphon.engine.history import Past
+from antiphon.errors import InvalidRequestError, NotFoundError
 from antiphon.protocol.ids import Mint, partition_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.validation import echo
-from antiphon.store.base import RUNNING, Store
+from antiphon.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`input` is this request's own items, `items` all that the model sees."""
+    """What a response is made from."""
 
+    past: Past
+    #: This request's own items, all with ids.
     input: list[Item]
-    items: list[Item]
+    #: Of both, what the model sees.
+    shown: list[Item]
+
+    @property
+    def stored_input(self) -> list[Item]:
+        """What the response itself has to keep: all of it when nobody else keeps the past."""
+        return self.past.items + self.input if self.past.unstored else self.input
 
 
-async def build_context(request: CreateResponse, project: str, store: Store, mint: Mint) -> Context:
-    """Resolve history and references. Raises `InvalidRequestError` or `NotFoundError`."""
-    history: list[Item] = []
-    if request.previous_response_id:
-        history = await read_history(store, project, request.previous_response_id)
-    own = await _own_items(request, project, store, mint, history)
-    items = history + own if history else own
+async def build_context(own: list[Item], past: Past, carrier: Carrier) -> Context:
+    """The context of a request with its `own_items`. Raises `InvalidRequestError`."""
+    items = await carrier.carry(past.items + own if past.items else own, len(own))
     answered = _pair(items)
     shown = [item for item in items if not _is_cut_off(item) or item.get("call_id") in answered]
-    return Context(own, shown)
+    return Context(past, own, shown)
 
 
-async def read_history(store: Store, project: str, response_id: str) -> list[Item]:
-    """Input and output of a stored response and all its ancestors, oldest first."""
-    turns = await store.chain(project, response_id)
-    if turns is None:
-        raise PreviousResponseNotFound(response_id)
-    if turns[-1].status in RUNNING:
-        raise InvalidRequestError(
-            f"Previous response with id '{response_id}' is still in progress. "
-            "Wait until it has ended.",
-            param="previous_response_id",
-        )
-    return [item for turn in turns for item in (*turn.input, *turn.output)]
-
-
-async def _own_items(
-    request: CreateResponse, project: str, store: Store, mint: Mint, history: list[Item]
+async def own_items(
+    request: CreateResponse, project: str, store: Store, mint: Mint, past: Past
 ) -> list[Item]:
-    known = {item["id"]: item for item in history if "id" in item}
+    """The request's input with ids and without references. Raises `NotFoundError`."""
+    known = {item["id"]: item for item in past.items if "id" in item}
     wanted = {item["id"] for item in request.input if needs_lookup(item)} - known.keys()
     found = await store.items(project, wanted) if wanted else {}
     own: list[Item] = []
@@ -77,6 +72,8 @@ async def _own_items(
             item = {"id": mint.item_id(item_type.prefix), **item}
         if _is_same(known.get(item["id"]), item):
             continue
+        if past.version is not None and item["id"] in known:
+            item = {**item, "id": mint.item_id(ITEM_TYPES[item["type"]].prefix)}
         known[item["id"]] = item
         own.append(item)
     return own

@@ -14,8 +14,8 @@ Rules
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 import structlog
@@ -24,7 +24,8 @@ from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
 from antiphon.engine.journal import Journal
 from antiphon.engine.progress import Progress
-from antiphon.errors import APIError, UpstreamError, UpstreamTimeout
+from antiphon.engine.view import View
+from antiphon.errors import APIError, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from antiphon.protocol.machine import HostedCall, ResponseMachine
 from antiphon.protocol.schemas import AnswerSchema
 from antiphon.protocol.writers import HostedWriter
@@ -32,8 +33,13 @@ from antiphon.tools.base import Tool
 
 log = structlog.get_logger(__name__)
 
+#: What there is to do: answer, make a compaction and no more, or nothing at all (a warm-up).
+Work: TypeAlias = Literal["answer", "compaction", "nothing"]
+
 #: Model turns of one response (R-120).
 MOST_TURNS: Final = 32
+#: How often a prompt that the backend finds too long is shortened.
+_MOST_CUTS: Final = 6
 INTERRUPTED: Final = "The server stopped while this call was running; its outcome is unknown."
 
 
@@ -57,11 +63,14 @@ class Run:
     id: str
     project: str
     backend: Backend
-    prompt: Prompt
+    view: View
     machine: ResponseMachine
     journal: Journal
     #: Seconds for the whole run (R-44).
     timeout: float
+    #: Seals the payload of a compaction.
+    seal: Callable[[dict[str, Any]], str]
+    work: Work = "answer"
     answer_schema: AnswerSchema | None = None
     #: Name of the function that the model sees → the hosted tool and the request's `tool`.
     tools: Mapping[str, tuple[Tool, dict[str, Any]]] = field(default_factory=dict)
@@ -148,7 +157,9 @@ class Run:
     async def _steps(self) -> None:
         """Turns of the model and the hosted calls between them (design §4)."""
         progress = self.progress or Progress()
-        while True:
+        if self.work == "compaction" and not self.machine.output:
+            await self._compact(progress)
+        while self.work == "answer":
             if not progress.pending:
                 if progress.waits_for_client:
                     return
@@ -157,7 +168,7 @@ class Run:
                         f"The model called hosted tools in {MOST_TURNS} turns and came to no end.",
                         should_retry=False,
                     )
-                await self._turn()
+                await self._turn(progress)
                 progress.pending = self.machine.take_hosted()
                 progress.waits_for_client = self.machine.waits_for_client
                 if not progress.pending:
@@ -170,26 +181,55 @@ class Run:
                 progress.begun = False
                 await self._checkpoint(progress)
 
-    async def _turn(self) -> None:
+    async def _turn(self, progress: Progress) -> None:
         """One model turn: deltas into the machine, events into the log."""
         machine = self.machine
         machine.finish_reason = None
-        prompt = self.prompt
-        if output := machine.output:
-            prompt = replace(prompt, items=prompt.items + output)
-        async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
-            async for deltas in turn:
-                if not self.spoken:
-                    self.spoken = True
-                    self.accepted.set()
-                machine.feed(deltas)
-                self._tell()
-                await self.journal.room()
+        prompt = await self.view.show(machine.output)
+        if await self.view.must_compact(prompt):
+            await self._compact(progress)
+            prompt = await self.view.show(machine.output)
+        prompt = await self.view.fit(prompt)
+        for cut in range(_MOST_CUTS):
+            try:
+                await self._generate(prompt)
+                break
+            except ContextLengthExceeded:
+                shorter = self.view.shrink(prompt)
+                if shorter is None or cut == _MOST_CUTS - 1:
+                    raise
+                prompt = shorter
+        if self.view.truncated is not None:
+            machine.truncated = self.view.truncated.body()
         if machine.finish_reason is None:
             raise UpstreamError(should_retry=False)
         machine.end_turn()
         self._tell()
         self._check_answer()
+
+    async def _generate(self, prompt: Prompt) -> None:
+        """What the model says to a prompt."""
+        async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
+            async for deltas in turn:
+                if not self.spoken:
+                    self.spoken = True
+                    self.accepted.set()
+                self.machine.feed(deltas)
+                self._tell()
+                await self.journal.room()
+
+    async def _compact(self, progress: Progress) -> None:
+        """Let a summary take the place of the context (spec §9)."""
+        output = self.machine.output.copy()
+        item = self.machine.begin_compaction()
+        self._tell()
+        compacted = await self.view.compact(output)
+        self.spoken = True
+        self.accepted.set()
+        self.machine.usage += compacted.usage
+        item.close(self.seal(compacted.payload()))
+        self._tell()
+        await self._checkpoint(progress)
 
     async def _call(self, call: HostedCall, progress: Progress) -> None:
         """Run one hosted call; what goes wrong is told to the model."""

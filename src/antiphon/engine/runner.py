@@ -2,58 +2,73 @@
 
 Rules
 1. Everything that can be checked is checked in `start`, before anything is stored or sent.
-2. A foreground run belongs to its connection. A durable one (`background`, or with an
-   Idempotency-Key) belongs to nobody: it is admitted to the store, and whoever wants it follows its
-   log there.
+2. A foreground run belongs to its connection; in a conversation it has its row from the start,
+   which keeps all others out. A durable one (`background`, or with an Idempotency-Key) belongs to
+   nobody: it is admitted to the store, and whoever wants it follows its log there.
 3. What was answered with 2xx is replayed under its Idempotency-Key; an error frees the key.
 4. At shutdown `stopping` turns new requests away and jobs go back into the queue; `stop` ends what
    still runs with a terminal event, and `close` waits for the last rows.
 """
 
 import asyncio
-import hashlib
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, TypeVar
 
 import orjson
 import structlog
 
-from antiphon.backends.base import Router
+from antiphon.backends.base import Router, TokenCount
 from antiphon.engine.admission import Admission, Place
 from antiphon.engine.durable import DurableLog
-from antiphon.engine.endings import REMEMBERED, Retention
+from antiphon.engine.endings import REMEMBERED, Retention, appended
 from antiphon.engine.follow import follow
 from antiphon.engine.jobs import JobOptions, Jobs
 from antiphon.engine.journal import Passing
 from antiphon.engine.log import EventLog
+from antiphon.engine.made import (
+    Admitted,
+    Foreground,
+    compaction_of,
+    fingerprint,
+    pinned,
+    replay,
+    response_of,
+    row_of,
+)
 from antiphon.engine.metrics import IN_FLIGHT, SHED
 from antiphon.engine.mint import SystemMint
 from antiphon.engine.plan import Plan, Planner
+from antiphon.engine.recent import Recent
 from antiphon.engine.run import Run
+from antiphon.engine.sealing import Sealer
 from antiphon.errors import (
     APIError,
-    IdempotencyKeyReused,
+    ConversationLocked,
     InvalidRequestError,
     NotFoundError,
     Overloaded,
     RateLimitError,
+    UpstreamTimeout,
 )
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
-from antiphon.protocol.response import Response, new_response
+from antiphon.protocol.response import Response
 from antiphon.store.base import (
     RUNNING,
     Batch,
+    ConversationBusy,
+    ConversationMoved,
+    EncryptionKey,
+    Ending,
     IdempotencyKey,
     Kept,
     QueueFull,
     ResponseRow,
     Store,
-    Twin,
 )
 from antiphon.tools.base import Tool
 
@@ -67,12 +82,14 @@ _QUEUE_RETRY: Final = 5
 #: Seconds between two looks at what another process makes.
 _POLL: Final = 1.0
 _PAUSE: Final = 0.02
-#: Bytes above which a body is read again in a thread (R-118).
-_LARGE: Final = 128 * 1024
+#: How often a run is planned anew because its conversation has got other items meanwhile.
+_PLANS: Final = 10
 #: How often a cancel is tried against others who take the same job.
 _CANCELS: Final = 20
 #: Seconds between two tries, times their number, at most.
 _STEP_BACK: Final = 0.01
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,35 +107,8 @@ class EngineOptions:
     run_timeout: float = 3600.0
     #: Seconds that `close` waits for runs that belong to no connection and to nobody else.
     shutdown_patience: float = 35.0
-
-
-@dataclass(frozen=True, slots=True)
-class Foreground:
-    """A run that belongs to its connection."""
-
-    run: Run
-    task: asyncio.Task[None]
-    log: EventLog
-    journal: Passing
-
-    def is_stored(self) -> bool:
-        """Whether its row says that it is being made here."""
-        return self.journal.begun and self.run.machine.status in RUNNING
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A durable response, which is followed by its id."""
-
-    id: str
-    background: bool
-    #: It was made for an earlier request with the same Idempotency-Key.
-    replayed: bool
-    ignored: list[str]
-    #: What makes it, if that happens here and for a foreground request.
-    run: Run | None = None
-    #: The queued Response, if this request made it.
-    body: bytes = b""
+    #: Keys of sealed contents, the one that seals first; none: those of the store.
+    encryption_keys: Sequence[EncryptionKey] = ()
 
 
 class Engine:
@@ -135,7 +125,8 @@ class Engine:
         self.store = store
         self.router = router
         self._options = options
-        self._planner = Planner(store, router, tools or {})
+        self._sealer = Sealer(store, options.encryption_keys)
+        self._planner = Planner(store, router, self._sealer, tools or {})
         self._admission = Admission(options.most_in_flight, options.most_in_flight_per_project)
         self._foreground: dict[str, Foreground] = {}
         self._freeing: set[asyncio.Task[None]] = set()
@@ -149,70 +140,128 @@ class Engine:
     async def open(self) -> None:
         """Set right what dead processes left, and begin to work on the queue (R-65, R-69). To be
         called before the first request."""
+        await self._sealer.open()
         await self.jobs.open()
 
     # -- requests ----------------------------------------------------------------------------
 
     async def start(
-        self, request: CreateResponse, project: str, raw: bytes = b"", key: str | None = None
+        self,
+        request: CreateResponse,
+        project: str,
+        raw: bytes = b"",
+        key: str | None = None,
+        *,
+        recent: Recent | None = None,
+        generate: bool = True,
     ) -> Foreground | Admitted:
         """Check the request and set it going. An `APIError` means: nothing was stored or sent.
 
-        `raw` is the body of the POST, `key` its Idempotency-Key.
+        `raw` is the body of the POST, `key` its Idempotency-Key, `recent` what its connection
+        remembers; without `generate` the model is not asked (spec §2.6).
         """
         if self.stopping:
             raise Overloaded("The server is shutting down.", retry_after=_RESTART)
         mint = SystemMint()
         record = None
         if key is not None:
-            record = IdempotencyKey(key, await _fingerprint(raw), mint.now() + REMEMBERED)
+            record = IdempotencyKey(key, await fingerprint(raw), mint.now() + REMEMBERED)
             # Before the plan: what it needs may be gone, and the response is there.
             if twin := await self.store.runs.twin(project, key):
-                return _replay(twin, record, request)
+                return replay(twin, record, request)
+
+        def plan() -> Awaitable[Plan]:
+            return self._planner.plan(request, project, mint, recent=recent, generate=generate)
+
         if request.background:
-            plan = await self._planner.plan(request, project, mint)
-            return await self._enqueue(plan, mint, raw, record)
+            return await _planned(plan, lambda made: self._enqueue(made, mint, raw, record))
         with ExitStack() as entered:
             place = entered.enter_context(self._admission.enter(project))
-            plan = await self._planner.plan(request, project, mint)
             if record is not None:
-                admitted = await self._admit(plan, mint, record, place)
+                admitted = await _planned(plan, lambda made: self._admit(made, mint, record, place))
                 if admitted.run is not None:
                     entered.pop_all()
                 return admitted
-            made = self._begin(plan, mint)
+            made = await _planned(plan, lambda made: self._begin(made, mint))
             made.task.add_done_callback(lambda _: place.leave())
             entered.pop_all()
         return made
 
-    def _begin(self, plan: Plan, mint: SystemMint) -> Foreground:
+    async def _begin(self, plan: Plan, mint: SystemMint) -> Foreground:
         """Set a run going that belongs to its connection."""
         request = plan.request
         streamed = bool(request.stream)
-        response = _new_response(plan, mint, "in_progress")
-        row: ResponseRow | None = None
+        response = response_of(plan, mint, "in_progress")
+        journal = Passing(EventLog(keep=streamed), None, self.store, streamed=streamed)
+        if request.conversation_id is not None:
+            kept: Kept = "replayed" if request.store is False else "stored"
+            row = journal.row = row_of(plan, response, kept, orjson.dumps(response))
+            row.owner = self.jobs.owner
+            journal.begun, journal.ending = True, self._ending(row)
+            with self.jobs.admitting(row.id):
+                await self._enter(plan, row, Batch(0, []), None, None)
+                return self._set_going(plan, mint, response, journal)
         if request.store is not False:
-            row = self._row(plan, response, "stored", b"")
+            row = journal.row = row_of(plan, response, "stored", b"")
             row.expires_at = self._options.retention.of(row.created_at)
             row.owner = self.jobs.owner if streamed else None
-        log = EventLog(keep=streamed)
-        journal = Passing(log, row, self.store, streamed=streamed)
+        return self._set_going(plan, mint, response, journal)
+
+    def _set_going(
+        self, plan: Plan, mint: SystemMint, response: Response, journal: Passing
+    ) -> Foreground:
         machine = ResponseMachine(response, mint, plan.machine_options())
         run = plan.run(machine, journal, self._options.run_timeout)
         task = asyncio.create_task(run.run(), name=run.id)
-        made = self._foreground[run.id] = Foreground(run, task, log, journal)
+        made = self._foreground[run.id] = Foreground(run, task, journal.log, journal, plan)
         task.add_done_callback(lambda _: self._foreground.pop(run.id))
         return made
+
+    def _ending(self, row: ResponseRow) -> Callable[[str, bytes], Ending]:
+        """How a row ends that keeps a conversation busy and has no events: with `store: false` it
+        goes at once."""
+        retention, mint = self._options.retention, SystemMint()
+
+        def ending(status: str, body: bytes) -> Ending:
+            expires_at = retention.of(row.created_at) if row.kept == "stored" else mint.now()
+            return Ending(status, body, expires_at, None, None, appended(row, status, body))
+
+        return ending
+
+    async def count_tokens(
+        self, request: CreateResponse, project: str
+    ) -> tuple[TokenCount, list[str]]:
+        """The tokens that a request would begin with, and the parameters that have no effect.
+        Raises `APIError` as `start` does."""
+        plan = await self._planner.plan(request, project, SystemMint())
+        return await plan.view.tokens(), plan.ignored
+
+    async def compact(
+        self, request: CreateResponse, project: str
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The ``response.compaction`` of a context, and the parameters that have no effect (spec
+        §2.1). Nothing is stored. Raises `APIError`."""
+        if self.stopping:
+            raise Overloaded("The server is shutting down.", retry_after=_RESTART)
+        mint = SystemMint()
+        with self._admission.enter(project):
+            plan = await self._planner.plan(request, project, mint)
+            try:
+                async with asyncio.timeout(self._options.run_timeout):
+                    compacted = await plan.view.compact([])
+            except TimeoutError:
+                raise UpstreamTimeout(should_retry=False) from None
+        return compaction_of(plan, mint, compacted), plan.ignored
 
     async def _enqueue(
         self, plan: Plan, mint: SystemMint, raw: bytes, key: IdempotencyKey | None
     ) -> Admitted:
         """Put a background response into the queue; it is committed when this returns."""
-        machine = ResponseMachine(_new_response(plan, mint, "queued"), mint, MachineOptions())
+        machine = ResponseMachine(response_of(plan, mint, "queued"), mint, MachineOptions())
         machine.enqueue()
         kept: Kept = "polled" if plan.request.store is False else "stored"
-        row = self._row(plan, machine.response, kept, machine.body())
-        admitted = await self._enter(plan, row, Batch(0, machine.take()), raw, key)
+        row = row_of(plan, machine.response, kept, machine.body())
+        admitted = await self._enter(plan, row, Batch(0, machine.take()), pinned(plan, raw), key)
         if admitted.replayed:
             return admitted
         self.jobs.poke()
@@ -222,9 +271,9 @@ class Engine:
         self, plan: Plan, mint: SystemMint, key: IdempotencyKey, place: Place
     ) -> Admitted:
         """Set a foreground request going that a twin may follow."""
-        response = _new_response(plan, mint, "in_progress")
+        response = response_of(plan, mint, "in_progress")
         kept: Kept = "replayed" if plan.request.store is False else "stored"
-        row = self._row(plan, response, kept, orjson.dumps(response))
+        row = row_of(plan, response, kept, orjson.dumps(response))
         row.owner = self.jobs.owner
         with self.jobs.admitting(row.id):
             admitted = await self._enter(plan, row, Batch(0, []), None, key)
@@ -236,7 +285,7 @@ class Engine:
             task = self.jobs.begin(run, journal)
         task.add_done_callback(lambda _: place.leave())
         task.add_done_callback(lambda _: self._free_key(run, streamed=bool(plan.request.stream)))
-        return Admitted(row.id, False, False, plan.ignored, run)
+        return replace(admitted, run=run)
 
     def _free_key(self, run: Run, *, streamed: bool) -> None:
         """An error frees the key, whether somebody was there to hear it or not."""
@@ -262,7 +311,12 @@ class Engine:
         """Commit an admission; or find the twin that has got the key meanwhile."""
         try:
             twin = await self.store.runs.admit(
-                row, events, job=job, key=key, most_queued=self._options.most_queued
+                row,
+                events,
+                job=job,
+                key=key,
+                most_queued=self._options.most_queued,
+                version=plan.context.past.version,
             )
         except QueueFull:
             SHED.labels("queue").inc()
@@ -271,20 +325,9 @@ class Engine:
                 retry_after=_QUEUE_RETRY,
             ) from None
         if twin is not None and key is not None:
-            return _replay(twin, key, plan.request)
-        return Admitted(row.id, bool(plan.request.background), False, plan.ignored)
-
-    def _row(self, plan: Plan, response: Response, kept: Kept, body: bytes) -> ResponseRow:
-        return ResponseRow(
-            id=response["id"],
-            project=plan.project,
-            status=response["status"],
-            created_at=response["created_at"],
-            expires_at=None,
-            previous_response_id=plan.request.previous_response_id,
-            body=body,
-            input=b"" if kept == "replayed" else orjson.dumps(plan.context.input),
-            kept=kept,
+            return replay(twin, key, plan.request)
+        return Admitted(
+            row.id, bool(plan.request.background), False, plan.ignored, plan.view.truncated
         )
 
     # -- durable responses -------------------------------------------------------------------
@@ -386,29 +429,15 @@ class Engine:
         await asyncio.gather(*self._freeing)
 
 
-def _replay(twin: Twin, key: IdempotencyKey, request: CreateResponse) -> Admitted:
-    """What the earlier request with the same key has made. Raises `IdempotencyKeyReused`."""
-    if twin.fingerprint != key.fingerprint:
-        raise IdempotencyKeyReused
-    return Admitted(twin.response_id, bool(request.background), True, [])
-
-
-def _new_response(
-    plan: Plan, mint: SystemMint, status: Literal["queued", "in_progress"]
-) -> Response:
-    response = new_response(
-        plan.request, id=mint.item_id("resp"), created_at=mint.now(), status=status
-    )
-    if "service_tier" in plan.ignored:  # the answer says which tier it was (spec §1)
-        response["service_tier"] = "auto"
-    return response
-
-
-async def _fingerprint(raw: bytes) -> str:
-    """The same for bodies that say the same."""
-
-    def work() -> str:
-        canonical = orjson.dumps(orjson.loads(raw), option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(canonical).hexdigest()
-
-    return await asyncio.to_thread(work) if len(raw) > _LARGE else work()
+async def _planned(plan: Callable[[], Awaitable[Plan]], begin: Callable[[Plan], Awaitable[T]]) -> T:
+    """Plan and begin; anew, when the conversation has got other items in between (R-64)."""
+    for _ in range(_PLANS):
+        made = await plan()
+        await made.view.check()
+        try:
+            return await begin(made)
+        except ConversationMoved:
+            continue
+        except ConversationBusy:
+            break
+    raise ConversationLocked

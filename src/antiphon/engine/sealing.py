@@ -29,7 +29,7 @@ from antiphon.store.base import EncryptionKey
 Kind: TypeAlias = Literal["reasoning", "compaction"]
 
 #: Everything that any version of this server has sealed.
-_OURS: Final = "antiphon."
+OURS: Final = "antiphon."
 _VERSION: Final = "antiphon.1"
 #: NIST SP 800-38D: 96 bits.
 _NONCE: Final = 12
@@ -149,10 +149,10 @@ class Sealer:
 
         Raises `Unverifiable`, and `Overloaded` when its key may be in a store that does not answer.
         """
-        if not text.startswith(_OURS):
+        if not text.startswith(OURS):
             return None
-        version, key_id, body = (*text[len(_OURS) :].split(".", 2), "", "")[:3]
-        if _OURS + version != _VERSION or len(text) > _LONGEST:
+        version, key_id, body = (*text[len(OURS) :].split(".", 2), "", "")[:3]
+        if OURS + version != _VERSION or len(text) > _LONGEST:
             raise Unverifiable
         if key_id not in self._ciphers and not self._fixed:
             await self._look_for(key_id)

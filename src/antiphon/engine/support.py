@@ -10,7 +10,7 @@ Rules
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from antiphon.errors import InvalidRequestError, NotFoundError, UnsupportedParameter
+from antiphon.errors import InvalidRequestError, UnsupportedParameter
 from antiphon.protocol.request import CreateResponse
 
 #: Tools whose calls the client runs itself; every other type needs a runner on this server.
@@ -18,12 +18,10 @@ CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 
 #: parameter → does this request use it?
 _REFUSED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
-    "context_management": lambda request: bool(request.context_management),
     "moderation": lambda request: request.moderation is not None,
 }
 
 _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
-    "truncation": lambda request: request.truncation == "auto",
     "image": lambda request: request.image is not None,
     "access_programs": lambda request: request.access_programs is not None,
     "prompt_cache_options": lambda request: request.prompt_cache_options is not None,
@@ -32,9 +30,6 @@ _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
     ),
     "input.additional_tools": lambda request: any(
         item["type"] == "additional_tools" for item in request.input
-    ),
-    "include[reasoning.encrypted_content]": lambda request: (
-        "reasoning.encrypted_content" in (request.include or ())
     ),
 }
 
@@ -47,15 +42,6 @@ def check_support(request: CreateResponse, hosted: Collection[str]) -> list[str]
             raise UnsupportedParameter(
                 f"Unsupported parameter: '{name}' is not supported by this server yet.", param=name
             )
-    if request.prompt is not None:
-        prompt_id = request.prompt["id"]
-        raise NotFoundError(f"Prompt with id '{prompt_id}' not found.", param="prompt")
-    if request.conversation is not None:
-        conversation = request.conversation
-        conversation_id = conversation if isinstance(conversation, str) else conversation["id"]
-        raise NotFoundError(
-            f"Conversation with id '{conversation_id}' not found.", param="conversation"
-        )
     _check_tools(request, hosted)
     _check_tool_choice(request)
     return [name for name, used in _IGNORED.items() if used(request)]

@@ -123,6 +123,8 @@ class ResponseMachine:
         self._hosted: dict[int, tuple[str, list[str]]] = {}
         #: Whether the last turn left calls that the client has to answer.
         self.waits_for_client = False
+        #: `truncated` of the Response, a field of ours: what of the context the model did not see.
+        self.truncated: Json | None = self.response.get("truncated")
 
     # -- what the outside sees ---------------------------------------------------------------
 
@@ -282,6 +284,7 @@ class ResponseMachine:
             "incomplete_details": None,
             "output": self.output,
             "output_text": output_text(self.output),
+            **({"truncated": self.truncated} if self.truncated is not None else {}),
             # `auto` is what was asked for; the answer says which tier it was (spec §1).
             "service_tier": "default" if tier == "auto" else tier,
         }

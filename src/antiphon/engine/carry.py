@@ -1,0 +1,115 @@
+"""From the items of a history to those that a model sees (spec §9). See decision 0006.
+
+Rules
+1. The last `compaction` item of ours stands for everything before it: what is in it takes that
+   place. Foreign ones are left out, and what is before them stays.
+2. Reasoning is shown after the last user message only, in front of it only where the request wants
+   `all_turns` (`reasoning.context`).
+3. Sealed reasoning gets back what the backend had said. What a client sends must open (400); what
+   was stored here and does not open any more is shown as far as it is in the clear.
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeAlias
+
+from antiphon.engine.sealing import OURS, Kind, Unverifiable
+from antiphon.errors import InvalidEncryptedContent
+from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.reasoning import restored
+from antiphon.protocol.request import CreateResponse
+
+Json: TypeAlias = dict[str, Any]
+#: Foreign seals that are named one by one.
+_MOST_NAMED: Final = 8
+_SEALED: Final = ("reasoning", "compaction")
+
+
+class Seals(Protocol):
+    """What opens seals: `engine.sealing.Sealer`."""
+
+    async def unseal(self, kind: Kind, project: str, text: str) -> Json | None:
+        """What is in it; None: it is not of ours. Raises `Unverifiable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The rules for the runs of one request."""
+
+    seals: Seals
+    project: str
+    all_reasoning: bool = False
+
+    async def carry(self, items: list[Item], own: int = 0) -> list[Item]:
+        """What of `items`, oldest first, a model sees; the last `own` of them were sent by the
+        client. Raises `InvalidEncryptedContent`."""
+        sent = {id(item) for item in items[len(items) - own :]}
+        shown = await self._since_compaction(items, sent)
+        current = _last_user_message(shown)
+        carried: list[Item] = []
+        for index, item in enumerate(shown):
+            if item["type"] == "reasoning":
+                wanted, strict = self.all_reasoning or index > current, id(item) in sent
+                if wanted or strict:
+                    item = await self._restored(item, strict=strict)
+                if not wanted:
+                    continue
+            carried.append(item)
+        return carried
+
+    def everything(self) -> "Carrier":
+        """The same rules for a summary, which is made of all there is."""
+        return replace(self, all_reasoning=True)
+
+    async def _since_compaction(self, items: list[Item], sent: Set[int]) -> list[Item]:
+        marked = [index for index, item in enumerate(items) if item["type"] in _MARKS]
+        if not marked:
+            return items
+        shown = items
+        for index in reversed(marked):
+            item = items[index]
+            if item["type"] == "compaction":
+                opened = await self._opened(item, strict=id(item) in sent)
+                if opened is not None:
+                    kept: list[Item] = opened["items"]
+                    shown = kept + items[index + 1 :]
+                    break
+        return [item for item in shown if item["type"] not in _MARKS]
+
+    async def _restored(self, item: Item, *, strict: bool) -> Item:
+        if "encrypted_content" not in item:
+            return item
+        opened = await self._opened(item, strict=strict)
+        return item if opened is None else restored(item, opened)
+
+    async def _opened(self, item: Item, *, strict: bool) -> Json | None:
+        try:
+            return await self.seals.unseal(item["type"], self.project, item["encrypted_content"])
+        except Unverifiable:
+            if strict:
+                raise InvalidEncryptedContent(item.get("id") or item["type"]) from None
+            return None
+
+
+#: Items that say something about the context and nothing to the model.
+_MARKS: Final = frozenset({"compaction", "compaction_trigger"})
+
+
+def foreign_seals(request: CreateResponse) -> list[str]:
+    """Where the request has `encrypted_content` that is not of ours, as parameter paths."""
+    found = [
+        f"input[{index}].encrypted_content"
+        for index, item in enumerate(request.input)
+        if item["type"] in _SEALED
+        and (text := item.get("encrypted_content")) is not None
+        and not text.startswith(OURS)
+    ]
+    return found if len(found) <= _MOST_NAMED else ["input[].encrypted_content"]
+
+
+def _last_user_message(items: list[Item]) -> int:
+    for index in range(len(items) - 1, -1, -1):
+        if items[index].get("role") == "user":
+            return index
+    return -1

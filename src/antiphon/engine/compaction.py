@@ -1,0 +1,164 @@
+"""Compaction: a summary takes the place of a long context (spec §1, `context_management`; §9).
+
+Rules
+1. What stays word for word: system and developer messages, the current turn, and as many of the
+   user's earlier messages as there is room for, newest first. Of a current turn that is itself too
+   long, its user message and the newest calls with their outputs stay.
+2. The rest is in a summary that the model itself makes, an assistant message before the current
+   turn: what tools and users said must not come back with the authority of the system.
+3. The outcome is sealed (`sealing.py`); whoever goes on from it needs nothing that was before it.
+"""
+
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from antiphon.backends.base import Backend, Prompt
+from antiphon.engine.counting import estimate_item
+from antiphon.engine.window import Window
+from antiphon.errors import ContextLengthExceeded, UpstreamError
+from antiphon.protocol.deltas import TextDelta, UsageReport
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Item
+from antiphon.protocol.response import Usage
+
+_ASK: Final = (
+    "Your context is about to be cut. Write a handover of this conversation for yourself: what the "
+    "user wants and has decided, what was done and found out so far (names, numbers, paths, "
+    "results of tools, word for word where it matters), and what is still to be done. Do not "
+    "answer the user and do not call tools. Write nothing but the handover."
+)
+_TITLE: Final = "Summary of the conversation so far:\n\n"
+#: Tokens that stay word for word, at most, and as a part of what may be used in all.
+_KEPT: Final = 20_000
+_PART: Final = 4
+#: How often a context that is too long even for its summary is halved.
+_TRIES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What takes the place of the context, and what it cost."""
+
+    items: list[Item]
+    usage: Usage
+
+    def payload(self) -> dict[str, Any]:
+        """What is sealed."""
+        return {"items": self.items}
+
+    def user_messages(self) -> list[Item]:
+        """The messages of the user that it keeps."""
+        return [item for item in self.items if item.get("role") == "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """What of a context stays word for word, and what the summary is made of."""
+
+    rules: list[Item]
+    messages: list[Item]
+    turn: list[Item]
+    told: list[Item]
+    #: Whether anything would go.
+    gains: bool
+
+
+def divide(prompt: Prompt, fixed: int, limit: int | None) -> Division:
+    """How a compaction would divide what `prompt` shows behind its first `fixed` items; `limit`:
+    tokens that may be used in all."""
+    budget = _KEPT if limit is None else min(_KEPT, limit // _PART)
+    items = prompt.items[fixed:]
+    rules = [item for item in items if item.get("role") in ("system", "developer")]
+    said = [item for item in items if item.get("role") not in ("system", "developer")]
+    start = _current_turn(said)
+    earlier, current = said[:start], said[start:]
+    users = [item for item in earlier if item.get("role") == "user"]
+    whole = sum(map(estimate_item, current)) <= budget
+    turn = current if whole else current[:1] + _whole_calls(_newest(current[1:], budget))
+    told = prompt.items[:fixed] + rules + (earlier if whole and earlier else said)
+    return Division(rules, _newest(users, budget), turn, told, bool(earlier) or not whole)
+
+
+async def compact(prompt: Prompt, window: Window, limit: int | None) -> Compacted:
+    """Make a summary of what `prompt` shows, to be used instead of it; `limit`: see `divide`.
+    Raises `APIError` when the backend makes none."""
+    parts = divide(prompt, window.fixed, limit)
+    summary, usage = await _summary(replace(prompt, items=parts.told), window)
+    message = {
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": _TITLE + summary, "annotations": []}],
+    }
+    return Compacted([*parts.rules, *parts.messages, message, *parts.turn], usage)
+
+
+def _current_turn(items: list[Item]) -> int:
+    """Where the last user message stands."""
+    for index in range(len(items) - 1, -1, -1):
+        if items[index].get("role") == "user":
+            return index
+    return len(items)
+
+
+def _newest(items: list[Item], budget: int) -> list[Item]:
+    """The last ones, as far as there is room for them."""
+    start = len(items)
+    while start and (budget := budget - estimate_item(items[start - 1])) >= 0:
+        start -= 1
+    return items[start:]
+
+
+def _whole_calls(items: list[Item]) -> list[Item]:
+    """Without outputs whose calls are not there."""
+    calls = {item["call_id"] for item in items if "call_id" in item and not _is_output(item)}
+    return [item for item in items if not _is_output(item) or item.get("call_id") in calls]
+
+
+def _is_output(item: Item) -> bool:
+    item_type = ITEM_TYPES[item["type"]]
+    return item_type.as_result is not None and item_type.as_call is None
+
+
+async def _summary(prompt: Prompt, window: Window) -> tuple[str, Usage]:
+    """What the model says; a context that is too long for that loses its oldest turns."""
+    ask = {"role": "user", "type": "message", "content": [{"type": "input_text", "text": _ASK}]}
+    request = prompt.request.model_copy(update=_PLAIN)
+    window = replace(window, auto=True)
+    prompt = await window.fit(replace(prompt, request=request, items=[*prompt.items, ask]))
+    for _ in range(_TRIES):
+        try:
+            return await _ask(window.backend, prompt)
+        except ContextLengthExceeded:
+            shorter = window.shrink(prompt)
+            if shorter is None:
+                raise
+            prompt = shorter
+    raise ContextLengthExceeded
+
+
+#: The summary is plain text whatever the answer shall be; tools stay, so that the backend finds the
+#: same beginning of the prompt in its cache.
+_PLAIN: Final[dict[str, Any]] = {
+    "tool_choice": "none",
+    "text": None,
+    "max_output_tokens": None,
+    "top_logprobs": None,
+    "include": None,
+}
+
+
+async def _ask(backend: Backend, prompt: Prompt) -> tuple[str, Usage]:
+    said: list[str] = []
+    usage = Usage()
+    async with aclosing(backend.generate(prompt)) as turn:
+        async for deltas in turn:
+            for delta in deltas:
+                if isinstance(delta, TextDelta):
+                    said.append(delta.text)
+                elif isinstance(delta, UsageReport):
+                    usage += delta.usage
+    if not (text := "".join(said).strip()):
+        raise UpstreamError("The model made no summary of the context.", should_retry=False)
+    return text, usage
