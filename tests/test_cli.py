@@ -1,5 +1,7 @@
 """``antiphon keys``: what it refuses, in one line and before anything is stored (R-132)."""
 
+from pathlib import Path
+
 import pytest
 
 from antiphon import __version__
@@ -19,6 +21,36 @@ def test_a_key_that_is_not_made(arguments: list[str], env: dict[str, str], says:
     (done,) = outcomes([Case(["keys", "create", *arguments], env)])
     assert (done.code, done.stdout, done.left) == (2, "", [])
     assert done.stderr.startswith(f"antiphon: {says}")
+
+
+def test_the_keys_of_sealed_contents(tmp_path: Path) -> None:
+    """Issue: key rotation. Old keys stay until they are dropped."""
+    env = {"ANTIPHON_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/antiphon.db"}
+
+    def played(*commands: list[str]) -> list[tuple[int, list[str]]]:
+        done = outcomes([Case(["keys", *command], env) for command in commands])
+        return [(one.code, (one.stdout or one.stderr).splitlines()) for one in done]
+
+    nothing, first, second, listed = played(
+        ["list-encryption"], ["rotate-encryption"], ["rotate-encryption"], ["list-encryption"]
+    )
+    assert nothing == (0, [])
+    old, new = (line.split()[0] for _, (line,) in (first, second))
+    assert [line.split("\t")[::2] for line in listed[1]] == [[new, "seals"], [old, "opens"]]
+    gone, again, rest = played(
+        ["drop-encryption", new], ["drop-encryption", new], ["list-encryption"]
+    )
+    assert gone == (0, [f"{new} is dropped."])
+    assert again == (1, [f"antiphon: no encryption key {new}"])
+    assert [line.split("\t")[::2] for line in rest[1]] == [[old, "seals"]]
+
+
+def test_keys_that_the_environment_gives_are_rotated_there() -> None:
+    env = {"ANTIPHON_ENCRYPTION_KEYS": "x" * 32}
+    commands = ["rotate-encryption", "list-encryption", "drop-encryption x"]
+    for done in outcomes([Case(["keys", *command.split()], env) for command in commands]):
+        assert (done.code, done.stdout, done.left) == (2, "", [])
+        assert done.stderr.startswith("antiphon: ANTIPHON_ENCRYPTION_KEYS is set")
 
 
 def test_the_version() -> None:

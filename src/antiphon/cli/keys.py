@@ -1,4 +1,5 @@
-"""``antiphon keys create | list | revoke``."""
+"""``antiphon keys create | list | revoke``, and the same for the keys that seal contents:
+``rotate-encryption | list-encryption | drop-encryption``."""
 
 import sys
 import time
@@ -8,10 +9,11 @@ import typer
 
 from antiphon.api.auth import DEFAULT_PROJECT, PROJECT_RULE, is_project, new_key
 from antiphon.app import make_key_row
-from antiphon.cli.common import refused, with_store
+from antiphon.cli.common import read_settings, refused, with_store
+from antiphon.engine.sealing import new_encryption_key
 from antiphon.store.base import KeyRow, Store
 
-keys = typer.Typer(no_args_is_help=True, help="API keys.")
+keys = typer.Typer(no_args_is_help=True, help="API keys, and the keys of sealed contents.")
 
 
 @keys.command("create")
@@ -59,7 +61,61 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="As in `antiphon keys 
     print(f"{key_id} is revoked.")
 
 
+@keys.command("rotate-encryption")
+def rotate_encryption() -> None:
+    """Seal `encrypted_content` with a new key. What older keys sealed can still be opened."""
+    _needs_keys_of_the_database()
+    key = new_encryption_key(int(time.time()))
+
+    async def add(store: Store) -> None:
+        await store.add_encryption_key(key, first=False)
+
+    with_store(add)
+    print(f"{key.id} seals from now on. Running servers follow within a minute.")
+
+
+@keys.command("list-encryption")
+def list_encryption() -> None:
+    """List the keys of sealed contents, newest first. The first one seals, all open."""
+    _needs_keys_of_the_database()
+
+    async def show(store: Store) -> None:
+        for place, key in enumerate(await store.encryption_keys()):
+            print(f"{key.id}\t{_day(key.created_at)}\t{'opens' if place else 'seals'}")
+
+    with_store(show)
+
+
+@keys.command("drop-encryption")
+def drop_encryption(
+    key_id: Annotated[str, typer.Argument(help="As in `antiphon keys list-encryption`.")],
+) -> None:
+    """Forget a key: what it sealed is refused from then on, by running servers within a minute."""
+    _needs_keys_of_the_database()
+
+    async def drop(store: Store) -> None:
+        if not await store.drop_encryption_key(key_id):
+            print(f"antiphon: no encryption key {key_id}", file=sys.stderr)
+            raise typer.Exit(1)
+
+    with_store(drop)
+    print(f"{key_id} is dropped.")
+
+
+def _needs_keys_of_the_database() -> None:
+    if read_settings().encryption_keys:
+        raise refused(
+            ValueError(
+                "ANTIPHON_ENCRYPTION_KEYS is set: its first key seals, all open; rotate there"
+            )
+        )
+
+
+def _day(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
 def _line(key: KeyRow) -> str:
-    made = time.strftime("%Y-%m-%d", time.gmtime(key.created_at))
+    made = _day(key.created_at)
     state = "revoked" if key.revoked_at else "active"
     return f"{key.id}\t…{key.hint}\t{key.project}\t{made}\t{state}\t{key.name}"
