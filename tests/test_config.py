@@ -31,6 +31,24 @@ def test_models_may_be_names_wildcards_and_aliases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "windows"),
+    [
+        ("", {}),
+        ("context_window = 8192", {"*": 8192}),
+        ('context_window = {z = 5, "y-*" = 6}', {"up": 5, "y-*": 6}),
+    ],
+)
+def test_a_window_is_for_all_models_or_by_alias_and_name(
+    tmp_path: Path, text: str, windows: dict[str, int]
+) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(BACKEND + 'models = ["*", {z = "up"}]\n' + text, encoding="utf-8")
+    config = load_config(path)
+    assert config is not None
+    assert config.backends[0].windows == windows
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("not toml", "antiphon.toml"),
@@ -43,6 +61,9 @@ def test_models_may_be_names_wildcards_and_aliases(tmp_path: Path) -> None:
         (BACKEND + "max_retries = 99", "backends.0.max_retries"),
         (BACKEND + "models = [1]", "backends.0.models"),
         (BACKEND + "models = []", "backends.0.models"),
+        (BACKEND + "context_window = 0", "backends.0.context_window"),
+        (BACKEND + 'context_window = "8k"', "backends.0.context_window"),
+        (BACKEND + "context_window = {a = 1.5}", "backends.0.context_window.a"),
         (BACKEND + 'headers = {"X Y" = "1"}', "'X Y' has characters"),
         (BACKEND + 'headers = {"X-A" = "1\\r\\nX-B: 2"}', "'X-A' has characters"),
         (WEBHOOK + "secret = true", "webhooks.0.secret"),

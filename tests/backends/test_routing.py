@@ -55,6 +55,16 @@ def test_a_name_that_nobody_has_is_unknown() -> None:
     assert caught.value.message == "The requested model 'b' does not exist."
 
 
+async def test_the_list_has_the_windows_that_the_backends_answer() -> None:
+    router, one, two = make()
+    one.context_window = 4096
+    bodies = {model.id: model.body() for model in await router.models()}
+    windows = {name: body.get("context_window") for name, body in bodies.items()}
+    assert windows == {"big": 4096, "small": 4096, "qwen-1": 4096, "secret": None, "other": None}
+    assert "context_window" not in bodies["secret"]
+    assert two.asked == 1
+
+
 async def test_the_list_has_exact_names_and_what_wildcards_match() -> None:
     router, one, _ = make()
     models = {model.id: model for model in await router.models()}
