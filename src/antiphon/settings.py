@@ -207,6 +207,25 @@ class Settings(BaseSettings):
         le=_COUNT,
         description="As many of them for one project; more are answered 429 with Retry-After.",
     )
+    websocket_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=_SECONDS / 60,
+        allow_inf_nan=False,
+        description="Minutes that a WebSocket may last; what runs then may end first.",
+    )
+    max_websockets: int = Field(
+        2000,
+        ge=0,
+        le=_COUNT,
+        description="WebSockets that are open at once; more are answered 503 with Retry-After.",
+    )
+    max_websockets_per_project: int = Field(
+        1000,
+        ge=0,
+        le=_COUNT,
+        description="As many of them for one project; more are answered 429 with Retry-After.",
+    )
     min_free_disk: int = Field(
         64 * 1024 * 1024,
         ge=0,

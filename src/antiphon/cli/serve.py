@@ -7,6 +7,7 @@ import typer
 import uvicorn
 
 from antiphon.api.wire import guarded_protocol
+from antiphon.api.wire_socket import guarded_socket
 from antiphon.app import Antiphon
 from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings
 from antiphon.cli.server import LAST_WORDS, Server
@@ -43,7 +44,10 @@ def server_of(antiphon: Antiphon) -> Server:
             host=settings.host,
             port=settings.port,
             http=guarded_protocol(antiphon.limits, lambda: antiphon.engine.stopping),
-            ws="none",
+            ws=guarded_socket(antiphon.limits),
+            ws_max_size=settings.max_body_bytes,
+            # A few bytes of events do not get smaller, and what a client sends could get too large.
+            ws_per_message_deflate=False,
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -103,6 +103,7 @@ class Server(uvicorn.Server):
         engine.stopping = True
         # At the same time: the queue may be slow to take jobs back, and nobody shall connect.
         draining = asyncio.create_task(engine.drain())
+        self._antiphon.sockets.stop()
         grace = self._antiphon.settings.shutdown_grace
         timer = asyncio.get_running_loop().call_later(grace, engine.stop)
         await super().shutdown(sockets)

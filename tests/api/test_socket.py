@@ -1,0 +1,498 @@
+"""WebSocket mode over a real socket: what is said, in which lane, and what is remembered
+(spec §2.6)."""
+
+import re
+import time
+from typing import Any, Final
+
+import httpx2
+import orjson
+import pytest
+from openai.types.responses import ResponsesServerEvent
+from pydantic import TypeAdapter
+
+from antiphon.testing import assert_valid_log
+from tests.api.talk import UNKNOWN, Json, create, events
+from tests.api.talk_socket import ENDS, Socket, denial, plug, plugged
+from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
+from tests.live import KEY, OTHER_KEY, LiveServer, serve
+
+_OFFICIAL: Final[TypeAdapter[Any]] = TypeAdapter(ResponsesServerEvent)
+#: Long enough to be overtaken.
+SLOW: Final = "[[tokens=20]] [[pace=30ms]]"
+MESSAGE: Final = {"type": "message", "role": "user", "content": "Wait"}
+
+
+# -- the handshake -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "sk-wrong-key-that-nobody-has", "x y"])
+def test_without_a_good_key_there_is_no_handshake(server: LiveServer, key: str | None) -> None:
+    """R-27: the same answer as HTTP's, before anything is accepted."""
+    refusal = denial(server, key).response
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with httpx2.Client(base_url=server.root_url, trust_env=False) as nobody:
+        plain = nobody.post("/v1/responses", headers=headers, json={})
+    assert refusal.status_code == plain.status_code == 401
+    assert bytes(refusal.body or b"") == plain.content
+    assert refusal.headers["www-authenticate"] == "Bearer"
+    assert refusal.headers["x-request-id"].startswith("req_")
+    assert refusal.headers["x-content-type-options"] == "nosniff"
+
+
+def test_other_paths_have_no_sockets(server: LiveServer) -> None:
+    """R-16."""
+    for path in ("/v1/responses/", "/v1/nothing", "/"):
+        refusal = denial(server, path=path).response
+        assert refusal.status_code == 404
+        assert orjson.loads(refusal.body or b"")["error"]["message"] == f"Invalid URL (GET {path})"
+
+
+def test_an_accepted_handshake_has_the_fields_of_every_answer(server: LiveServer) -> None:
+    with plugged(server) as socket:
+        answer = socket.raw.response
+        assert answer is not None
+        assert answer.status_code == 101
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert "sec-websocket-extensions" not in answer.headers
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+def test_events_are_those_of_a_stream(server: LiveServer, client: httpx2.Client) -> None:
+    """Spec §2.6: the same events in the same order, one a message, numbered from 0 for each
+    response, without ``[DONE]``."""
+    body = {"model": "simulator", "input": "Tell me", "stream": True}
+    streamed = events(client.post("/v1/responses", json=body).text)
+    with plugged(server) as socket:
+        for _ in range(2):
+            socket.ask("Tell me")
+            said = socket.rest()
+            assert [event["type"] for event in said] == [event["type"] for event in streamed]
+            assert [set(event) for event in said] == [set(event) for event in streamed]
+            assert said[-1]["response"]["output_text"] == streamed[-1]["response"]["output_text"]
+        # Nothing is left behind that the next turn would take for its own.
+        assert socket.refused(previous_response_id=UNKNOWN)["status"] == 400
+
+
+def test_a_lane_says_its_name_in_every_event(server: LiveServer) -> None:
+    with plugged(server) as socket:
+        socket.ask(stream_id="a.B-9_")
+        while True:
+            message = socket.raw.recv(5)
+            event = _OFFICIAL.validate_json(message)
+            assert event.stream_id == "a.B-9_"
+            assert message.count("stream_id") == 1  # type: ignore[arg-type]
+            if event.type == "response.completed":
+                break
+
+
+def test_what_is_said_is_what_is_stored(server: LiveServer, client: httpx2.Client) -> None:
+    with plugged(server) as socket:
+        response = socket.made(metadata={"a": "b"})
+    assert client.get(f"/v1/responses/{response['id']}").json() == response
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"stream": True}, {"stream": None}, {"background": False}, {"background": None}]
+)
+def test_what_is_implied_may_be_said(server: LiveServer, fields: Json) -> None:
+    with plugged(server) as socket:
+        socket.made(**fields)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_obfuscation(server: LiveServer, wanted: bool) -> None:
+    with plugged(server) as socket:
+        socket.ask(stream_options={"include_obfuscation": wanted})
+        deltas = [event for event in socket.rest() if event["type"].endswith(".delta")]
+    assert deltas
+    assert all(("obfuscation" in event) is wanted for event in deltas)
+
+
+def test_what_fails_inside_is_said_by_the_log(server: LiveServer, upstream: ChatUpstream) -> None:
+    """Spec §4.2: `error`, then ``response.failed``; and the socket goes on."""
+    upstream.script(Reply.json({"error": {"message": "secret"}}, 400), Reply.chat("Fine"))
+    with plugged(server) as socket:
+        socket.ask(model="m")
+        said = socket.rest()
+        assert [event["type"] for event in said][-2:] == ["error", "response.failed"]
+        assert "secret" not in repr(said)
+        assert socket.made(model="m")["output_text"] == "Fine"
+
+
+def test_a_quiet_run_says_that_it_lives(server: LiveServer, tmp_path: Any) -> None:
+    """Design §5: a data-bearing event after a settable idle time."""
+
+    with (
+        serve(tmp_path, None, {"ANTIPHON_EVENT_HEARTBEAT": "0.1"}) as live,
+        plugged(live) as socket,
+    ):
+        socket.ask("[[tokens=2]] [[pace=700ms]]")
+        types = [event["type"] for event in socket.rest()]
+    assert types.count("response.in_progress") > 3
+
+
+# -- what clients say ----------------------------------------------------------------------------
+
+BAD: Final[dict[str, tuple[object, str | None, str | None]]] = {
+    "no JSON": ("{", None, None),
+    "empty": ("", None, None),
+    "NaN": ('{"type": NaN}', None, None),
+    "twice": ('{"type": "response.create", "model": "a", "model": "b"}', None, None),
+    "deep": ("[" * 200 + "]" * 200, None, None),
+    "no object": ([], None, "invalid_type"),
+    "no type": ({}, "type", "missing_required_parameter"),
+    "type of no type": ({"type": 1}, "type", "invalid_type"),
+    "unknown type": ({"type": "response.cancel"}, "type", "invalid_value"),
+    "binary": (b'{"type": "response.create"}', None, None),
+    "steer what": ({"type": "response.steer", "input": "x"}, "previous_response_id", None),
+    "steer with": ({"type": "response.steer", "previous_response_id": "r"}, "input", None),
+    "steer odd": (
+        {"type": "response.steer", "previous_response_id": 1, "input": "x"},
+        "previous_response_id",
+        "invalid_type",
+    ),
+    "steer lane": (
+        {"type": "response.steer", "previous_response_id": "r", "input": "x", "stream_id": "a"},
+        "stream_id",
+        "unknown_parameter",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_an_error_and_the_socket_stays_open(
+    server: LiveServer, name: str
+) -> None:
+    event, param, code = BAD[name]
+    with plugged(server) as socket:
+        socket.say(event)
+        frame = socket.error()
+        assert frame["status"] == 400
+        assert frame["error"]["type"] == "invalid_request_error"
+        assert frame["error"]["param"] == param
+        assert code is None or frame["error"]["code"] == code
+        socket.made()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": None},
+        {"model": ""},
+        {"input": 5},
+        {"input": []},
+        {"temperature": 3},
+        {"nonsense": 1},
+        {"stream": "yes"},
+        {"background": "yes"},
+        {"stream_options": {"x": 1}},
+        {"previous_response_id": UNKNOWN},
+        {"previous_response_id": 7},
+        {"tools": [{"type": "web_search"}]},
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
+    ],
+    ids=repr,
+)
+def test_parameters_are_checked_as_over_http(
+    server: LiveServer, client: httpx2.Client, fields: Json
+) -> None:
+    """The same status, texts, codes and params."""
+    body = {"model": "simulator", "input": "Hi", "stream": True, **fields}
+    plain = client.post("/v1/responses", json=body)
+    with plugged(server) as socket:
+        socket.say({"type": "response.create", "model": "simulator", "input": "Hi", **fields})
+        frame = socket.error()
+        assert {"error": frame["error"]} == plain.json()
+        assert frame["status"] == plain.status_code
+        socket.made()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"stream": False}, "stream", "unsupported_parameter"),
+        ({"background": True}, "background", "unsupported_parameter"),
+        ({"generate": 1}, "generate", "invalid_type"),
+    ],
+)
+def test_what_a_socket_cannot_do_is_named(
+    server: LiveServer, fields: Json, param: str, code: str
+) -> None:
+    with plugged(server) as socket:
+        error = socket.refused(**fields)["error"]
+        assert (error["param"], error["code"]) == (param, code)
+        # In its lane and in its turn.
+        assert socket.refused(stream_id="lane", **fields)["error"] == error
+
+
+@pytest.mark.parametrize("stream_id", ["", "a b", "ä", "a" * 257, 5, ["a"], "a\n", "a/b"])
+def test_stream_ids_are_checked(server: LiveServer, stream_id: object) -> None:
+    with plugged(server) as socket:
+        socket.ask(stream_id=stream_id)
+        frame = socket.error()
+        assert frame["error"] == {
+            "type": "invalid_request_error",
+            "code": "invalid_stream_id",
+            "param": "stream_id",
+            "message": "The 'stream_id' field must be a non-empty string with at most 256 "
+            "characters and may only contain letters, numbers, underscores, hyphens, and periods.",
+        }
+        socket.made(stream_id="a" * 256)
+        socket.made(stream_id=None)
+
+
+def test_steering_is_refused_in_its_own_shape(server: LiveServer) -> None:
+    """App. E, ResponseSteerFailedEvent."""
+    sent = {"previous_response_id": UNKNOWN, "input": [MESSAGE]}
+    with plugged(server) as socket:
+        socket.ask(SLOW)
+        assert socket.next()["type"] == "response.created"
+        socket.say({"type": "response.steer", **sent})
+        while (event := socket.next())["type"] != "response.steer.failed":
+            pass
+        _OFFICIAL.validate_python(event)
+        assert event["steer"] == sent
+        assert event["error"]["code"] == "steering_not_supported"
+        assert event["error"]["type"] == "invalid_request_error"
+
+
+# -- lanes ---------------------------------------------------------------------------------------
+
+
+def by_lane(socket: Socket, count: int) -> tuple[dict[str, list[Json]], list[str]]:
+    """The events of `count` responses by lane, and the lanes in the order of their ends."""
+    lanes: dict[str, list[Json]] = {}
+    ended: list[str] = []
+    while len(ended) < count:
+        event = socket.next()
+        name = event.pop("stream_id", "")
+        lanes.setdefault(name, []).append(event)
+        if event["type"] in ENDS:
+            ended.append(name)
+    return lanes, ended
+
+
+def test_without_a_stream_id_one_response_after_another(server: LiveServer) -> None:
+    """Spec §10: sequential, in the order of arrival, never multiplexed."""
+    texts = [SLOW, "[[tokens=3]]", "[[tokens=5]]"]
+    with plugged(server) as socket:
+        for index, text in enumerate(texts):
+            socket.ask(text, metadata={"n": str(index)})
+        for index in range(len(texts)):
+            assert socket.rest()[-1]["response"]["metadata"] == {"n": str(index)}
+
+
+def test_what_is_wrong_is_said_in_its_turn(server: LiveServer) -> None:
+    with plugged(server) as socket:
+        socket.ask(SLOW)
+        socket.ask(temperature=5)
+        socket.ask("[[tokens=2]]")
+        socket.rest()
+        assert socket.error()["error"]["param"] == "temperature"
+        socket.rest()
+
+
+def test_lanes_run_beside_each_other(server: LiveServer) -> None:
+    """Spec §2.6: FIFO in a lane, no order between lanes; the nameless one is a lane, too."""
+    with plugged(server) as socket:
+        socket.ask("[[tokens=20]] [[pace=50ms]]", stream_id="slow")
+        socket.ask("[[tokens=2]]", stream_id="slow", metadata={"second": "yes"})
+        socket.ask("[[tokens=2]]", stream_id="fast")
+        socket.ask("[[tokens=2]]")
+        lanes, ended = by_lane(socket, 4)
+    assert set(ended[:2]) == {"fast", ""}
+    assert ended[2:] == ["slow", "slow"]
+    assert lanes["slow"][-1]["response"]["metadata"] == {"second": "yes"}
+    first = next(i for i, event in enumerate(lanes["slow"]) if event["type"] in ENDS)
+    for log in (lanes["fast"], lanes[""], lanes["slow"][: first + 1], lanes["slow"][first + 1 :]):
+        assert_valid_log(log)
+
+
+def test_a_connection_has_32_names(server: LiveServer) -> None:
+    with plugged(server) as socket:
+        for number in range(32):
+            socket.ask("[[tokens=1]]", stream_id=f"lane-{number}")
+        by_lane(socket, 32)
+        assert socket.refused(stream_id="one-more")["error"] == {
+            "type": "invalid_request_error",
+            "code": "websocket_stream_limit_reached",
+            "param": "stream_id",
+            "message": "This WebSocket connection has reached its maximum number of distinct "
+            "stream IDs (32). Reuse an existing stream_id or open a new WebSocket connection.",
+        }
+        socket.made(stream_id="lane-7")
+        socket.made()
+
+
+def test_sixteen_run_at_once(server: LiveServer) -> None:
+    with plugged(server) as socket:
+        for number in range(20):
+            socket.ask("[[tokens=4]] [[pace=250ms]]", stream_id=str(number))
+        running = most = 0
+        for _ in range(20):
+            while (event := socket.next())["type"] not in ENDS:
+                running += event["type"] == "response.created"
+                most = max(most, running)
+            running -= 1
+    assert most == 16
+
+
+# -- what is remembered --------------------------------------------------------------------------
+
+
+def last_seen(upstream: ChatUpstream) -> list[tuple[str, str]]:
+    """What the model saw last: roles and texts."""
+    return [(m["role"], m["content"]) for m in upstream.requests[-1].json["messages"]]
+
+
+def test_what_is_not_stored_is_continued_on_the_same_socket(
+    server: LiveServer, client: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    """Spec §2.6: and by nobody else (R-30)."""
+    upstream.script(Reply.chat("One"), Reply.chat("Two"), Reply.chat("Three"))
+    with plugged(server) as socket:
+        first = socket.made("A", model="m", store=False)["id"]
+        second = socket.made("B", model="m", store=False, previous_response_id=first)["id"]
+        body = {"model": "m", "input": "Hi", "previous_response_id": second}
+        assert client.post("/v1/responses", json=body).status_code == 400
+        with plugged(server) as another:
+            missing = another.refused(previous_response_id=second)["error"]
+            assert missing["code"] == "previous_response_not_found"
+            assert missing["message"] == f"Previous response with id '{second}' not found."
+            another.made()
+        socket.made("C", model="m", store=False, previous_response_id=second)
+        assert last_seen(upstream) == [
+            ("user", "A"),
+            ("assistant", "One"),
+            ("user", "B"),
+            ("assistant", "Two"),
+            ("user", "C"),
+        ]
+        # Only the newest of a lane is remembered.
+        assert socket.refused(previous_response_id=first)["status"] == 400
+
+
+def test_lanes_can_fork_each_other(server: LiveServer, upstream: ChatUpstream) -> None:
+    """An error of a fork in another lane does not make the parent's lane forget it."""
+    bad = [{"type": "function_call_output", "call_id": "none", "output": "x"}]
+    with plugged(server) as socket:
+        parent = socket.made("A", model="m", store=False, stream_id="a")["id"]
+        chained: Json = {"model": "m", "store": False, "previous_response_id": parent}
+        assert socket.refused(bad, stream_id="b", **chained)["status"] == 400
+        socket.made("B", stream_id="b", **chained)
+        assert last_seen(upstream)[0] == ("user", "A")
+        socket.made("C", stream_id="a", **chained)
+        assert last_seen(upstream)[0] == ("user", "A")
+
+
+@pytest.mark.parametrize("how", ["refused", "failed"])
+def test_a_failed_continuation_forgets_its_parent(
+    server: LiveServer, upstream: ChatUpstream, how: str
+) -> None:
+    with plugged(server) as socket:
+        parent = socket.made(model="m", store=False)["id"]
+        chained: Json = {"model": "m", "store": False, "previous_response_id": parent}
+        if how == "refused":
+            socket.refused(temperature=9, **chained)
+        else:
+            upstream.script(Reply.json({}, 400))
+            socket.ask(**chained)
+            assert socket.rest()[-1]["type"] == "response.failed"
+        assert socket.refused(**chained)["error"]["code"] == "previous_response_not_found"
+
+
+def test_a_failure_of_something_else_forgets_nothing(server: LiveServer) -> None:
+    with plugged(server) as socket:
+        parent = socket.made(store=False)["id"]
+        socket.refused(temperature=9)
+        socket.refused(previous_response_id=UNKNOWN)
+        socket.made(store=False, previous_response_id=parent)
+
+
+def test_stored_responses_are_found_in_the_store(
+    server: LiveServer, client: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    upstream.script(Reply.chat("One"), Reply.chat("Two"))
+    first = create(client, input="A")["id"]
+    with plugged(server) as socket:
+        second = socket.made("B", model="m", previous_response_id=first)["id"]
+        socket.refused(temperature=9, previous_response_id=second)
+    with plugged(server) as socket:
+        socket.made("C", model="m", previous_response_id=second)
+    assert [text for _, text in last_seen(upstream)] == ["A", "One", "B", "Two", "C"]
+    with plugged(server, OTHER_KEY) as stranger:
+        error = stranger.refused(previous_response_id=second)["error"]
+    assert error["code"] == "previous_response_not_found"
+
+
+def test_a_stored_response_behind_an_unstored_one_is_continued_here(
+    server: LiveServer, upstream: ChatUpstream
+) -> None:
+    """The store has not all that is behind it; the connection has."""
+    with plugged(server) as socket:
+        first = socket.made("A", model="m", store=False)["id"]
+        second = socket.made("B", model="m", previous_response_id=first)["id"]
+        socket.made("C", model="m", previous_response_id=second)
+        assert [text for _, text in last_seen(upstream)] == ["A", "Hello", "B", "Hello", "C"]
+
+
+def test_a_reader_of_the_end_can_go_on_in_another_lane(server: LiveServer) -> None:
+    """Commit before you tell (design §5)."""
+    with plugged(server) as socket:
+        for number in range(20):
+            made = socket.made("[[tokens=1]]", store=False, stream_id="a")["id"]
+            socket.made(
+                "[[tokens=1]]", store=False, stream_id=str(number), previous_response_id=made
+            )
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_warm_up_generates_nothing_and_can_be_continued(
+    server: LiveServer, client: httpx2.Client, upstream: ChatUpstream, store: bool
+) -> None:
+    with plugged(server) as socket:
+        socket.ask("A", model="m", generate=False, store=store, instructions="Be brief")
+        said = socket.rest()
+        types = [event["type"] for event in said]
+        assert types == ["response.created", "response.in_progress", "response.completed"]
+        response = said[-1]["response"]
+        assert response["output"] == []
+        assert upstream.requests == []
+        socket.made("B", model="m", store=store, previous_response_id=response["id"])
+        assert last_seen(upstream) == [("user", "A"), ("user", "B")]
+    found = client.get(f"/v1/responses/{response['id']}")
+    assert found.status_code == (200 if store else 404)
+
+
+def test_two_sockets_of_one_key_know_nothing_of_each_other(server: LiveServer) -> None:
+    one, two = plug(server), plug(server)
+    with one.raw, two.raw:
+        one.ask(SLOW, stream_id="x")
+        began = time.monotonic()
+        two.made("[[tokens=1]]", stream_id="x")
+        assert time.monotonic() - began < 0.4
+        one.rest("x")
+
+
+def test_metrics_count_open_sockets(server: LiveServer, client: httpx2.Client) -> None:
+    def count() -> float:
+        found = re.search(r"^antiphon_websockets (.*)$", client.get("/metrics").text, re.MULTILINE)
+        assert found
+        return float(found[1])
+
+    before = count()
+    with plugged(server):
+        assert count() == before + 1
+
+
+def test_the_key_is_not_repeated(server: LiveServer, upstream: ChatUpstream) -> None:
+    """R-27, R-130."""
+    upstream.script(Reply(body=[sse(chunk(content="Hi")), "cut"]))
+    with plugged(server) as socket:
+        socket.ask(model="m")
+        said = repr(socket.rest())
+    assert KEY not in said
+    assert KEY not in server.log()
