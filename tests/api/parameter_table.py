@@ -271,11 +271,7 @@ INCLUDES: Final = [
             "code_interpreter_call.outputs",
         )
     ),
-    Row(
-        "include reasoning.encrypted_content",
-        {"include": ["reasoning.encrypted_content"]},
-        ignored=("include[reasoning.encrypted_content]",),
-    ),
+    Row("include reasoning.encrypted_content", {"include": ["reasoning.encrypted_content"]}),
     Row(
         "include message.output_text.logprobs",
         {"include": ["message.output_text.logprobs"]},
