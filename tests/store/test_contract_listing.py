@@ -67,8 +67,21 @@ async def test_all_pairs_must_match(store: Store) -> None:
     assert await listed(store, env="prod", user="ada", empty="") == bodies(both)
     assert set(await listed(store, user="ada")) == set(bodies(both, user))
     assert set(await listed(store)) == set(bodies(both, user, none))
-    for miss in ({"user": "ad"}, {"User": "ada"}, {"user": "ada", "env": ""}, {"prod": "env"}):
+    for miss in (
+        {"user": "ad"},
+        {"User": "ada"},
+        {"user": "ada", "env": ""},
+        {"prod": "env"},
+    ):
         assert await listed(store, **miss) == []
+
+
+async def test_a_value_counts_under_its_own_key_only(store: Store) -> None:
+    await saved(store, noted(metadata={"user": "ada", "boss": "bob"}))
+    await saved(store, *(noted(metadata={"user": "bob"}) for _ in range(3)))
+    assert await listed(store, user="bob", boss="bob") == []
+    await saved(store, noted(metadata={"user": "eve", "boss": "ada"}))
+    assert await listed(store, user="ada", boss="ada") == []
 
 
 @pytest.mark.parametrize("text", ["", "%", "a'b\"c", "é\u0000x", "]", "1", "null", "🎈" * 64])
@@ -317,6 +330,10 @@ async def test_metadata_goes_with_its_response(sqlite: SqliteStore) -> None:
     assert rows_of(sqlite.path) == (2, 2)
     await sqlite.delete("alpha", admitted.id)
     assert rows_of(sqlite.path) == (0, 1)
+    late = replace(admitted, status="completed", owner="one")
+    for refused in (late, replace(late, owner=None)):
+        await sqlite.save(refused)
+        assert rows_of(sqlite.path) == (0, 1)
     await sqlite.close()
 
 
