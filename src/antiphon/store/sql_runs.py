@@ -31,7 +31,6 @@ from antiphon.store.base import (
 )
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
-from antiphon.store.sql_listing import note
 from antiphon.store.sql_webhooks import enqueue
 from antiphon.store.watch import Watch
 from antiphon.store.writer import Value, Writer
@@ -76,7 +75,6 @@ class SqliteRuns:
                 return refusal
             connection.execute(sql.ADMIT, asdict(row))
             sql_listing.note(connection, row)
-            note(connection, row)
             if events.frames:
                 connection.execute(sql.ADD_EVENTS, _held(_lease_of(row)) | _batch(events))
             if job is not None:
