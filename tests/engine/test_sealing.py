@@ -118,12 +118,20 @@ def test_a_seal_has_one_spelling() -> None:
         lambda _: f"antiphon.1.{NEW.id}.",
         lambda _: f"antiphon.1.{NEW.id}.AAAA",
         lambda _: f"antiphon.1.{NEW.id}.é",
-        lambda _: f"antiphon.1.{NEW.id}." + "A" * sealing._LONGEST,
     ],
 )
 def test_what_is_ours_and_broken_is_refused(forge: Callable[[str], str]) -> None:
     with pytest.raises(Unverifiable):
         unseal(forge(sealer().seal("reasoning", "p", {"content": "secret"})))
+
+
+def test_what_is_too_long_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = sealer().seal("reasoning", "p", "x" * 100)
+    monkeypatch.setattr(sealing, "_LONGEST", len(sealed))
+    assert unseal(sealed) == "x" * 100
+    monkeypatch.setattr(sealing, "_LONGEST", len(sealed) - 1)
+    with pytest.raises(Unverifiable):
+        unseal(sealed)
 
 
 @pytest.mark.parametrize("text", ["", "gAAAAABpPDIU", "Antiphon.1.x", "antiphon", "antiphon1."])
