@@ -44,6 +44,8 @@ class Carrier:
     async def carry(self, items: list[Item], own: int = 0) -> list[Item]:
         """What of `items`, oldest first, a model sees; the last `own` of them were sent by the
         client. Raises `InvalidEncryptedContent`."""
+        if not {item["type"] for item in items} & _MATTERS:
+            return items
         sent = {id(item) for item in items[len(items) - own :]}
         shown = await self._since_compaction(items, sent)
         current = _last_user_message(shown)
@@ -94,6 +96,7 @@ class Carrier:
 
 #: Items that say something about the context and nothing to the model.
 _MARKS: Final = frozenset({"compaction", "compaction_trigger"})
+_MATTERS: Final = _MARKS | {"reasoning"}
 
 
 def foreign_seals(request: CreateResponse) -> list[str]:

@@ -49,6 +49,8 @@ class Context:
 async def build_context(own: list[Item], past: Past, carrier: Carrier) -> Context:
     """The context of a request with its `own_items`. Raises `InvalidRequestError`."""
     items = await carrier.carry(past.items + own if past.items else own, len(own))
+    if {item["type"] for item in items} == {"message"}:
+        return Context(past, own, items)  # most histories: there is nothing to pair
     answered = _pair(items)
     shown = [item for item in items if not _is_cut_off(item) or item.get("call_id") in answered]
     return Context(past, own, shown)
@@ -58,7 +60,9 @@ async def own_items(
     request: CreateResponse, project: str, store: Store, mint: Mint, past: Past
 ) -> list[Item]:
     """The request's input with ids and without references. Raises `NotFoundError`."""
-    known = {item["id"]: item for item in past.items if "id" in item}
+    known: dict[str, Item] = {}
+    if any("id" in item for item in request.input):  # else none can be a known one
+        known = {item["id"]: item for item in past.items if "id" in item}
     wanted = {item["id"] for item in request.input if needs_lookup(item)} - known.keys()
     found = await store.items(project, wanted) if wanted else {}
     own: list[Item] = []

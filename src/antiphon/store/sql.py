@@ -16,6 +16,7 @@ from antiphon.errors import Overloaded
 from antiphon.protocol.items.base import Item
 from antiphon.store import items, sql_conversations, sql_listing, sql_removal, sqlite, statements
 from antiphon.store.base import Listing, ResponseRow, Turn
+from antiphon.store.chains import Chains
 from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
@@ -42,6 +43,7 @@ class SqliteStore(SqliteKeys):
         self._clock = clock
         self._watch = Watch(self.path)
         super().__init__(Writer(self.path, self._watch.news), Readers(self.path))
+        self._chains = Chains(self._readers)
         self._locks = OwnerLocks(self.path)
         self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
         self.prompts = SqlitePrompts(self._writer, self._readers)
@@ -127,9 +129,8 @@ class SqliteStore(SqliteKeys):
         )
 
     async def chain(self, project: str, id: str) -> list[Turn] | None:  # noqa: A002
-        """See `Responses.chain`: one query, decoded in the reader's thread."""
-        values: Parameters = {"project": project, "id": id, "now": self._now()}
-        return await self._readers.ask(lambda connection: _chain(connection, id, values))
+        """See `Responses.chain`."""
+        return await self._chains.read(project, id, self._now())
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
         """See `Responses.items`. The partition leads to the response; what is not there may be in
@@ -167,21 +168,6 @@ class SqliteStore(SqliteKeys):
 
     def _now(self) -> int:
         return int(self._clock())
-
-
-def _chain(connection: sqlite3.Connection, child: str, values: Parameters) -> list[Turn] | None:
-    """Walk from the child to the root; a step into nothing means that an ancestor is gone."""
-    rows = {row[0]: row for row in connection.execute(statements.CHAIN, values)}
-    turns: list[Turn] = []
-    step: str | None = child
-    while step is not None:
-        row = rows.pop(step, None)
-        if row is None:
-            return None
-        _, step, encoded_input, body = row
-        turns.append(items.turn(row[0], encoded_input, body))
-    turns.reverse()
-    return turns
 
 
 def _items(

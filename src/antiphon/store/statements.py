@@ -72,23 +72,6 @@ def _probe() -> ClauseElement:
     return new.on_conflict_do_update(index_elements=[_ROW.id], set_={"body": zeros})
 
 
-def _chain() -> ClauseElement:
-    """All ancestors in one query, in no order; `union` (not all) ends a cycle."""
-    child = (
-        select(_ROW.id, _ROW.previous_response_id)
-        .where(_ROW.id == bindparam("id"), CHAINED)
-        .cte("ancestors", recursive=True)
-    )
-    ancestors = child.union(
-        select(_ROW.id, _ROW.previous_response_id)
-        .join(child, _ROW.id == child.c.previous_response_id)
-        .where(CHAINED)
-    )
-    return select(_ROW.id, _ROW.previous_response_id, _ROW.input, _ROW.body).join(
-        ancestors, _ROW.id == ancestors.c.id
-    )
-
-
 SAVE: Final = compiled(_save(), _BY_PLACE)
 
 GET: Final = compiled(select(*COLUMNS).where(_ROW.id == bindparam("id"), LIVE))
@@ -105,8 +88,6 @@ DELETE: Final = compiled(
         expires_at=bindparam("forget_at"),
     )
 )
-
-CHAIN: Final = compiled(_chain())
 
 #: The responses whose ids begin with `:first` and come before `:beyond`: the primary key finds
 #: them, an index of their partitions would cost every save 5 µs.

@@ -82,6 +82,9 @@ Index(
     response_metadata.c.response_id,
 )
 
+#: One row: how often responses were removed, so that others need not look for each of them.
+removals = Table("removals", metadata, Column("number", Integer, primary_key=True))
+
 #: Background responses that are still to be made; `number` is their order.
 jobs = Table(
     "jobs",

@@ -147,7 +147,7 @@ class Responses(Protocol):
         ...
 
     async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
-        """The bodies of stored responses (`kept` is "stored"); None when `after` is none of them."""
+        """The bodies of stored responses (`kept` is "stored"); None: `after` is none of them."""
         ...
 
     async def expire(self, now: int, limit: int) -> int:

@@ -123,10 +123,10 @@ class Runs(Protocol):
     ) -> Twin | None:
         """Commit a new run, durably: its row, its first events, its place in the queue (`job`: the
         body of the POST), its key. All or nothing: `QueueFull` when `most_queued` jobs have no
-        owner, the `Twin` when the key is taken by a response that still exists; and for a row that names
-        a conversation, `ConversationMoved` when that is not there, is another project's or no longer
-        of `version`, and `ConversationBusy`, which comes after it, when another response of it
-        runs."""
+        owner, the `Twin` when the key is taken by a response that still exists; and for a row
+        that names a conversation, `ConversationMoved` when that is not there, is another project's
+        or no longer of `version`, and `ConversationBusy`, which comes after it, when another
+        response of it runs."""
         ...
 
     async def claim(self, owner: str, most: int) -> list[Job]:

@@ -16,6 +16,19 @@ _BUSY = sa.text("conversation IS NOT NULL AND status IN ('queued', 'in_progress'
 
 
 def upgrade() -> None:
+    _responses()
+    _conversations()
+    _prompts()
+    op.create_table(
+        "encryption_keys",
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("id", sa.String, nullable=False, unique=True),
+        sa.Column("key", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+    )
+
+
+def _responses() -> None:
     op.add_column("responses", sa.Column("conversation", sa.String))
     op.add_column("responses", sa.Column("metadata", sa.String))
     op.create_index(
@@ -39,6 +52,11 @@ def upgrade() -> None:
         "response_metadata",
         ["project", "key", "value", "created_at", "response_id"],
     )
+    removals = op.create_table("removals", sa.Column("number", sa.Integer, primary_key=True))
+    op.bulk_insert(removals, [{"number": 0}])
+
+
+def _conversations() -> None:
     op.create_table(
         "conversations",
         sa.Column("id", sa.String, primary_key=True),
@@ -57,6 +75,9 @@ def upgrade() -> None:
     op.create_index(
         "conversation_items_by_item", "conversation_items", ["item_id", "conversation_id"]
     )
+
+
+def _prompts() -> None:
     op.create_table(
         "prompts",
         sa.Column("id", sa.String, primary_key=True),
@@ -76,22 +97,17 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Integer, nullable=False),
         sa.Column("template", sa.LargeBinary, nullable=False),
     )
-    op.create_table(
-        "encryption_keys",
-        sa.Column("number", sa.Integer, primary_key=True),
-        sa.Column("id", sa.String, nullable=False, unique=True),
-        sa.Column("key", sa.LargeBinary, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-    )
 
 
 def downgrade() -> None:
+    """What was promised to nobody but the newer version goes with it."""
     for table in (
         "encryption_keys",
         "prompt_versions",
         "prompts",
         "conversation_items",
         "conversations",
+        "removals",
         "response_metadata",
     ):
         op.drop_table(table)
