@@ -149,7 +149,7 @@ SAMPLING: Final = [
     ),
     Row("top_logprobs 0", {"top_logprobs": 0}, {"logprobs": ABSENT}, {"top_logprobs": 0}),
     Row("truncation", {"truncation": "disabled"}, echo={"truncation": "disabled"}),
-    Row("truncation auto", {"truncation": "auto"}, ignored=("truncation",)),
+    Row("truncation auto", {"truncation": "auto"}, echo={"truncation": "auto"}),
 ]
 
 MODES: Final = [
@@ -217,7 +217,16 @@ MODES: Final = [
         {"background_options": {"continuation_id": "c"}},
         ignored=("background_options.continuation_id",),
     ),
-    _unsupported("context_management", [{"type": "compaction", "compact_threshold": 1000}]),
+    Row(
+        "context_management",
+        {"context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+        echo={"status": "completed"},
+    ),
+    Row(
+        "context_management where nobody knows the window",
+        {"context_management": [{"type": "compaction"}]},
+        ignored=("context_management",),
+    ),
     _unsupported(
         "moderation",
         {"model": "x", "policy": {"input": {"mode": "score"}, "output": {"mode": "block"}}},
@@ -271,7 +280,16 @@ INCLUDES: Final = [
             "code_interpreter_call.outputs",
         )
     ),
-    Row("include reasoning.encrypted_content", {"include": ["reasoning.encrypted_content"]}),
+    # What is in it: test_reasoning_items.
+    Row(
+        "include reasoning.encrypted_content",
+        {
+            "model": "simulator",
+            "input": "[[reason=3]]",
+            "include": ["reasoning.encrypted_content"],
+        },
+        echo={"output.0.type": "reasoning"},
+    ),
     Row(
         "include message.output_text.logprobs",
         {"include": ["message.output_text.logprobs"]},
@@ -368,8 +386,7 @@ _SIMULATED: Final = {
     "top_p": 0.5,
     "text.verbosity": "low",
     "reasoning.effort": "low",
-    "reasoning.summary": "auto",
-    "reasoning.context": "auto",
+    "reasoning.summary": "concise",
     "reasoning.mode": "pro",
     "user": "u",
     "safety_identifier": "s",
