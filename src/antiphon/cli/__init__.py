@@ -1,4 +1,5 @@
-"""The command line: ``antiphon serve | worker | migrate | backup | doctor | models | keys``."""
+"""The command line, ``antiphon``: ``serve | worker | migrate | backup | doctor | models | keys |
+prompts``."""
 
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from antiphon import __version__
 from antiphon.api.logbook import close_log
 from antiphon.cli.doctor import doctor
 from antiphon.cli.keys import keys
+from antiphon.cli.prompts import prompts
 from antiphon.cli.serve import serve
 from antiphon.cli.upkeep import backup, migrate, models
 from antiphon.cli.worker import worker
@@ -20,6 +22,7 @@ cli = typer.Typer(
 for _command in (serve, worker, migrate, backup, doctor, models):
     cli.command()(_command)
 cli.add_typer(keys, name="keys")
+cli.add_typer(prompts, name="prompts")
 
 
 def _say_version(wanted: bool) -> None:

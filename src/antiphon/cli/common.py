@@ -61,11 +61,14 @@ def refused(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-def with_store(use: Callable[[Store], Awaitable[None]]) -> None:
-    """Run `use` with the store of the settings, open."""
+def with_store(
+    use: Callable[[Store], Awaitable[None]],
+    lack: str = "memory:// keeps no keys; ANTIPHON_API_KEYS gives them",
+) -> None:
+    """Run `use` with the store of the settings, open; `lack`: why one in memory is of no use."""
     url = read_settings().database_url
     if url.startswith("memory:"):
-        raise refused(StoreError("memory:// keeps no keys; ANTIPHON_API_KEYS gives them"))
+        raise refused(StoreError(lack))
 
     async def work() -> None:
         store = open_store(url)
