@@ -159,7 +159,7 @@ async def test_a_long_prompt_and_a_long_answer(
         Reply.json({"count": True, "input_tokens": True}),
         Reply.json({"count": -1, "input_tokens": -1}),
         HTML,
-        Reply(200, [b"x" * (1 << 20)] * 33),
+        Reply(200, [b'{"count":17,"input_tokens":17,"x":"', *[b"x" * (1 << 20)] * 33, b'"}']),
     ],
     ids=["400", "500", "302", "list", "empty", "text", "true", "negative", "html", "endless"],
 )
@@ -365,7 +365,9 @@ async def test_a_list_is_fetched_anew_in_the_background() -> None:
     held = Catalog(lists, clock)
     assert await known(held) == 1
     clock.now += catalog.TTL - 1
-    assert (await known(held), lists.asked) == (1, 1)
+    assert await known(held) == 1
+    await asyncio.sleep(0.01)
+    assert lists.asked == 1
     clock.now += 1
     assert (await known(held), await known(held)) == (1, 1), "nobody waits"
     await asyncio.sleep(0.01)
@@ -395,7 +397,8 @@ async def test_closing_ends_the_fetching(vllm: ChatCompletions, upstream: ChatUp
     while not upstream.listed:  # noqa: ASYNC110 - it lives in another thread
         await asyncio.sleep(0.005)
     task.cancel()
-    await vllm.aclose()
+    async with asyncio.timeout(1):
+        await vllm.aclose()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "model-list"]
 
 

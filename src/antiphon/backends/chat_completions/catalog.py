@@ -1,7 +1,8 @@
 """The model list of an upstream, kept for a while: who asks for a window must not wait for it.
 
 Rules
-1. The list is fetched at most every few minutes, and never by two at once.
+1. For windows the list is fetched at most every few minutes, and never by two at once; who wants to
+   see the list itself gets a new one.
 2. Only the first requests wait for it, together and not for long; later ones are answered from
    what is known while the list is fetched in the background.
 3. A list that cannot be fetched leaves what is known as it is, and is asked for again soon.
