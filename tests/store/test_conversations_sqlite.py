@@ -12,8 +12,7 @@ import pytest
 from antiphon.store import conversation_statements as sql
 from antiphon.store.base import ConversationBusy, ConversationMoved
 from antiphon.store.sql import SqliteStore
-from tests.store.rows import log_of
-from tests.store.test_contract_conversations import (
+from tests.store.conversing import (
     admit,
     begin,
     finish,
@@ -23,6 +22,7 @@ from tests.store.test_contract_conversations import (
     turn,
     version_of,
 )
+from tests.store.rows import log_of
 
 ROUNDS = 10
 
@@ -113,46 +113,22 @@ async def test_nothing_of_a_deleted_one_is_in_the_file(store: SqliteStore, path:
             assert found.fetchone() == (0,)
 
 
+CONVERSATION = "SEARCH conversations USING INDEX sqlite_autoindex_conversations_1 (id=?)"
+ITEMS = "SEARCH conversation_items USING INDEX"
+BY_ID = f"{ITEMS} conversation_items_by_item (item_id=?"
+BY_NUMBER = f"{ITEMS} sqlite_autoindex_conversation_items_1 (conversation_id=?"
+
+
 @pytest.mark.parametrize(
     ("statement", "steps"),
     [
         (sql.BUSY, ["SEARCH responses USING INDEX responses_by_conversation (conversation=?)"]),
-        (
-            sql.REMOVE,
-            [
-                "SEARCH conversation_items USING INDEX conversation_items_by_item"
-                " (item_id=? AND conversation_id=?)"
-            ],
-        ),
-        (
-            sql.ITEM,
-            [
-                "SEARCH conversations USING INDEX sqlite_autoindex_conversations_1 (id=?)",
-                "SEARCH conversation_items USING INDEX conversation_items_by_item"
-                " (item_id=? AND conversation_id=?)",
-            ],
-        ),
-        (
-            sql.FIND,
-            [
-                "SEARCH conversation_items USING INDEX conversation_items_by_item (item_id=?)",
-                "SEARCH conversations USING INDEX sqlite_autoindex_conversations_1 (id=?)",
-            ],
-        ),
-        (
-            sql.PAGES["asc"],
-            [
-                "SEARCH conversation_items USING INDEX sqlite_autoindex_conversation_items_1"
-                " (conversation_id=? AND number>?)"
-            ],
-        ),
-        (
-            sql.PAGES["desc"],
-            [
-                "SEARCH conversation_items USING INDEX sqlite_autoindex_conversation_items_1"
-                " (conversation_id=? AND number<?)"
-            ],
-        ),
+        (sql.REMOVE, [f"{BY_ID} AND conversation_id=?)"]),
+        (sql.ITEM, [CONVERSATION, f"{BY_ID} AND conversation_id=?)"]),
+        (sql.FIND, [f"{BY_ID})", CONVERSATION]),
+        (sql.HISTORY, [CONVERSATION, f"{BY_NUMBER}) LEFT-JOIN"]),
+        (sql.PAGES["asc"], [f"{BY_NUMBER} AND number>?)"]),
+        (sql.PAGES["desc"], [f"{BY_NUMBER} AND number<?)"]),
     ],
 )
 async def test_no_question_reads_more_than_its_answer(

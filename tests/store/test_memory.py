@@ -6,8 +6,8 @@ from antiphon.store.base import Conversation, StoreError
 from antiphon.store.memory import MemoryStore
 from antiphon.store.registry import open_store
 from antiphon.store.sql import SqliteStore
+from tests.store.conversing import begin, finish, held, run, said, version_of
 from tests.store.rows import NOW, Clock, response
-from tests.store.test_contract_conversations import begin, finish, held, run, said, version_of
 
 
 async def add(store: MemoryStore, conversation: Conversation, text: str) -> bool:

@@ -21,8 +21,8 @@ from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
 from antiphon.store.tables import metadata
 from tests.store.children import ROOT, line, started
+from tests.store.conversing import begin, held, run
 from tests.store.rows import Clock, api_key, response
-from tests.store.test_contract_conversations import begin, held, run
 from tests.store.test_older import KNOWN_0004, SAVE_0004
 
 HEAD = "0005"

@@ -12,8 +12,8 @@ import pytest
 
 from antiphon.store.base import ResponseRow
 from antiphon.store.sql import SqliteStore
+from tests.store.conversing import begin, held, run
 from tests.store.rows import NOW, Clock, batch, ending, enqueue, log_of, response
-from tests.store.test_contract_conversations import begin, held, run
 
 _LIVE = (
     "responses.deleted = 0 AND responses.project = :project"
