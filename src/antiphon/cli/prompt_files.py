@@ -10,7 +10,7 @@ Rules
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -32,6 +32,8 @@ VERSIONS: Final = "versions"
 _VERSION: Final = re.compile(r"([1-9][0-9]{0,8})\.yaml")
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _SLUG: Final = 60
+#: Fields of a template that stand at the top.
+_FIRST: Final = ("model", "instructions", "input")
 
 
 class PromptFileError(ValueError):
@@ -165,26 +167,37 @@ def _write(path: Path, body: Json) -> bool:
     return True
 
 
-def folder_name(name: str, id_: str, taken: set[str]) -> str:
-    """A folder for a new prompt: its name in plain letters, with a piece of its id if `taken`."""
+def known_folders(folder: Path, project: str) -> dict[str, Path]:
+    """Id of a prompt → its folder in `folder`, which is made if it is not there. Raises
+    `PromptFileError` or OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {files.id: files.path for files in read_folder(folder, project)}
+
+
+def new_folder(folder: Path, name: str, id_: str) -> Path:
+    """Where a new prompt goes: its name in plain letters, plus a piece of its id where need be."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG].strip("-") or "prompt"
-    return f"{slug}-{id_[5:13]}" if slug in taken else slug
+    path = folder / slug
+    return folder / f"{slug}-{id_[5:13]}" if path.exists() else path
 
 
 def _short(template: Template) -> Template:
-    """Messages that are one text in their short form, as people write them."""
-    if "input" not in template:
-        return template
-    return {**template, "input": [_short_message(message) for message in template["input"]]}
+    """The template as people write it: what is said first, messages in their short form."""
+    if "input" in template:
+        template = {**template, "input": [_short_message(one) for one in template["input"]]}
+    return _in_order(template, _FIRST)
 
 
 def _short_message(message: Json) -> Json:
-    """The short form, where it says all of the message."""
     content = message["content"]
-    text = content[0].get("text") if len(content) == 1 else None
-    short = {"role": message["role"], "content": text}
-    if text is None:
-        return message
-    long = dict(short)
-    normalise(long)
-    return short if long == message else message
+    short = {"role": message["role"], "content": content[0].get("text") if content else None}
+    if short["content"] is not None:
+        long = dict(short)
+        normalise(long)
+        if long == message:
+            return short
+    return _in_order({key: message[key] for key in message if key != "type"}, ("role",))
+
+
+def _in_order(value: Json, first: Sequence[str]) -> Json:
+    return {key: value[key] for key in (*first, *value) if key in value}

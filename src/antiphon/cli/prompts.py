@@ -23,7 +23,8 @@ from antiphon.cli.prompt_files import (
     VERSIONS,
     PromptFileError,
     PromptFiles,
-    folder_name,
+    known_folders,
+    new_folder,
     read_folder,
     write_prompt,
 )
@@ -76,15 +77,9 @@ def _run(project: str, work: Callable[[Prompts], Awaitable[None]]) -> None:
 
 async def export_to(folder: Path, project: str, stored: Prompts) -> AsyncGenerator[str, None]:
     """Write every prompt into the folder that has its id, else a new one; a line for each."""
-    known = {}
-    if folder.exists():
-        known = {files.id: files.path for files in read_folder(folder, project)}
-    folder.mkdir(parents=True, exist_ok=True)
+    known = known_folders(folder, project)
     for row in reversed(await stored.all(project)):
-        path = known.pop(row.id, None)
-        if path is None:
-            taken = {entry.name for entry in folder.iterdir()}
-            path = folder / folder_name(row.name, row.id, taken)
+        path = known.pop(row.id, None) or new_folder(folder, row.name, row.id)
         older = await _templates(stored, row)
         newest = older.pop(row.versions)
         files = PromptFiles(path, row.id, row.name, row.default_version, newest, older)
