@@ -1,6 +1,7 @@
 """How the live tests talk over a WebSocket: one JSON text a message, whole events out of it."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ class Socket:
     def rest(self, stream_id: str | None = None) -> list[Json]:
         """The events of a response, which must be as in an SSE stream, up to its end; and nothing
         but events of this lane."""
-        events = []
+        events: list[Json] = []
         while not events or events[-1]["type"] not in ENDS:
             event = self.next()
             assert event.pop("stream_id", None) == stream_id
@@ -84,11 +85,22 @@ def url_of(server: LiveServer, path: str = "/v1/responses") -> str:
     return f"ws://127.0.0.1:{server.port}{path}"
 
 
-def plug(server: LiveServer, key: str | None = KEY, path: str = "/v1/responses") -> Socket:
-    """A new connection; who opens it closes it."""
+def plug(
+    server: LiveServer,
+    key: str | None = KEY,
+    path: str = "/v1/responses",
+    *,
+    buffer: int | None = None,
+) -> Socket:
+    """A new connection; who opens it closes it. `buffer`: bytes that the kernel holds for it."""
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    sock = socket.socket()
+    if buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    sock.connect(("127.0.0.1", server.port))
     connection = connect(
         url_of(server, path),
+        sock=sock,
         additional_headers=headers,
         compression=None,
         max_size=None,
@@ -101,9 +113,9 @@ def plug(server: LiveServer, key: str | None = KEY, path: str = "/v1/responses")
 @contextlib.contextmanager
 def plugged(server: LiveServer, key: str | None = KEY) -> Iterator[Socket]:
     """A connection for the block."""
-    socket = plug(server, key)
-    with socket.raw:
-        yield socket
+    plugged_in = plug(server, key)
+    with plugged_in.raw:
+        yield plugged_in
 
 
 def denial(server: LiveServer, key: str | None = KEY, path: str = "/v1/responses") -> InvalidStatus:
