@@ -44,9 +44,11 @@ models = ["*"]
 class Meter:
     """What a running server uses."""
 
-    def __init__(self, pid: int, port: int) -> None:
+    def __init__(self, pid: int, port: int, folder: Path | None = None) -> None:
+        """`folder`: where its database is."""
         self.pid = pid
         self.port = port
+        self._folder = folder
 
     def cpu(self) -> float:
         """Seconds of CPU since the start."""
@@ -55,6 +57,11 @@ class Meter:
     def rss(self) -> float:
         """Resident megabytes now."""
         return sum(_rss(pid) for pid in _tree(self.pid)) / 1e6
+
+    def stored(self) -> int:
+        """Bytes of the database and what is still to be folded into it."""
+        assert self._folder is not None
+        return sum(path.stat().st_size for path in self._folder.glob("antiphon.db*"))
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -130,7 +137,7 @@ def antiphon(upstream_port: int) -> Iterator[Meter]:
             )
         try:
             _await_ready(server, port)
-            yield Meter(server.pid, port)
+            yield Meter(server.pid, port, folder)
         except ServerError as error:
             tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
             raise ServerError(f"{error}\nThe server's log ends with:\n{tail}") from error

@@ -133,21 +133,22 @@ class _Writer:
         if not (self._texts or self._calls or self._reasoning):
             return
         # Null says that there are only calls; without calls it is an error in most servers.
-        content = "\n\n".join(filter(None, self._texts)) or (None if self._calls else "")
-        message: Message = {"role": "assistant", "content": content}
+        texts, calls = self._texts, self._calls
+        content = texts[0] if len(texts) == 1 else "\n\n".join(filter(None, texts))
+        message: Message = {"role": "assistant", "content": content or (None if calls else "")}
         if self._details:
             message[DETAILS] = [detail for turn in self._details.values() for detail in turn]
         elif self._reasoning and self._profile.reasoning_back:
             message[self._profile.reasoning_back] = "".join(self._reasoning)
-        if self._calls:
-            message["tool_calls"] = self._calls
-        if self._texts or self._calls:
+        if calls:
+            message["tool_calls"] = calls
+        if texts or calls:
             self.messages.append(message)
-        calls = self._calls
         self._texts, self._reasoning, self._calls, self._answered = [], [], [], False
         self._details = {}
-        waiting = [self._results[call["id"]] for call in calls]
-        self._write_results([results.popleft() for results in waiting if results])
+        if calls:
+            waiting = [self._results[call["id"]] for call in calls]
+            self._write_results([results.popleft() for results in waiting if results])
 
     def _end_answered_turn(self) -> None:
         """What the model says after a result that came with the call is a new turn."""
@@ -184,6 +185,8 @@ class _Writer:
 
     def _content(self, parts: Sequence[Part]) -> str | list[Part]:
         """A string when all is text: some chat templates know nothing else."""
+        if (text := _one_text(parts)) is not None:
+            return text
         chat_parts = [_part(part, self._profile) for part in parts]
         if all(part["type"] == "text" for part in chat_parts):
             return "\n".join(part["text"] for part in chat_parts)
@@ -215,7 +218,17 @@ def _part(part: Part, profile: Profile) -> Part:
             return {"type": "text", "text": part.get("text") or ""}
 
 
+def _one_text(parts: Sequence[Part]) -> str | None:
+    """The text of a message that is one text, as most of a long history are."""
+    if len(parts) == 1 and parts[0]["type"] in ("input_text", "output_text"):
+        text: str = parts[0]["text"]
+        return text
+    return None
+
+
 def _plain_text(parts: Sequence[Part]) -> str:
+    if (text := _one_text(parts)) is not None:
+        return text
     for part in parts:
         if part["type"] in MEDIA:
             raise _unsupported("input", _USER_ONLY)
