@@ -4,9 +4,10 @@ turn by turn.
 Rules
 1. Every question asks the database first: for the response itself, and whether anything was removed
    since what is remembered was read (`removals`). What another process removes is gone here too.
-2. Only what can no longer change is remembered: turns that have ended, bounded by bytes; who was
-   not needed for longest goes first. What expires is gone at its second.
-3. Turns are shared: nobody changes their items.
+2. Only what can no longer change is remembered: chains whose last turn has ended. What expires is
+   gone at its second.
+3. A chain shares its turns with the chain that it continues, so nobody changes their items. It is
+   counted whole all the same: the bound is never exceeded, and the older ones of a chain go first.
 """
 
 import sqlite3
@@ -23,16 +24,34 @@ from antiphon.store.writer import Value
 
 #: Bytes of stored turns that stay decoded, at most; in memory they are about three times as much.
 MOST_BYTES: Final = 16 * 1024 * 1024
+_NEVER: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A turn, what it follows, and until when it is there."""
+    """A turn, what it follows, when it expires (Unix seconds), and its bytes."""
 
     turn: Turn
     previous: str | None
-    expires_at: int | None
+    expires_at: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Turns, oldest first, when the first of them expires, and their bytes."""
+
+    turns: list[Turn]
+    expires_at: int = _NEVER
+    size: int = 0
+
+    def longer(self, *links: Link) -> "Chain":
+        """The same and what continues it."""
+        return Chain(
+            [*self.turns, *(link.turn for link in links)],
+            min(self.expires_at, *(link.expires_at for link in links)),
+            self.size + sum(link.size for link in links),
+        )
 
 
 class Chains:
@@ -41,56 +60,47 @@ class Chains:
     def __init__(self, readers: Readers, most_bytes: int = MOST_BYTES) -> None:
         self._readers = readers
         self._most_bytes = most_bytes
-        self._links: OrderedDict[tuple[str, str], Link] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Chain] = OrderedDict()
         self._bytes = 0
         self._removals = -1
 
     async def read(self, project: str, child: str, now: int) -> list[Turn] | None:
         """See `Responses.chain`."""
-        known = (project, child) in self._links
+        known = (project, child) in self._kept
         values: dict[str, Value] = {"project": project, "id": child, "now": now}
         removals, link = await self._readers.ask(lambda c: _newest(c, values, known=known))
         if removals != self._removals:
-            self._forget()
+            self._kept.clear()
+            self._bytes = 0
             self._removals = removals
-        if link is not None:
-            self._keep(project, link)
-        turns = self._walk(project, child, now)
-        if turns is not None:
-            return turns
-        links = await self._readers.ask(lambda c: _chain(c, child, values))
-        if links is None:
-            return None
-        for link in links:
-            self._keep(project, link)
-        return [link.turn for link in links]
-
-    def _walk(self, project: str, child: str, now: int) -> list[Turn] | None:
-        """The chain as it is remembered, oldest first; None: not all of it is."""
-        turns: list[Turn] = []
-        step: str | None = child
-        while step is not None:
-            link = self._links.get((project, step))
-            if link is None or (link.expires_at is not None and link.expires_at <= now):
+        chain = self._remembered(project, child, link)
+        if chain is None or chain.expires_at <= now:
+            links = await self._readers.ask(lambda c: _links(c, child, values))
+            if links is None:
                 return None
-            self._links.move_to_end((project, step))
-            turns.append(link.turn)
-            step = link.previous
-        turns.reverse()
-        return turns
+            chain = Chain([]).longer(*links)
+        self._keep((project, child), chain)
+        return chain.turns
 
-    def _keep(self, project: str, link: Link) -> None:
-        if link.turn.status in RUNNING or (project, link.turn.id) in self._links:
+    def _remembered(self, project: str, child: str, link: Link | None) -> Chain | None:
+        """The chain, if it or all before its last `link` is there."""
+        if link is None:
+            return self._kept.get((project, child))
+        if link.previous is None:
+            return Chain([]).longer(link)
+        before = self._kept.get((project, link.previous))
+        return None if before is None else before.longer(link)
+
+    def _keep(self, place: tuple[str, str], chain: Chain) -> None:
+        if chain.turns[-1].status in RUNNING:
             return
-        self._links[project, link.turn.id] = link
-        self._bytes += link.size
+        if place not in self._kept:
+            self._kept[place] = chain
+            self._bytes += chain.size
+        self._kept.move_to_end(place)
         while self._bytes > self._most_bytes:
-            _, oldest = self._links.popitem(last=False)
+            _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.size
-
-    def _forget(self) -> None:
-        self._links.clear()
-        self._bytes = 0
 
 
 def _newest(
@@ -103,7 +113,7 @@ def _newest(
     return removals, None if row is None else _link(row)
 
 
-def _chain(
+def _links(
     connection: sqlite3.Connection, child: str, values: dict[str, Value]
 ) -> list[Link] | None:
     """From the root to the child; None: an ancestor is gone."""
@@ -126,4 +136,5 @@ def _steps(rows: dict[str, sql.Row], child: str) -> Iterator[sql.Row]:
 def _link(row: sql.Row) -> Link:
     id_, previous, expires_at, encoded_input, body = row
     turn = items.turn(id_, encoded_input, body)
-    return Link(turn, previous, expires_at, len(encoded_input) + len(body))
+    size = len(encoded_input) + len(body)
+    return Link(turn, previous, _NEVER if expires_at is None else expires_at, size)
