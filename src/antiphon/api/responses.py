@@ -20,7 +20,7 @@ from antiphon.api.listing import PAIRS, ListingQuery, page, pairs_of
 from antiphon.api.logs import printable
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.streams import EventStream, Heartbeat
-from antiphon.engine.prompt import read_history
+from antiphon.engine.history import read_history
 from antiphon.engine.runner import Engine
 from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
 from antiphon.protocol.conversations import shown
