@@ -1,7 +1,7 @@
 """``/v1/prompts``: prompt templates and their versions (spec §1, `prompt`; docs/prompts.md).
 
 Rules
-1. The API is ours, in OpenAI's style: OpenAI has none for its prompts.
+1. The API is ours, in OpenAI's style: OpenAI shuts its prompt objects down (spec §1).
 2. A version never changes. What a request without a version gets is the default one.
 3. A template that could never become a request is refused when it is stored.
 """
