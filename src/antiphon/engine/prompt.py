@@ -22,6 +22,7 @@ from typing import NoReturn
 from antiphon.engine.carry import Carrier
 from antiphon.engine.history import Past
 from antiphon.errors import InvalidRequestError, NotFoundError
+from antiphon.protocol.conversations import shown
 from antiphon.protocol.ids import Mint, partition_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
@@ -84,8 +85,10 @@ async def own_items(
 
 
 def _is_same(earlier: Item | None, item: Item) -> bool:
-    if earlier is None or partition_of(item["id"]) is None:
-        return earlier == item
+    if earlier is None:
+        return False
+    if partition_of(item["id"]) is None:
+        return shown(earlier) == shown(item)  # that is how it was listed
     return bool(earlier["type"] == item["type"])
 
 
