@@ -180,7 +180,8 @@ def apply_template(request: CreateResponse, template: Template, version: int) ->
     """Put version `version` of its prompt into `request`. Raises `InvalidRequestError`: a variable
     that is missing or unknown, or a rule that the outcome breaks."""
     prompt = request.prompt or {}
-    asked = {name for name, value in request if value is not None} | {"input"}
+    # `input` is always there, so that of the template never takes its place.
+    asked = {name for name, value in request if value is not None}
     taken = {name: value for name, value in template.items() if name not in asked}
     given: Json = prompt.get("variables") or {}
     instructions = taken.get("instructions", "")
