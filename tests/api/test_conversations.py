@@ -1,7 +1,5 @@
 """Conversations over plain HTTP (spec §2.2, App. F and G; reliability R-29, R-30, R-64)."""
 
-import contextlib
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -14,7 +12,6 @@ from tests.api.background import ENDLESS, Background
 from tests.api.talk import Json, create, error_of
 from tests.api.test_tenancy import same_answer
 from tests.backends.upstream import ChatUpstream, Reply
-from tests.live import LiveServer
 
 PATH: Final = "/v1/conversations"
 UNKNOWN: Final = "conv_" + "0" * 48
@@ -438,17 +435,13 @@ def test_many_add_at_once(client: httpx2.Client) -> None:
 
 
 @pytest.fixture
-def busy(
-    client: httpx2.Client, server: LiveServer, upstream: ChatUpstream
-) -> Iterator[tuple[str, str]]:
+def busy(client: httpx2.Client, upstream: ChatUpstream) -> Iterator[tuple[str, str]]:
     """A conversation that a running response belongs to, and the id of that response."""
     jobs = Background(client)
     upstream.script(ENDLESS)
     id_ = made(client, said("one", id="m"))
-    running = jobs.start()
+    running = jobs.start(conversation=id_)
     jobs.say(running, "Hello")
-    with contextlib.closing(sqlite3.connect(server.folder / "antiphon.db")) as database, database:
-        database.execute("UPDATE responses SET conversation = ? WHERE id = ?", [id_, running])
     yield id_, running
     jobs.forget()
 
