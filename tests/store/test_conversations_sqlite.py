@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.store import conversation_statements as sql
+from antiphon.store import sql_conversations
 from antiphon.store.base import ConversationBusy, ConversationMoved
 from antiphon.store.sql import SqliteStore
 from tests.store.conversing import (
@@ -113,9 +114,32 @@ async def test_nothing_of_a_deleted_one_is_in_the_file(store: SqliteStore, path:
             assert found.fetchone() == (0,)
 
 
+async def test_what_others_have_costs_nothing(store: SqliteStore, path: Path) -> None:
+    """R-29: nor does an id tell by the time that it takes that others have items with it."""
+    for _ in range(100):
+        await begin(store, "theirs", project="beta")
+    await begin(store, "mine")
+    with closing(sqlite3.connect(path)) as connection:
+        steps = 0
+
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        def cost(id_: str) -> int:
+            before = steps
+            assert sql_conversations.find(connection, "alpha", [id_]) == {}
+            return steps - before
+
+        connection.execute("SELECT * FROM conversation_items").fetchone()  # reads the schema
+        connection.set_progress_handler(count, 1)
+        assert cost("msg_theirs") == cost("msg_nobodys")
+
+
 CONVERSATION = "SEARCH conversations USING INDEX sqlite_autoindex_conversations_1 (id=?)"
 ITEMS = "SEARCH conversation_items USING INDEX"
-BY_ID = f"{ITEMS} conversation_items_by_item (item_id=?"
+BY_ID = f"{ITEMS} conversation_items_by_item (project=? AND item_id=?"
 BY_NUMBER = f"{ITEMS} sqlite_autoindex_conversation_items_1 (conversation_id=?"
 
 
@@ -124,8 +148,8 @@ BY_NUMBER = f"{ITEMS} sqlite_autoindex_conversation_items_1 (conversation_id=?"
     [
         (sql.BUSY, ["SEARCH responses USING INDEX responses_by_conversation (conversation=?)"]),
         (sql.REMOVE, [f"{BY_ID} AND conversation_id=?)"]),
-        (sql.ITEM, [CONVERSATION, f"{BY_ID} AND conversation_id=?)"]),
-        (sql.FIND, [f"{BY_ID})", CONVERSATION]),
+        (sql.ITEM, [f"{BY_ID} AND conversation_id=?)"]),
+        (sql.FIND, [f"{BY_ID})"]),
         (sql.HISTORY, [CONVERSATION, f"{BY_NUMBER}) LEFT-JOIN"]),
         (sql.PAGES["asc"], [f"{BY_NUMBER} AND number>?)"]),
         (sql.PAGES["desc"], [f"{BY_NUMBER} AND number<?)"]),

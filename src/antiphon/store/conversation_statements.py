@@ -1,7 +1,9 @@
 """The statements on conversations and their items; parameters by name (store/statements.py).
 
 Rules
-1. Each names the project (R-29), but those that a step of the writer runs after one that did.
+1. Each names the project (R-29), but those that run after one that did, in the same step of the
+   writer or question of a reader. An item is looked for in its project only: what others have does
+   not show in the time that it takes.
 2. A version is never smaller than the number of an item: it counts what came and what went.
 """
 
@@ -19,7 +21,7 @@ _ROW: Final = responses.c
 _MINE: Final = (_CONVERSATION.id == bindparam("id")) & (
     _CONVERSATION.project == bindparam("project")
 )
-_JOINED: Final = _ITEM.conversation_id == _CONVERSATION.id
+_NAMED: Final = (_ITEM.project == bindparam("project")) & (_ITEM.item_id == bindparam("item_id"))
 _ONE: Final[ColumnElement[int]] = literal_column("1")
 
 ADD: Final = compiled(
@@ -50,9 +52,7 @@ BUSY: Final = compiled(
 PUT: Final = compiled(insert(conversation_items).values({c.name: bindparam(c.name) for c in _ITEM}))
 
 REMOVE: Final = compiled(
-    delete(conversation_items).where(
-        _ITEM.conversation_id == bindparam("id"), _ITEM.item_id == bindparam("item_id")
-    )
+    delete(conversation_items).where(_NAMED, _ITEM.conversation_id == bindparam("id"))
 )
 
 BUMP: Final = compiled(
@@ -64,16 +64,14 @@ BUMP: Final = compiled(
 #: One row, with no item, for a conversation that holds nothing.
 HISTORY: Final = compiled(
     select(_CONVERSATION.version, _ITEM.item)
-    .outerjoin(conversation_items, _JOINED)
+    .outerjoin(conversation_items, _ITEM.conversation_id == _CONVERSATION.id)
     .where(_MINE)
     .order_by(_ITEM.number)
 )
 
 #: Its number and the item.
 ITEM: Final = compiled(
-    select(_ITEM.number, _ITEM.item)
-    .join(conversations, _JOINED)
-    .where(_MINE, _ITEM.item_id == bindparam("item_id"))
+    select(_ITEM.number, _ITEM.item).where(_NAMED, _ITEM.conversation_id == bindparam("id"))
 )
 
 
@@ -96,8 +94,7 @@ PAGES: Final = {
 #: An item with this id in any conversation of the project.
 FIND: Final = compiled(
     select(_ITEM.item)
-    .join(conversations, _JOINED)
-    .where(_ITEM.item_id == bindparam("item_id"), _CONVERSATION.project == bindparam("project"))
+    .where(_NAMED)
     .order_by(_ITEM.conversation_id)
     .limit(_ONE)
     .offset(literal_column("0"))

@@ -63,7 +63,7 @@ def extend(
     if version is None:
         return False
     if items:
-        _put(connection, id, items, version)
+        _put(connection, project, id, items, version)
     return True
 
 
@@ -97,7 +97,7 @@ class SqliteConversations:
 
         def step(connection: sqlite3.Connection) -> None:
             connection.execute(sql.ADD, row)
-            _put(connection, conversation.id, first, 0)
+            _put(connection, conversation.project, conversation.id, first, 0)
 
         await self._writer.run(step, durable=True, told=False, weight=size(first))
 
@@ -158,6 +158,7 @@ class SqliteConversations:
 
     async def remove(self, project: str, id: str, item_id: str) -> bool:  # noqa: A002
         """See `Conversations.remove`."""
+        named = {"project": project, "id": id, "item_id": item_id}
 
         def step(connection: sqlite3.Connection) -> bool | Refusal:
             version = _version(connection, project, id)
@@ -165,7 +166,7 @@ class SqliteConversations:
                 return False
             if _is_busy(connection, id):
                 return ConversationBusy
-            if connection.execute(sql.REMOVE, {"id": id, "item_id": item_id}).rowcount == 0:
+            if connection.execute(sql.REMOVE, named).rowcount == 0:
                 return False
             connection.execute(sql.BUMP, {"id_": id, "version": version + 1})
             return True
@@ -215,13 +216,15 @@ def _is_busy(connection: sqlite3.Connection, id: str) -> bool:  # noqa: A002
 
 def _put(
     connection: sqlite3.Connection,
+    project: str,
     id: str,  # noqa: A002
     items: list[Encoded],
     version: int,
 ) -> None:
     """Number the items from `version` on, which is where it goes with them."""
+    of = {"conversation_id": id, "project": project}
     rows = [
-        {"conversation_id": id, "number": number, "item_id": item_id, "item": item}
+        of | {"number": number, "item_id": item_id, "item": item}
         for number, (item_id, item) in enumerate(items, version + 1)
     ]
     connection.executemany(sql.PUT, rows)

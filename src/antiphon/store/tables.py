@@ -194,17 +194,20 @@ conversations = Table(
     Column("version", Integer, nullable=False),
 )
 
-#: `number` is the order; it grows and is not used twice.
+#: `number` is the order; it grows and is not used twice. `project` is that of the conversation, so
+#: that who looks for an item by its id meets none of another project (R-29).
 conversation_items = Table(
     "conversation_items",
     metadata,
     Column("conversation_id", String, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("project", String, nullable=False),
     Column("item_id", String, nullable=False),
     Column("item", LargeBinary, nullable=False),
 )
 Index(
     "conversation_items_by_item",
+    conversation_items.c.project,
     conversation_items.c.item_id,
     conversation_items.c.conversation_id,
 )

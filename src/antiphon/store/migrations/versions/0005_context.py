@@ -69,11 +69,14 @@ def _conversations() -> None:
         "conversation_items",
         sa.Column("conversation_id", sa.String, primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("project", sa.String, nullable=False),
         sa.Column("item_id", sa.String, nullable=False),
         sa.Column("item", sa.LargeBinary, nullable=False),
     )
     op.create_index(
-        "conversation_items_by_item", "conversation_items", ["item_id", "conversation_id"]
+        "conversation_items_by_item",
+        "conversation_items",
+        ["project", "item_id", "conversation_id"],
     )
 
 
