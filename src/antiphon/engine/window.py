@@ -5,16 +5,19 @@ Rules
 1. ``disabled``: what is known to be too long is refused before the backend is asked; what is only
    estimated to be is the backend's to refuse.
 2. ``auto``: whole turns go, oldest first; a turn is a user message and all up to the next one. The
-   last turn stays, system and developer messages stay, and of a call and its output both go.
+   last turn stays, system and developer messages stay, and of a call and its output both go. What
+   is too long without them is refused as in rule 1.
 3. Nothing is counted while the window is not known, or while the prompt is far from it.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Final
 
-from antiphon.backends.base import Backend, Prompt
+from antiphon.backends.base import Backend, Prompt, TokenCount
 from antiphon.engine.counting import count, estimate_item, estimated, reaches
 from antiphon.errors import ContextLengthExceeded
+from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 
 #: An estimate may be wrong by this factor.
@@ -43,21 +46,38 @@ class Turns:
         """The items without the first `number` turns."""
         start = self._starts[number]
         gone = [item for item in self._items[:start] if _may_go(item)]
-        calls = {item["call_id"] for item in gone if "call_id" in item}
         kept = [item for item in self._items[:start] if not _may_go(item)]
-        later = self._items[start:]
-        later = [item for item in later if item.get("call_id") not in calls]
-        return self._fixed + kept + later
+        return self._fixed + kept + _not_answering(gone, self._items[start:])
 
     def worth(self, tokens: float) -> int:
-        """How many turns are estimated to be that long; one more than there are, when all are not.
-        What goes with a turn elsewhere comes on top."""
-        for number in range(1, self.count + 1):
+        """How many turns are estimated to be that long; all, when they are not. What goes with a
+        turn elsewhere comes on top."""
+        for number in range(1, self.count):
             first, beyond = self._starts[number - 1], self._starts[number]
             gone = [item for item in self._items[first:beyond] if _may_go(item)]
             if (tokens := tokens - sum(map(estimate_item, gone))) <= 0:
                 return number
-        return self.count + 1
+        return self.count
+
+
+def is_output(item: Item) -> bool:
+    """Whether it is what a tool answered to a call that is another item."""
+    item_type = ITEM_TYPES[item["type"]]
+    return item_type.as_result is not None and item_type.as_call is None
+
+
+def _not_answering(gone: list[Item], items: list[Item]) -> list[Item]:
+    """`items`, but for the outputs of calls that are `gone`. A later call may have the same id:
+    some models count theirs anew in each answer."""
+    calls = {item["call_id"] for item in gone if item.get("call_id") is not None}
+    kept: list[Item] = []
+    for item in items:
+        if item.get("call_id") in calls:
+            if is_output(item):
+                continue
+            calls.discard(item["call_id"])
+        kept.append(item)
+    return kept
 
 
 def _may_go(item: Item) -> bool:
@@ -83,15 +103,13 @@ class Window:
         if guess * MARGIN < self.size:
             return prompt
         counted = await count(self.backend, prompt)
-        if not self.auto:
-            if counted.source != "estimate" and counted.tokens >= self.size:
-                raise ContextLengthExceeded
-            return prompt
         room = self.size - self._answer(prompt)
-        if counted.tokens <= room:
-            return prompt
-        scale = counted.tokens / max(1, guess)
-        return await self._shortened(prompt, room, (counted.tokens - room) / scale)
+        if self.auto and counted.tokens > room:
+            excess = (counted.tokens - room) * guess / max(1, counted.tokens)
+            prompt, counted = await self._shortened(prompt, counted, room, excess)
+        if counted.source != "estimate" and counted.tokens >= self.size:
+            raise ContextLengthExceeded
+        return prompt
 
     def shrink(self, prompt: Prompt) -> Prompt | None:
         """Half as many turns, for a backend that said that it is too long; None: no more can go."""
@@ -104,14 +122,20 @@ class Window:
         size = self.size or 0
         return prompt.request.max_output_tokens or min(_ANSWER, size // _PART)
 
-    async def _shortened(self, prompt: Prompt, room: int, excess: float) -> Prompt:
-        """Without as many turns as `excess` estimated tokens are; then it is counted."""
+    async def _shortened(
+        self, prompt: Prompt, counted: TokenCount, room: int, excess: float
+    ) -> tuple[Prompt, TokenCount]:
+        """Without as many turns as `excess` estimated tokens are, and more until there is room or
+        no more may go; how long that is."""
         turns = Turns(prompt.items, self.fixed)
-        number, step = turns.worth(excess), 1
-        while number <= turns.count:
+        if turns.count == 0:
+            return prompt, counted
+        # In a thread: the items may be long (R-118).
+        number, step = await asyncio.to_thread(turns.worth, excess), 1
+        while True:
             shorter = replace(prompt, items=turns.without(number))
-            if (await count(self.backend, shorter)).tokens <= room:
-                return shorter
-            number += step
+            counted = await count(self.backend, shorter)
+            if counted.tokens <= room or number == turns.count:
+                return shorter, counted
+            number = min(number + step, turns.count)
             step *= 2
-        raise ContextLengthExceeded
