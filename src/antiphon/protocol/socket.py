@@ -139,8 +139,10 @@ def _unsupported(name: str, instead: str) -> UnsupportedParameter:
 
 
 def error_frame(error: APIError, stream_id: str = "") -> bytes:
-    """``error``: why nothing came of an event, with the fields that an HTTP answer would have."""
+    """``error``: why nothing came of an event, with the fields that an HTTP answer would have; here
+    `code` is never null (spec §10)."""
     said: Json = {**error.body()["error"]}
+    said["code"] = said["code"] or said["type"]
     headers = {name: text for name, text in error.headers().items() if name not in _OF_HTTP}
     if headers:
         said["headers"] = headers
