@@ -1,12 +1,13 @@
 """The interactive description at ``/docs``: the plain ASGI routes are added by hand."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from antiphon.protocol import compaction, counting
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems
 from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
 from antiphon.protocol.request import CreateResponse
@@ -36,6 +37,21 @@ _BODIES: Final[Mapping[str, tuple[type[BaseModel], bool]]] = {
 }
 
 
+#: Plain routes whose bodies are parts of that of a response: summary, description, fields.
+_PARTS: Final[Mapping[str, tuple[str, str, Collection[str]]]] = {
+    _CREATE + "/compact": (
+        "Compact",
+        "Make a summary that stands for a long input.",
+        compaction.FIELDS,
+    ),
+    _CREATE + "/input_tokens": (
+        "Count Input Tokens",
+        "Count the tokens that a request would begin with.",
+        counting.FIELDS,
+    ),
+}
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, made once."""
     if app.openapi_schema is None:
@@ -55,6 +71,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 "required": required,
                 "content": {"application/json": {"schema": {"$ref": _SCHEMAS + form.__name__}}},
             }
+        for path, (name, description, fields) in _PARTS.items():
+            document["paths"][path] = {"post": _part(name, description, fields, schemas)}
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
         for operations in document["paths"].values():
@@ -62,6 +80,26 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _part(
+    name: str, description: str, fields: Collection[str], schemas: dict[str, Any]
+) -> dict[str, Any]:
+    whole = schemas[CreateResponse.__name__]
+    some = {key: value for key, value in whole["properties"].items() if key in fields}
+    body = {**whole, "title": name, "description": description, "properties": some}
+    answer = {"schema": {"type": "object"}}
+    return {
+        "tags": ["Responses"],
+        "summary": name,
+        "description": description,
+        "operationId": name.lower().replace(" ", "_"),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": "The answer.", "content": {"application/json": answer}},
+            "4XX": {"description": "OpenAI's error envelope."},
+        },
+    }
 
 
 def _create() -> dict[str, Any]:

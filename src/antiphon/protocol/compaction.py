@@ -1,4 +1,4 @@
-"""The body of ``POST /v1/responses/compact`` (spec §2.1, App. G CompactResponseMethodPublicBody)."""
+"""The body of ``POST /v1/responses/compact`` (spec §2.1, App. G)."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from antiphon.protocol.jsonbody import parse_json
 from antiphon.protocol.request import CreateResponse, check_request
 from antiphon.protocol.validation import echo, invalid_type, missing, unknown
 
-_FIELDS: Final = frozenset(
+FIELDS: Final = frozenset(
     {
         "image",
         "input",
@@ -26,7 +26,7 @@ def parse_compact(raw: bytes) -> CreateResponse:
     body = parse_json(raw)
     if not isinstance(body, dict):
         raise invalid_type(None, "an object", body)
-    if stranger := next((key for key in body if key not in _FIELDS), None):
+    if stranger := next((key for key in body if key not in FIELDS), None):
         raise unknown(echo(stranger))
     if body.get("model") is None:
         raise missing("model")

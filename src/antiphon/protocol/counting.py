@@ -16,7 +16,7 @@ from antiphon.protocol.jsonbody import parse_json
 from antiphon.protocol.request import CreateResponse, check_request
 from antiphon.protocol.validation import echo, invalid_type, refusal, unknown
 
-_FIELDS: Final = frozenset(
+FIELDS: Final = frozenset(
     {
         "conversation",
         "input",
@@ -55,7 +55,7 @@ def parse_counting(raw: bytes) -> Counting:
     body = parse_json(raw)
     if not isinstance(body, dict):
         raise invalid_type(None, "an object", body)
-    if stranger := next((key for key in body if key not in _FIELDS), None):
+    if stranger := next((key for key in body if key not in FIELDS), None):
         raise unknown(echo(stranger))
     style: dict[str, Any] = {"personality": body.pop("personality", None)}
     request = check_request(body)
