@@ -23,7 +23,7 @@ from antiphon.engine.sealing import Kind, Sealer
 from antiphon.engine.support import check_support
 from antiphon.engine.view import View, threshold
 from antiphon.engine.window import Window
-from antiphon.errors import PromptNotFound
+from antiphon.errors import InvalidRequestError, PromptNotFound
 from antiphon.protocol.ids import Mint
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import MachineOptions, ResponseMachine
@@ -142,7 +142,10 @@ class Planner:
             for tool in request.tools or ()
             if tool["type"] in self.tools
         }
-        ignored += backend.check(_described(request, hosted))
+        described = _described(request, hosted)
+        if front:
+            _check_front(backend, described, front)
+        ignored += backend.check(described)
         answer_schema = await _in_turns(schema_steps(request, project))
         if stored is not None:
             request = request.model_copy(update={"input": stored})
@@ -156,7 +159,7 @@ class Planner:
         if request.context_management and compact_at is None:
             ignored.append("context_management")
         view = View(
-            Prompt(_described(request, hosted), model, front + context.shown),
+            Prompt(described, model, front + context.shown),
             Window(backend, size, request.truncation == "auto", len(front)),
             carrier,
             compact_at,
@@ -183,6 +186,14 @@ class Planner:
         if found is None:
             raise PromptNotFound(asked["id"], asked.get("version"), param="prompt")
         return apply_template(request, found.template, found.version)
+
+
+def _check_front(backend: Backend, request: CreateResponse, front: list[Item]) -> None:
+    """Raise `InvalidRequestError` for what of a template the backend cannot carry."""
+    try:
+        backend.check(request.model_copy(update={"input": front}))
+    except InvalidRequestError as error:
+        raise InvalidRequestError(error.message, param="prompt", code=error.code) from None
 
 
 def _work(request: CreateResponse, *, generate: bool) -> Work:
