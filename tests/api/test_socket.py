@@ -38,6 +38,7 @@ def test_without_a_good_key_there_is_no_handshake(server: LiveServer, key: str |
     assert refusal.headers["www-authenticate"] == "Bearer"
     assert refusal.headers["x-request-id"].startswith("req_")
     assert refusal.headers["x-content-type-options"] == "nosniff"
+    assert "handshake" not in server.log(), "a denial is no event of ours"
 
 
 def test_other_paths_have_no_sockets(server: LiveServer) -> None:
@@ -401,7 +402,10 @@ def test_a_failed_continuation_forgets_its_parent(
         else:
             upstream.script(Reply.json({}, 400))
             socket.ask(**chained)
-            assert socket.rest()[-1]["type"] == "response.failed"
+            failed = socket.rest()[-1]
+            assert failed["type"] == "response.failed"
+            again = {**chained, "previous_response_id": failed["response"]["id"]}
+            assert socket.refused(**again)["error"]["code"] == "previous_response_not_found"
         assert socket.refused(**chained)["error"]["code"] == "previous_response_not_found"
 
 
@@ -429,13 +433,14 @@ def test_stored_responses_are_found_in_the_store(
     assert error["code"] == "previous_response_not_found"
 
 
-def test_a_stored_response_behind_an_unstored_one_is_continued_here(
+def test_a_stored_response_has_what_is_behind_it_stored_or_not(
     server: LiveServer, upstream: ChatUpstream
 ) -> None:
-    """The store has not all that is behind it; the connection has."""
+    """The connection forgets it, the store does not."""
     with plugged(server) as socket:
         first = socket.made("A", model="m", store=False)["id"]
         second = socket.made("B", model="m", previous_response_id=first)["id"]
+    with plugged(server) as socket:
         socket.made("C", model="m", previous_response_id=second)
         assert [text for _, text in last_seen(upstream)] == ["A", "Hello", "B", "Hello", "C"]
 

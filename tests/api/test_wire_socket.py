@@ -144,6 +144,7 @@ async def server_and_url() -> AsyncIterator[Served]:
         ws_per_message_deflate=False,
         log_config=None,
         lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -33,7 +33,6 @@ from antiphon.engine.recent import Recent
 from antiphon.engine.runner import Engine
 from antiphon.errors import APIError, AuthenticationError, Overloaded, RateLimitError
 from antiphon.protocol.events import TERMINAL
-from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.socket import (
     ClientEvent,
     Create,
@@ -192,7 +191,7 @@ class Connection:
         began = time.monotonic()
         response_id, status = None, 200
         try:
-            made, ours = await self._start(event, size)
+            made, stored = await self._start(event, size)
         except APIError as error:
             status = error.status
             self._recent.evict(event.stream_id, event.previous_response_id)
@@ -200,7 +199,7 @@ class Connection:
         else:
             response_id = made.run.id
             try:
-                await self._tell(made, event, size if ours else None)
+                await self._tell(made, event, None if stored else size)
             finally:
                 made.task.cancel()
         if self._options.access_log:
@@ -214,7 +213,7 @@ class Connection:
             )
 
     async def _start(self, event: Create, size: int) -> tuple[Foreground, bool]:
-        """Set it going; whether nobody else can continue it."""
+        """Set it going; whether it is stored."""
         if self._ending is not None and self._ending.error is not None:
             raise self._ending.error
         try:
@@ -226,16 +225,10 @@ class Connection:
             request, generate = await asyncio.to_thread(event.request)
         else:
             request, generate = event.request()
-        ours = self._is_ours(request)
         made = await self._engine.start(request, project, recent=self._recent, generate=generate)
         if not isinstance(made, Foreground):
             raise TypeError("a request without background and key became a durable response")
-        return made, ours
-
-    def _is_ours(self, request: CreateResponse) -> bool:
-        """The store has neither what is not stored nor all that is behind what continues it."""
-        parent = request.previous_response_id
-        return request.store is False or bool(parent and self._recent.find(parent))
+        return made, request.store is not False
 
     async def _tell(self, made: Foreground, event: Create, size: int | None) -> None:
         """Write the log, as it grows. With a `size` it is for us to remember."""
@@ -246,7 +239,7 @@ class Connection:
                     made.run.beat()
                     continue
                 if frames[-1][0] in TERMINAL:
-                    # Who reads it may go on from there at once, in any lane.
+                    # Who reads it may go on from there at once, in any lane, and in its place.
                     await asyncio.wait([made.task])
                     self._remember(made, event, size)
                 for _, body in frames:

@@ -220,11 +220,9 @@ class GuardedSocket(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """It has not said so."""
-        unread = self._writes.unread()
-        if not unread:
+        if self._writes.unread() in (0, self._unread_at_ping):
             super().keepalive_timeout()
-        elif unread == self._unread_at_ping:
-            self.transport.abort()
+            self._writes.start()
         else:  # rule 4
             self.pong_timer = self.pending_ping_payload = None
             self.schedule_ping()
