@@ -10,7 +10,7 @@ Rules
 """
 
 from collections.abc import Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from antiphon.engine.sealing import OURS, Kind, Unverifiable
@@ -59,10 +59,6 @@ class Carrier:
                     continue
             carried.append(item)
         return carried
-
-    def everything(self) -> "Carrier":
-        """The same rules for a summary, which is made of all there is."""
-        return replace(self, all_reasoning=True)
 
     async def _since_compaction(self, items: list[Item], sent: Set[int]) -> list[Item]:
         marked = [index for index, item in enumerate(items) if item["type"] in _MARKS]

@@ -3,22 +3,23 @@
 Rules
 1. What stays word for word: system and developer messages, the current turn, and as many of the
    user's earlier messages as there is room for, newest first. Of a current turn that is itself too
-   long, its user message and the newest calls with their outputs stay.
+   long, its user message and the newest calls with their outputs stay. A call and its output stay
+   or go together.
 2. The rest is in a summary that the model itself makes, an assistant message before the current
    turn: what tools and users said must not come back with the authority of the system.
 3. The outcome is sealed (`sealing.py`); whoever goes on from it needs nothing that was before it.
 """
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine.counting import estimate_item
-from antiphon.engine.window import Window
+from antiphon.engine.window import Window, is_output
 from antiphon.errors import ContextLengthExceeded, UpstreamError
 from antiphon.protocol.deltas import TextDelta, UsageReport
-from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.response import Usage
 
@@ -32,6 +33,8 @@ _TITLE: Final = "Summary of the conversation so far:\n\n"
 #: Tokens that stay word for word, at most, and as a part of what may be used in all.
 _KEPT: Final = 20_000
 _PART: Final = 4
+#: A compaction is worth its cost when it takes at least this part of what may be used.
+_LEAST: Final = 8
 #: How often a context that is too long even for its summary is halved.
 _TRIES: Final = 4
 
@@ -60,7 +63,7 @@ class Division:
     messages: list[Item]
     turn: list[Item]
     told: list[Item]
-    #: Whether anything would go.
+    #: Whether enough would go; what an earlier summary says stays in the next one.
     gains: bool
 
 
@@ -75,15 +78,21 @@ def divide(prompt: Prompt, fixed: int, limit: int | None) -> Division:
     earlier, current = said[:start], said[start:]
     users = [item for item in earlier if item.get("role") == "user"]
     whole = sum(map(estimate_item, current)) <= budget
-    turn = current if whole else current[:1] + _whole_calls(_newest(current[1:], budget))
-    told = prompt.items[:fixed] + rules + (earlier if whole and earlier else said)
-    return Division(rules, _newest(users, budget), turn, told, bool(earlier) or not whole)
+    turn = _whole_calls(current if whole else current[:1] + _newest(current[1:], budget))
+    messages = _newest(users, budget)
+    stays = {id(item) for item in turn}
+    told = [item for item in said if id(item) not in stays] if whole and earlier else said
+    stays.update(map(id, messages))
+    goes = (item for item in said if id(item) not in stays and not _is_summary(item))
+    gained = sum(map(estimate_item, goes))
+    gains = gained > 0 and gained * _LEAST >= (limit or 0)
+    return Division(rules, messages, turn, prompt.items[:fixed] + rules + told, gains)
 
 
 async def compact(prompt: Prompt, window: Window, limit: int | None) -> Compacted:
     """Make a summary of what `prompt` shows, to be used instead of it; `limit`: see `divide`.
     Raises `APIError` when the backend makes none."""
-    parts = divide(prompt, window.fixed, limit)
+    parts = await asyncio.to_thread(divide, prompt, window.fixed, limit)  # R-118
     summary, usage = await _summary(replace(prompt, items=parts.told), window)
     message = {
         "type": "message",
@@ -111,14 +120,22 @@ def _newest(items: list[Item], budget: int) -> list[Item]:
 
 
 def _whole_calls(items: list[Item]) -> list[Item]:
-    """Without outputs whose calls are not there."""
-    calls = {item["call_id"] for item in items if "call_id" in item and not _is_output(item)}
-    return [item for item in items if not _is_output(item) or item.get("call_id") in calls]
+    """Without outputs whose calls are not there, before them."""
+    calls: set[str | None] = set()
+    kept: list[Item] = []
+    for item in items:
+        if is_output(item):
+            if item.get("call_id") not in calls:
+                continue
+        elif "call_id" in item:
+            calls.add(item["call_id"])
+        kept.append(item)
+    return kept
 
 
-def _is_output(item: Item) -> bool:
-    item_type = ITEM_TYPES[item["type"]]
-    return item_type.as_result is not None and item_type.as_call is None
+def _is_summary(item: Item) -> bool:
+    """One that was made here: it has no id."""
+    return item.get("role") == "assistant" and "id" not in item
 
 
 async def _summary(prompt: Prompt, window: Window) -> tuple[str, Usage]:

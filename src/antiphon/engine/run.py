@@ -90,6 +90,8 @@ class Run:
     stopped: APIError | None = None
     #: Somebody else has it now.
     abandoned: bool = False
+    #: Whether the model has said anything in this turn.
+    _heard: bool = False
 
     async def run(self) -> None:
         """Everything from the first event to the last. Whatever happens, the log ends."""
@@ -190,15 +192,7 @@ class Run:
             await self._compact(progress)
             prompt = await self.view.show(machine.output)
         prompt = await self.view.fit(prompt)
-        for cut in range(_MOST_CUTS):
-            try:
-                await self._generate(prompt)
-                break
-            except ContextLengthExceeded:
-                shorter = self.view.shrink(prompt)
-                if shorter is None or cut == _MOST_CUTS - 1:
-                    raise
-                prompt = shorter
+        await self._generate(prompt)
         if self.view.truncated is not None:
             machine.truncated = self.view.truncated.body()
         if machine.finish_reason is None:
@@ -208,12 +202,26 @@ class Run:
         self._check_answer()
 
     async def _generate(self, prompt: Prompt) -> None:
-        """What the model says to a prompt."""
+        """What the model says to a prompt, or to as much of it as it takes."""
+        for _ in range(_MOST_CUTS):
+            try:
+                await self._listen(prompt)
+                return
+            except ContextLengthExceeded:
+                shorter = None if self._heard else self.view.shrink(prompt)
+                if shorter is None:
+                    raise
+                prompt = shorter
+        await self._listen(prompt)
+
+    async def _listen(self, prompt: Prompt) -> None:
+        self._heard = False
         async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
             async for deltas in turn:
                 if not self.spoken:
                     self.spoken = True
                     self.accepted.set()
+                self._heard = self._heard or bool(deltas)
                 self.machine.feed(deltas)
                 self._tell()
                 await self.journal.room()

@@ -6,6 +6,7 @@ Rules
    the window → turns go, or it is an error (`window.py`).
 """
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -50,6 +51,11 @@ class View:
     truncated: Truncated | None = None
     #: `start` as far as it fits, once that is known.
     _fitted: Prompt | None = field(default=None, repr=False)
+    #: Items of the context as the next turn should see it.
+    _whole: int = 0
+
+    def __post_init__(self) -> None:
+        self._whole = len(self.start.items)
 
     async def check(self) -> None:
         """Raise `ContextLengthExceeded` for what will not fit and nothing can be done about."""
@@ -65,7 +71,9 @@ class View:
         if not output:
             return self.start
         front, items = self._parts(self.start)
-        return replace(self.start, items=front + await self.carrier.carry(items + output))
+        shown = front + await self.carrier.carry(items + output)
+        self._whole = len(shown)
+        return replace(self.start, items=shown)
 
     async def fit(self, prompt: Prompt) -> Prompt:
         """What of it fits. Raises `ContextLengthExceeded`."""
@@ -88,12 +96,15 @@ class View:
         if await estimated(prompt) * MARGIN < limit:
             return False
         counted = await count(self.window.backend, prompt)
-        return counted.tokens >= limit and divide(prompt, self.window.fixed, limit).gains
+        if counted.tokens < limit:
+            return False
+        division = await asyncio.to_thread(divide, prompt, self.window.fixed, limit)  # R-118
+        return division.gains
 
     async def compact(self, output: list[Item]) -> Compacted:
         """A summary of everything, the output of this run included. Raises `APIError`."""
         front, items = self._parts(self.start)
-        shown = await self.carrier.everything().carry(items + output)
+        shown = await self.carrier.carry(items + output)
         prompt = replace(self.start, items=front + shown)
         return await compact(prompt, self.window, self.compact_at or self.window.size)
 
@@ -104,12 +115,9 @@ class View:
         return fitted
 
     def _note(self, shorter: Prompt) -> None:
-        _, whole = self._parts(self.start)
         _, kept = self._parts(shorter)
-        there = {id(item) for item in kept}
-        gone = sum(id(item) not in there for item in whole)
         first = next((item.get("id") for item in kept if item.get("role") == "user"), None)
-        self.truncated = Truncated(gone, first)
+        self.truncated = Truncated(self._whole - len(shorter.items), first)
 
     def _parts(self, prompt: Prompt) -> tuple[list[Item], list[Item]]:
         fixed = self.window.fixed
