@@ -57,6 +57,32 @@ async def test_the_newest_come_first_unless_asked_otherwise(store: Store) -> Non
         )
 
 
+@pytest.mark.parametrize("metadata", [{}, {"user": "ada"}, {"user": "ada", "env": "prod"}])
+async def test_within_a_second_they_are_listed_as_they_came(
+    store: Store, metadata: dict[str, str]
+) -> None:
+    """Also those that change later, and also behind one without that metadata."""
+    everything = {"user": "ada", "env": "prod"}
+    running = noted("0", status="in_progress", owner="one", metadata=everything)
+    rows = await saved(store, running, *(noted(t, metadata=everything) for t in "123"))
+    (bare,) = await saved(store, noted("bare", metadata=None))
+    rows += await saved(store, *(noted(t, metadata=everything) for t in "4567"))
+    await saved(store, noted("new", at=NOW + 1, metadata=everything))
+    await saved(store, noted("old", at=NOW - 1, metadata=everything))
+    rows[0] = replace(running, status="completed", body=b'{"output":[]}')
+    await saved(store, rows[0])
+
+    async def behind(row: ResponseRow, order: Order) -> list[bytes]:
+        found = await store.listed("alpha", Listing(metadata, row.id, 4, order))
+        assert found is not None
+        return [body for body in found if body != bare.body]
+
+    assert await behind(bare, "asc") == bodies(*rows[4:])
+    assert await behind(bare, "desc") == bodies(*rows[3::-1])
+    assert (await behind(rows[4], "asc"))[:3] == bodies(*rows[5:])
+    assert (await behind(rows[3], "desc"))[:3] == bodies(*rows[2::-1])
+
+
 async def test_all_pairs_must_match(store: Store) -> None:
     """Must build: filtered by metadata."""
     both = noted("both", metadata={"user": "ada", "env": "prod", "empty": ""})
@@ -116,7 +142,7 @@ async def test_pages_follow_each_other_without_gap(
     rest = await store.listed("alpha", Listing(metadata, seen[-1].id, 100, order))
     assert rest is not None
     seen += [place[body] for body in rest]
-    assert seen == sorted(rows, key=lambda row: (row.created_at, row.id), reverse=order == "desc")
+    assert seen == (rows if order == "asc" else rows[::-1])
     assert await store.listed("alpha", Listing(metadata, seen[-1].id, 100, order)) == []
 
 
@@ -297,6 +323,22 @@ def test_a_common_pair_costs_what_its_page_does(connection: sqlite3.Connection) 
     found, steps = steps_of(connection, Listing({"env": "prod"}, limit=10))
     assert found == 10
     assert steps < 1_000, steps
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_rows_may_be_numbered_anew(connection: sqlite3.Connection, order: Order) -> None:
+    """As SQLite may when a backup is made, which keeps the order and nothing more."""
+    connection.execute("UPDATE responses SET rowid = rowid * 2 + 10000 WHERE rowid > 500")
+    connection.execute("UPDATE response_metadata SET rowid = rowid + 3000 WHERE rowid > 700")
+    seen, after = list[bytes](), None
+    while page := sql_listing.listed(
+        connection, "alpha", Listing({"env": "prod"}, after, 100, order), NOW
+    ):
+        seen += page
+        last = connection.execute("SELECT id FROM responses WHERE body = ?", [page[-1]])
+        (after,) = last.fetchone()
+    bodies = connection.execute(f"SELECT body FROM responses ORDER BY rowid {order}")  # noqa: S608
+    assert seen == [body for (body,) in bodies]
 
 
 def rows_of(path: Path) -> tuple[int, int]:

@@ -2,8 +2,13 @@
 
 Rules
 1. With a filter, one of its pairs leads, through the index that has the pair and the order; the
-   others are looked up one by one. The plus keeps SQLite from going through the whole project.
-2. A page begins behind (created_at, id): responses that come or go meanwhile move nothing.
+   others are looked up one by one.
+2. The order is that of coming: (created_at, rowid). Both indexes end with the rowid, and both
+   tables have the same order, since what is noted of a response is noted when it comes. No rowid is
+   kept anywhere: a backup may number the rows anew, and keeps their order.
+3. A page begins behind the place of a response: what comes or goes meanwhile moves nothing. The
+   index leads to the second of that place; what came before within it is passed over: 0.15 µs each,
+   1 µs with a filter, so that the busiest second (3,000) costs less than 5 ms.
 """
 
 from functools import cache
@@ -18,6 +23,8 @@ from antiphon.store.tables import response_metadata, responses
 
 _ROW: Final = responses.c
 _PAIR: Final = response_metadata.c
+_ROWID: Final[ColumnElement[int]] = literal_column("responses.rowid")
+_PAIR_ROWID: Final[ColumnElement[int]] = literal_column("response_metadata.rowid")
 
 NOTE: Final = compiled(
     insert(response_metadata)
@@ -28,7 +35,7 @@ NOTE: Final = compiled(
 FORGET: Final = compiled(delete(response_metadata).where(_PAIR.response_id == bindparam("id")))
 
 #: Where a response stands in the order.
-PLACE: Final = compiled(select(_ROW.created_at, _ROW.id).where(_ROW.id == bindparam("id"), CHAINED))
+PLACE: Final = compiled(select(_ROW.created_at, _ROWID).where(_ROW.id == bindparam("id"), CHAINED))
 
 _few = (
     select(literal_column("1"))
@@ -47,7 +54,7 @@ COMMON: Final = compiled(select(func.count()).select_from(_few))
 
 def _stored(order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[bytes]]:
     """All of a project."""
-    return _page(select(_ROW.body).where(CHAINED), (_ROW.created_at, _ROW.id), order, behind=behind)
+    return _page(select(_ROW.body).where(CHAINED), _ROW.created_at, _ROWID, order, behind=behind)
 
 
 def _noted(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[bytes]]:
@@ -71,20 +78,21 @@ def _noted(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> Select
                 other.c.value == bindparam(f"value{number}"),
             )
         )
-    return _page(found, (_PAIR.created_at, _PAIR.response_id), order, behind=behind)
+    return _page(found, _PAIR.created_at, _PAIR_ROWID, order, behind=behind)
 
 
 def _page(
     found: Select[tuple[bytes]],
-    place: tuple[ColumnElement[int], ColumnElement[str]],
+    time: ColumnElement[int],
+    number: ColumnElement[int],
     order: Literal["asc", "desc"],
     *,
     behind: bool,
 ) -> Select[tuple[bytes]]:
-    end = tuple_(bindparam("at"), bindparam("after"))
+    here, end = tuple_(time, _ROWID), tuple_(bindparam("at"), bindparam("after"))
     if behind:
-        found = found.where(tuple_(*place) > end if order == "asc" else tuple_(*place) < end)
-    ordered = place if order == "asc" else tuple(column.desc() for column in place)
+        found = found.where(here > end if order == "asc" else here < end)
+    ordered = (time, number) if order == "asc" else (time.desc(), number.desc())
     return found.order_by(*ordered).limit(bindparam("limit")).offset(literal_column("0"))
 
 

@@ -9,10 +9,11 @@ from antiphon.store.base import Listing, ResponseRow
 
 
 def listed(rows: Iterable[ResponseRow], listing: Listing) -> list[bytes] | None:
-    """See `Responses.listed`; `rows` are all that may be listed."""
-    ordered = sorted(
-        rows, key=lambda row: (row.created_at, row.id), reverse=listing.order == "desc"
-    )
+    """See `Responses.listed`; `rows` are all that may be listed, as they came: the order within a
+    second."""
+    ordered = sorted(rows, key=lambda row: row.created_at)
+    if listing.order == "desc":
+        ordered.reverse()
     if listing.after is not None:
         ids = [row.id for row in ordered]
         if listing.after not in ids:

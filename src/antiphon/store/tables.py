@@ -60,8 +60,8 @@ Index(
     postgresql_where=_BUSY,
 )
 
-#: In which order they are listed.
-Index("responses_by_project", responses.c.project, responses.c.created_at, responses.c.id)
+#: In which order they are listed: as they came, since the rowid is the end of every index.
+Index("responses_by_project", responses.c.project, responses.c.created_at)
 
 #: What of the metadata of responses is looked for; only those that have any are in it.
 response_metadata = Table(
@@ -79,7 +79,6 @@ Index(
     response_metadata.c.key,
     response_metadata.c.value,
     response_metadata.c.created_at,
-    response_metadata.c.response_id,
 )
 
 #: One row: how often responses were removed, so that others need not look for each of them.

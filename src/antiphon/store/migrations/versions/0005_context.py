@@ -38,7 +38,7 @@ def _responses() -> None:
         sqlite_where=_BUSY,
         postgresql_where=_BUSY,
     )
-    op.create_index("responses_by_project", "responses", ["project", "created_at", "id"])
+    op.create_index("responses_by_project", "responses", ["project", "created_at"])
     op.create_table(
         "response_metadata",
         sa.Column("response_id", sa.String, primary_key=True),
@@ -50,7 +50,7 @@ def _responses() -> None:
     op.create_index(
         "response_metadata_by_value",
         "response_metadata",
-        ["project", "key", "value", "created_at", "response_id"],
+        ["project", "key", "value", "created_at"],
     )
     removals = op.create_table("removals", sa.Column("number", sa.Integer, primary_key=True))
     op.bulk_insert(removals, [{"number": 0}])
