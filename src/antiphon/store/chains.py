@@ -79,7 +79,8 @@ class Chains:
             if links is None:
                 return None
             chain = Chain([]).longer(*links)
-        self._keep((project, child), chain)
+        if removals == self._removals:  # else one of them may have been removed since it was read
+            self._keep((project, child), chain)
         return chain.turns
 
     def _remembered(self, project: str, child: str, link: Link | None) -> Chain | None:
@@ -92,7 +93,7 @@ class Chains:
         return None if before is None else before.longer(link)
 
     def _keep(self, place: tuple[str, str], chain: Chain) -> None:
-        if chain.turns[-1].status in RUNNING:
+        if chain.turns[-1].status in RUNNING or chain.size > self._most_bytes:
             return
         if place not in self._kept:
             self._kept[place] = chain
