@@ -9,6 +9,7 @@ from tests.compliance.asking import (
     answered,
     compacted,
     png,
+    post,
     read,
     said,
     streamed,
@@ -88,6 +89,28 @@ def test_failures_are_valid(suite: httpx2.Client) -> None:
     events = read(suite, "simulator", said("user", "[[tokens=9]] [[fail=error after=3]]"))
     assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
     assert beyond(events) == set()
+
+
+FORMAT: Json = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": False}
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"text": {"format": FORMAT}}, "text.format.schema"),
+        ({"reasoning": {"effort": "max"}}, "reasoning.effort"),
+        ({"tools": [{"type": "custom", "name": "f"}], "tool_choice": "none"}, "tools[0]"),
+        ({"prompt": ["Be brief.", said("user", "Hello")]}, "instructions"),
+    ],
+)
+def test_echoes_beyond_the_schema(suite: httpx2.Client, model: str, body: Json, path: str) -> None:
+    """OpenAI's echo stays; all else of the Response is valid."""
+    if "prompt" in body:
+        instructions, message = body["prompt"]
+        template = {"template": {"instructions": instructions, "input": [message]}}
+        body = {"prompt": {"id": suite.post("/v1/prompts", json=template).json()["id"]}}
+    (problem,) = check(RESPONSE, post(suite, {"model": model, "input": "Hi", **body}))
+    assert problem.startswith(f"$.{path}")
 
 
 def test_a_conversation_is_an_extra_key(suite: httpx2.Client, model: str) -> None:
