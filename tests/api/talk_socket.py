@@ -13,6 +13,8 @@ from antiphon.testing import assert_valid_log
 from tests.api.talk import Json
 from tests.live import KEY, LiveServer
 
+#: Long enough to be overtaken.
+SLOW: Final = "[[tokens=20]] [[pace=30ms]]"
 ENDS: Final = ("response.completed", "response.incomplete", "response.failed")
 
 

@@ -231,20 +231,22 @@ async def test_pings_that_nobody_reads_the_answers_of_are_not_memory(
     server, url = server_and_url
     client = await _open(url, buffer=16 * 1024)
     _deafen(client)
-    ping = b"\x89\xfdabcd" + b"x" * 125
     with contextlib.suppress(ConnectionError, TimeoutError):
         async with asyncio.timeout(2):
-            sock = client.transport.get_extra_info("socket")
-            loop = asyncio.get_running_loop()
-            with sock.dup() as raw:
-                raw.setblocking(False)
-                while True:
-                    await loop.sock_sendall(raw, ping * 1000)
-                    for connection in server.server_state.connections:
-                        transport = connection.transport
-                        assert transport.get_write_buffer_size() < 4 << 20
+            await _ping_for_ever(client, server)
     assert await _gone(server, 3)
     client.transport.abort()
+
+
+async def _ping_for_ever(client: ClientConnection, server: uvicorn.Server) -> None:
+    ping = b"\x89\xfdabcd" + b"x" * 125
+    loop = asyncio.get_running_loop()
+    with client.transport.get_extra_info("socket").dup() as raw:
+        raw.setblocking(False)
+        while True:
+            await loop.sock_sendall(raw, ping * 1000)
+            for connection in server.server_state.connections:
+                assert connection.transport.get_write_buffer_size() < 4 << 20
 
 
 async def test_a_stop_leaves_connections_to_the_app(
