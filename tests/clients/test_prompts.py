@@ -203,47 +203,44 @@ def test_a_background_response_is_made_with_the_version_it_was_accepted_with(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("template", "prompt", "more", "param", "code"),
+    ("template", "asked", "param", "code"),
     [
-        ({"instructions": "{{a}}"}, {}, {}, "prompt.variables", "prompt_variable_missing"),
+        ({"instructions": "{{a}}"}, {}, "prompt.variables", "prompt_variable_missing"),
         (
             {"instructions": "Hi"},
-            {"variables": {"a": "1"}},
-            {},
+            {"prompt": {"variables": {"a": "1"}}},
             "prompt.variables.a",
             "prompt_variable_unknown",
         ),
         (
             {"instructions": "{{a}}"},
-            {"variables": {"a": IMAGE}},
-            {},
+            {"prompt": {"variables": {"a": IMAGE}}},
             "prompt.variables.a",
             "invalid_value",
         ),
-        ({"model": None}, {}, {}, "model", "missing_required_parameter"),
-        ({"tool_choice": "required"}, {}, {}, "tool_choice", None),
-        ({}, {}, {"tool_choice": {"type": "function", "name": "x"}}, "tool_choice", None),
-        ({"model": "gone-*"}, {}, {"model": ""}, "model", "model_not_found"),
+        ({"model": None}, {}, "model", "missing_required_parameter"),
+        ({"tool_choice": "required"}, {}, "tool_choice", None),
+        ({}, {"tool_choice": {"type": "function", "name": "x"}}, "tool_choice", None),
+        ({"model": "gone-*"}, {"model": ""}, "model", "model_not_found"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_runs(
     template: Json,
-    prompt: Json,
-    more: Json,
+    asked: Json,
     param: str,
     code: str | None,
-    stream: bool,
     plain: httpx2.Client,
     upstream: ChatUpstream,
 ) -> None:
-    id_ = make(plain, **template)
+    prompt = {"id": make(plain, **template), **asked.get("prompt", {})}
     upstream.requests.clear()
-    body = {"prompt": {"id": id_, **prompt}, "input": "Go", "stream": stream, **more}
-    reply = plain.post("/v1/responses", json=body)
-    assert reply.status_code == 400, reply.text
-    error = reply.json()["error"]
-    assert (error["param"], error["code"]) == (param, code)
-    assert upstream.requests == []
+    for stream in (False, True):
+        body = {"input": "Go", "stream": stream, **asked, "prompt": prompt}
+        reply = plain.post("/v1/responses", json=body)
+        assert reply.status_code == 400, reply.text
+        error = reply.json()["error"]
+        assert (error["param"], error["code"]) == (param, code)
+        assert upstream.requests == []
 
 
 @pytest.mark.parametrize("part", [{"file_id": "file_1"}, {"image_url": "ftp://a.example"}])
