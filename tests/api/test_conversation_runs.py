@@ -149,7 +149,8 @@ def test_a_call_and_its_output_in_the_next_turn(
 
 
 def test_input_may_be_left_out(client: httpx2.Client, upstream: ChatUpstream, id_: str) -> None:
-    for body in ({}, {"input": None}, {"input": []}):
+    bodies: list[Json] = [{}, {"input": None}, {"input": []}]
+    for body in bodies:
         request = {"model": "m", "conversation": made(client, said("alone")), **body}
         reply = client.post("/v1/responses", json=request)
         assert reply.status_code == 200, reply.text
