@@ -77,6 +77,7 @@ async def test_that_of_another_project_is_unknown(store: Store) -> None:
     made, ours = await begin(store, "a"), store.conversations
     assert await ours.get("beta", made.id) is None
     assert await ours.history("beta", made.id) is None
+    assert await ours.holds("beta", made.id, ["msg_a"]) is None
     assert await ours.item("beta", made.id, "msg_a") is None
     assert await ours.page("beta", made.id, after=None, limit=5, order="asc") is None
     assert await ours.page("beta", made.id, after="msg_a", limit=5, order="asc") is None
@@ -86,6 +87,28 @@ async def test_that_of_another_project_is_unknown(store: Store) -> None:
     assert not await ours.delete("beta", made.id)
     assert await held(store, made) == ["a"]
     assert await ours.get("alpha", made.id) == made
+
+
+async def test_it_tells_which_of_some_items_it_holds(store: Store) -> None:
+    made, other = await begin(store, "a", "b", "c"), await begin(store, "x")
+    ids = ["msg_c", "msg_x", "msg_a", "msg_0"]
+    version = await version_of(store, made)
+    [a, c] = said("a", "c")
+    assert await store.conversations.holds("alpha", made.id, ids) == (
+        version,
+        {"msg_a": a, "msg_c": c},
+    )
+    assert await store.conversations.holds("alpha", made.id, []) == (version, {})
+    assert await store.conversations.holds("alpha", "conv_0", ids) is None
+    await store.conversations.remove("alpha", made.id, "msg_a")
+    version = await version_of(store, made)
+    assert await store.conversations.holds("alpha", made.id, ids) == (version, {"msg_c": c})
+    empty = await begin(store)
+    assert await store.conversations.holds("alpha", empty.id, ids) == (
+        await version_of(store, empty),
+        {},
+    )
+    assert await held(store, other) == ["x"]
 
 
 async def test_items_come_at_the_end(store: Store) -> None:
@@ -188,6 +211,10 @@ async def test_a_long_one_is_paged_without_reading_it(store: Store) -> None:
     assert history is not None
     assert len(history.items) == LONG
     middle = f"msg_{LONG // 2:05}"
+    started = time.perf_counter()
+    for _ in range(10):
+        assert await store.conversations.holds("alpha", made.id, {middle}) is not None
+    assert time.perf_counter() - started < whole
     started = time.perf_counter()
     for _ in range(10):
         page = await store.conversations.page(

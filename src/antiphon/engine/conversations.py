@@ -83,17 +83,18 @@ class ConversationService:
         reference to nothing."""
         conversations = self._store.conversations
         mint = SystemMint(partition_of(conversation_id))
+        named = {item["id"] for item in items if "id" in item}
         found: dict[str, Item] | None = None
         for _ in range(_MOST_ATTEMPTS):
-            history = await conversations.history(project, conversation_id)
-            if history is None:
+            held = await conversations.holds(project, conversation_id, named)
+            if held is None:
                 raise ConversationNotFound(conversation_id)
             if found is None:
                 found = await self._referred(project, items)
-            there = {item["id"]: item for item in history.items}
+            version, there = held
             added = _fresh(items, there, found, mint)
             try:
-                if await conversations.append(project, conversation_id, added, history.version):
+                if await conversations.append(project, conversation_id, added, version):
                     return added
             except ConversationMoved:
                 continue
@@ -151,7 +152,8 @@ class ConversationService:
 def _fresh(
     items: list[Item], there: dict[str, Item], found: dict[str, Item], mint: SystemMint
 ) -> list[Item]:
-    """What is kept of `items` in a conversation that has `there`; `found` elsewhere."""
+    """What is kept of `items` in a conversation that has `there` of them, by their ids; `found`
+    elsewhere."""
     known = dict(there)
     fresh: list[Item] = []
     for sent in items:

@@ -5,7 +5,7 @@ Rules
 2. Items are kept encoded: what goes in and out is a copy, and its size is known.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
@@ -98,6 +98,19 @@ class MemoryConversations:
         """See `Conversations.history`."""
         kept = self._mine(project, id)
         return History([*map(orjson.loads, kept.items.values())], kept.version) if kept else None
+
+    async def holds(
+        self,
+        project: str,
+        id: str,  # noqa: A002
+        ids: Collection[str],
+    ) -> tuple[int, dict[str, Item]] | None:
+        """See `Conversations.holds`."""
+        kept = self._mine(project, id)
+        if kept is None:
+            return None
+        there = {id_: orjson.loads(kept.items[id_]) for id_ in ids if id_ in kept.items}
+        return kept.version, there
 
     async def append(
         self,

@@ -9,7 +9,7 @@ Rules
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, Literal, TypeAlias
 
 import orjson
@@ -136,6 +136,28 @@ class SqliteConversations:
             if not rows:
                 return None
             return History([orjson.loads(item) for _, item in rows if item is not None], rows[0][0])
+
+        return await self._readers.ask(question)
+
+    async def holds(
+        self,
+        project: str,
+        id: str,  # noqa: A002
+        ids: Collection[str],
+    ) -> tuple[int, dict[str, Item]] | None:
+        """See `Conversations.holds`. The version is read first: what comes or goes after it moves
+        the conversation on from it."""
+        named = {"project": project, "id": id}
+
+        def question(connection: sqlite3.Connection) -> tuple[int, dict[str, Item]] | None:
+            version = _version(connection, project, id)
+            if version is None:
+                return None
+            rows = {
+                id_: connection.execute(sql.ITEM, named | {"item_id": id_}).fetchone()
+                for id_ in ids
+            }
+            return version, {id_: orjson.loads(row[1]) for id_, row in rows.items() if row}
 
         return await self._readers.ask(question)
 

@@ -9,6 +9,7 @@ Rules
 4. Ids are unique within a conversation: the caller sees to it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -62,6 +63,16 @@ class Conversations(Protocol):
 
     async def history(self, project: str, id: str) -> History | None:  # noqa: A002
         """All that it holds."""
+        ...
+
+    async def holds(
+        self,
+        project: str,
+        id: str,  # noqa: A002
+        ids: Collection[str],
+    ) -> tuple[int, dict[str, Item]] | None:
+        """Its version, and by their ids those of `ids` that it holds: what `append` asks for, at
+        the same cost whatever else it holds."""
         ...
 
     async def append(
