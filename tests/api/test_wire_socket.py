@@ -121,7 +121,13 @@ def test_a_slow_head(server: LiveServer) -> None:
 #: A server and where it is.
 Served: TypeAlias = tuple[uvicorn.Server, str]
 #: Times that tests can wait for.
-LIMITS = WireLimits(ping_interval=0.2, send_timeout=0.6, linger_timeout=0.2)
+LIMITS = WireLimits(
+    ping_interval=0.2,
+    send_timeout=0.6,
+    linger_timeout=0.2,
+    min_rate_after=0.3,
+    body_idle_timeout=0.5,
+)
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -269,3 +275,32 @@ async def test_what_breaks_the_protocol_is_told(server_and_url: Served) -> None:
         await client.recv()
     assert ended.value.rcvd is not None
     assert ended.value.rcvd.code == 1002
+
+
+@pytest.mark.parametrize("start", [b"\x81\xfe\x10\x00abcd" + b"x" * 100, b"\x01\x81abcdx"])
+async def test_a_message_that_does_not_come_is_not_waited_for(
+    server_and_url: Served, start: bytes
+) -> None:
+    """R-18: the rest of a frame, or of a message in pieces."""
+    _, url = server_and_url
+    client = await _open(url)
+    client.transport.write(start)
+    began = time.monotonic()
+    with pytest.raises(ConnectionClosed) as ended:
+        await client.recv()
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == 1008
+    assert time.monotonic() - began < 1.5
+
+
+async def test_a_message_that_comes_piece_by_piece_is_taken(server_and_url: Served) -> None:
+    _, url = server_and_url
+    async with _open(url) as client:
+        text = "1" + " " * 2000
+        for start in range(0, len(text), 400):
+            opcode = (0x01 if start == 0 else 0) | (0x80 if start + 400 >= len(text) else 0)
+            piece = text[start : start + 400].encode()
+            head = bytes([opcode, 0x80 | 126]) + len(piece).to_bytes(2, "big") + bytes(4)
+            client.transport.write(head + piece)
+            await asyncio.sleep(0.15)
+        assert len(await client.recv()) == 65536
