@@ -201,7 +201,6 @@ def test_a_background_response_is_made_with_the_version_it_was_accepted_with(
     assert {request.json["messages"][0]["content"] for request in upstream.requests} == {"one"}
 
 
-@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("template", "asked", "param", "code"),
     [
