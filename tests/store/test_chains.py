@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from antiphon.store.base import Turn
-from antiphon.store.chains import MOST_BYTES, Chains
+from antiphon.store.chains import Chains
+from antiphon.store.kept import MOST_BYTES
 from antiphon.store.readers import Readers
 from antiphon.store.sql import SqliteStore
 from tests.store.rows import NOW, Clock, item_id, message, new_partition, response

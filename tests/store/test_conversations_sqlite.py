@@ -150,7 +150,7 @@ BY_NUMBER = f"{ITEMS} sqlite_autoindex_conversation_items_1 (conversation_id=?"
         (sql.REMOVE, [f"{BY_ID} AND conversation_id=?)"]),
         (sql.ITEM, [f"{BY_ID} AND conversation_id=?)"]),
         (sql.FIND, [f"{BY_ID})"]),
-        (sql.HISTORY, [CONVERSATION, f"{BY_NUMBER}) LEFT-JOIN"]),
+        (sql.HISTORY, [CONVERSATION, f"{BY_NUMBER} AND number>?) LEFT-JOIN"]),
         (sql.PAGES["asc"], [f"{BY_NUMBER} AND number>?)"]),
         (sql.PAGES["desc"], [f"{BY_NUMBER} AND number<?)"]),
     ],

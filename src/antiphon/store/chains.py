@@ -11,7 +11,6 @@ Rules
 """
 
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -19,11 +18,10 @@ from typing import Final
 from antiphon.store import chain_statements as sql
 from antiphon.store import items
 from antiphon.store.base import RUNNING, Turn
+from antiphon.store.kept import MOST_BYTES, Kept
 from antiphon.store.readers import Readers
 from antiphon.store.writer import Value
 
-#: Bytes of stored turns that stay decoded, at most; in memory they are about three times as much.
-MOST_BYTES: Final = 16 * 1024 * 1024
 _NEVER: Final = 2**62
 
 
@@ -59,9 +57,7 @@ class Chains:
 
     def __init__(self, readers: Readers, most_bytes: int = MOST_BYTES) -> None:
         self._readers = readers
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[str, str], Chain] = OrderedDict()
-        self._bytes = 0
+        self._kept: Kept[Chain] = Kept(most_bytes)
         self._removals = -1
 
     async def read(self, project: str, child: str, now: int) -> list[Turn] | None:
@@ -71,7 +67,6 @@ class Chains:
         removals, link = await self._readers.ask(lambda c: _newest(c, values, known=known))
         if removals != self._removals:
             self._kept.clear()
-            self._bytes = 0
             self._removals = removals
         chain = self._remembered(project, child, link)
         if chain is None or chain.expires_at <= now:
@@ -79,8 +74,10 @@ class Chains:
             if links is None:
                 return None
             chain = Chain([]).longer(*links)
-        if removals == self._removals:  # else one of them may have been removed since it was read
-            self._keep((project, child), chain)
+        if (project, child) in self._kept or removals != self._removals:
+            return chain.turns  # one of them may have been removed since it was read
+        if chain.turns[-1].status not in RUNNING:
+            self._kept.put((project, child), chain, chain.size)
         return chain.turns
 
     def _remembered(self, project: str, child: str, link: Link | None) -> Chain | None:
@@ -91,17 +88,6 @@ class Chains:
             return Chain([]).longer(link)
         before = self._kept.get((project, link.previous))
         return None if before is None else before.longer(link)
-
-    def _keep(self, place: tuple[str, str], chain: Chain) -> None:
-        if chain.turns[-1].status in RUNNING or chain.size > self._most_bytes:
-            return
-        if place not in self._kept:
-            self._kept[place] = chain
-            self._bytes += chain.size
-        self._kept.move_to_end(place)
-        while self._bytes > self._most_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.size
 
 
 def _newest(

@@ -61,10 +61,13 @@ BUMP: Final = compiled(
     .values(version=bindparam("version"))
 )
 
-#: One row, with no item, for a conversation that holds nothing.
+#: The items numbered above :after. One row, with no item, where there are none.
 HISTORY: Final = compiled(
     select(_CONVERSATION.version, _ITEM.item)
-    .outerjoin(conversation_items, _ITEM.conversation_id == _CONVERSATION.id)
+    .outerjoin(
+        conversation_items,
+        (_ITEM.conversation_id == _CONVERSATION.id) & (_ITEM.number > bindparam("after")),
+    )
     .where(_MINE)
     .order_by(_ITEM.number)
 )

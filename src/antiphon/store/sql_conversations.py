@@ -17,6 +17,7 @@ import orjson
 from antiphon.protocol.items.base import Item
 from antiphon.store import conversation_statements as sql
 from antiphon.store.base import Conversation, ConversationBusy, ConversationMoved, History
+from antiphon.store.histories import Histories
 from antiphon.store.readers import Readers
 from antiphon.store.writer import Writer
 
@@ -83,6 +84,7 @@ class SqliteConversations:
     def __init__(self, writer: Writer, readers: Readers) -> None:
         self._writer = writer
         self._readers = readers
+        self._histories = Histories(readers)
 
     async def add(self, conversation: Conversation, items: list[Item]) -> None:
         """See `Conversations.add`."""
@@ -128,16 +130,8 @@ class SqliteConversations:
         return await self._writer.run(step, durable=True, told=False)
 
     async def history(self, project: str, id: str) -> History | None:  # noqa: A002
-        """See `Conversations.history`: one query, so items and version belong together."""
-        named = {"project": project, "id": id}
-
-        def question(connection: sqlite3.Connection) -> History | None:
-            rows = connection.execute(sql.HISTORY, named).fetchall()
-            if not rows:
-                return None
-            return History([orjson.loads(item) for _, item in rows if item is not None], rows[0][0])
-
-        return await self._readers.ask(question)
+        """See `Conversations.history`."""
+        return await self._histories.read(project, id)
 
     async def holds(
         self,
