@@ -69,11 +69,12 @@ def _chain(client: Client, server: Meter, turns: int, shown: list[int]) -> dict[
     for _ in range(_REPEATS):
         for number in shown:
             times[number].append(client.turn(number, previous_response_id=ids[number - 1])[0])
-    half = turns // 2
-    per_turn = [(sizes[half] - sizes[1]) / half, (sizes[turns] - sizes[half]) / (turns - half)]
+    grown = [sizes[turns] - sizes[turns * 3 // 4], sizes[turns * 3 // 4] - sizes[turns // 2]]
     return {
         "chain: to start, ms": [statistics.median(times[number]) * 1000 for number in shown],
-        "chain: bytes of database per turn, first and second half": per_turn,
+        "chain: kB of database per turn, third and fourth quarter": [
+            size / (turns // 4) / 1000 for size in reversed(grown)
+        ],
     }
 
 
