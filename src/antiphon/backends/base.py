@@ -21,7 +21,7 @@ from antiphon.protocol.request import CreateResponse
 Deltas: TypeAlias = AsyncGenerator[list[Delta], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prompt:
     """What one model turn sees."""
 

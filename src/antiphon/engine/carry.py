@@ -33,7 +33,7 @@ class Seals(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Carrier:
     """The rules for the runs of one request."""
 

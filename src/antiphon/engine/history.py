@@ -9,7 +9,7 @@ from antiphon.protocol.request import CreateResponse
 from antiphon.store.base import RUNNING, Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Past:
     """`items`, oldest first. `parent`: the stored response that they end with. `version`: that of
     the conversation that they are. `unstored`: only a connection remembers them."""

@@ -24,7 +24,7 @@ from antiphon.store.base import RUNNING, IdempotencyKey, Kept, ResponseRow, Twin
 _LARGE: Final = 128 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Foreground:
     """A run that belongs to its connection."""
 

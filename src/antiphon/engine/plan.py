@@ -37,7 +37,7 @@ from antiphon.tools.base import Tool
 _TURN: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What a request comes to."""
 

@@ -31,7 +31,7 @@ from antiphon.protocol.validation import echo
 from antiphon.store.base import Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What a response is made from."""
 

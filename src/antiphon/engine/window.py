@@ -84,7 +84,7 @@ def _may_go(item: Item) -> bool:
     return item.get("role") not in ("system", "developer")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Window:
     """The window of the model behind one request: `size` in tokens, None when it is not known."""
 

@@ -71,7 +71,7 @@ _NO_CALLS: Final = ("message", "reasoning", "compaction")
 _MAX_CALL_ID: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MachineOptions:
     """What a request asks of the event stream."""
 
