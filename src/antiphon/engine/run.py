@@ -193,8 +193,6 @@ class Run:
             prompt = await self.view.show(machine.output)
         prompt = await self.view.fit(prompt)
         await self._generate(prompt)
-        if self.view.truncated is not None:
-            machine.truncated = self.view.truncated.body()
         if machine.finish_reason is None:
             raise UpstreamError(should_retry=False)
         machine.end_turn()
@@ -216,6 +214,8 @@ class Run:
 
     async def _listen(self, prompt: Prompt) -> None:
         self._heard = False
+        if self.view.truncated is not None:
+            self.machine.truncated = self.view.truncated.body()
         async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
             async for deltas in turn:
                 if not self.spoken:
