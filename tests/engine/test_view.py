@@ -206,6 +206,32 @@ async def test_the_second_turn_of_a_tool_loop_is_shortened_too() -> None:
         await bench.engine.close()
 
 
+async def test_what_was_found_too_long_is_not_tried_again_in_the_next_turn() -> None:
+    """Each turn of a tool loop would be refused as often as the first."""
+    turns = [TOO_LONG, TOO_LONG, LOOKS, LOOKS, TOO_LONG, ANSWER]
+    bench = await opened(*turns, tools={"code_interpreter": Python()})
+    run, events = await bench.events(
+        input=talk(*"1234567"), truncation="auto", tools=[PYTHON], parallel_tool_calls=False
+    )
+    assert [words[0] for words in seen(bench)] == ["1", "4", "6", "6", "6", "7"]
+    assert assert_valid_log(events)["truncated"] == {
+        "items": 12,
+        "first_kept_id": ids(run)["7"],
+    }
+    await bench.engine.close()
+
+
+async def test_what_is_far_from_the_threshold_is_not_counted() -> None:
+    def never(_: Prompt) -> int:
+        raise AssertionError
+
+    bench = await opened(ANSWER)
+    bench.backend.tokens = never
+    run, _ = await bench.events(input="lorem ipsum " * 120, **COMPACTING)
+    assert run.error is None
+    await bench.engine.close()
+
+
 async def test_sealed_thoughts_that_are_shown_are_not_counted_as_dropped() -> None:
     bench = await opened(LOOKS, TOO_LONG, ANSWER, tools={"code_interpreter": Python()})
     thought = {"type": "reasoning", "summary": [], "encrypted_content": await sealed(bench)}

@@ -14,7 +14,7 @@ from antiphon.backends.base import Prompt, TokenCount
 from antiphon.engine.carry import Carrier
 from antiphon.engine.compaction import Compacted, compact, divide
 from antiphon.engine.counting import count, estimated, reaches
-from antiphon.engine.window import MARGIN, Window
+from antiphon.engine.window import MARGIN, Turns, Window
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 
@@ -53,6 +53,8 @@ class View:
     _fitted: Prompt | None = field(default=None, repr=False)
     #: Items of the context as the next turn should see it.
     _whole: int = 0
+    #: Turns at the front that the backend has found too much: the next turn goes on without them.
+    _cut: int = 0
 
     def __post_init__(self) -> None:
         self._whole = len(self.start.items)
@@ -79,6 +81,9 @@ class View:
         """What of it fits. Raises `ContextLengthExceeded`."""
         if prompt is self.start and self._fitted is not None:
             return self._fitted
+        if self._cut:
+            prompt = replace(prompt, items=self._turns(prompt).without(self._cut))
+            self._note(prompt)
         return await self._fit(prompt)
 
     def shrink(self, prompt: Prompt) -> Prompt | None:
@@ -86,6 +91,7 @@ class View:
         shorter = self.window.shrink(prompt)
         if shorter is not None:
             self._note(shorter)
+            self._cut += self._turns(prompt).count - self._turns(shorter).count
         return shorter
 
     async def must_compact(self, prompt: Prompt) -> bool:
@@ -106,6 +112,7 @@ class View:
         front, items = self._parts(self.start)
         shown = await self.carrier.carry(items + output)
         prompt = replace(self.start, items=front + shown)
+        self._cut = 0
         return await compact(prompt, self.window, self.compact_at or self.window.size)
 
     async def _fit(self, prompt: Prompt) -> Prompt:
@@ -118,6 +125,9 @@ class View:
         _, kept = self._parts(shorter)
         first = next((item.get("id") for item in kept if item.get("role") == "user"), None)
         self.truncated = Truncated(self._whole - len(shorter.items), first)
+
+    def _turns(self, prompt: Prompt) -> Turns:
+        return Turns(prompt.items, self.window.fixed)
 
     def _parts(self, prompt: Prompt) -> tuple[list[Item], list[Item]]:
         fixed = self.window.fixed
