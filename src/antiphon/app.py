@@ -34,14 +34,14 @@ from antiphon.api.auth import (
     new_key,
     parse_keys,
 )
-from antiphon.api.compact import CompactEndpoint
+from antiphon.api.compact import compacting
 from antiphon.api.conversations import ConversationEndpoints
 from antiphon.api.create import CreateEndpoint, CreateOptions
 from antiphon.api.errors import EXCEPTION_HANDLERS
 from antiphon.api.headers import Edge
 from antiphon.api.health import Check, Health, InThread
 from antiphon.api.input_tokens import PATH as INPUT_TOKENS
-from antiphon.api.input_tokens import InputTokensEndpoint
+from antiphon.api.input_tokens import counting_tokens
 from antiphon.api.lanes import LaneLimits
 from antiphon.api.limits import WireLimits
 from antiphon.api.models import Models
@@ -168,9 +168,9 @@ class Antiphon:
             redirect_slashes=False,
         )
         app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
-        compact = CompactEndpoint(self.engine, self._auth, settings.max_body_bytes)
+        compact = compacting(self.engine, self._auth, settings.max_body_bytes)
         app.router.routes.append(Route(CREATE + "/compact", compact, methods=["POST"]))
-        input_tokens = InputTokensEndpoint(self.engine, self._auth, settings.max_body_bytes)
+        input_tokens = counting_tokens(self.engine, self._auth, settings.max_body_bytes)
         app.router.routes.append(Route(INPUT_TOKENS, input_tokens, methods=["POST"]))
         app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat).router)
         conversations = ConversationService(self.store)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from antiphon.api.auth import Authenticator, hash_key
 from antiphon.api.errors import EXCEPTION_HANDLERS
-from antiphon.api.input_tokens import PATH, InputTokensEndpoint
+from antiphon.api.input_tokens import PATH, counting_tokens
 from antiphon.backends.base import TokenCount
 from antiphon.errors import APIError, PreviousResponseNotFound
 from antiphon.protocol.counting import parse_counting
@@ -72,7 +72,7 @@ def counter() -> FixedCounter:
 
 def application(counter: FixedCounter) -> Starlette:
     auth = Authenticator({hash_key(KEY): "first"})
-    endpoint = InputTokensEndpoint(counter, auth, max_body_bytes=1_000_000)
+    endpoint = counting_tokens(counter, auth, max_body_bytes=1_000_000)
     return Starlette(
         routes=[Route(PATH, endpoint, methods=["POST"])], exception_handlers=EXCEPTION_HANDLERS
     )
@@ -239,7 +239,7 @@ async def test_a_client_that_leaves_is_not_counted_for(counter: FixedCounter) ->
     scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers}
     auth = Authenticator({hash_key(KEY): "first"})
     async with asyncio.timeout(2):
-        await InputTokensEndpoint(counter, auth, 1_000_000)(scope, receive, send)
+        await counting_tokens(counter, auth, 1_000_000)(scope, receive, send)
     assert counter.cancelled
 
 

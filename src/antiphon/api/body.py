@@ -8,17 +8,25 @@ Rules
 4. There is no clock here: slow bodies are the business of `wire`, which sees each packet (R-18).
 """
 
+import asyncio
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, TypeVar
 
+from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from antiphon.api.logs import printable
 from antiphon.errors import PayloadTooLarge, UnsupportedMediaType
+from antiphon.protocol.bodies import parse_body
 
 #: Bodies above this are parsed in a thread, so that the loop is not blocked (R-118).
-PARSE_IN_THREAD: Final = 128 * 1024
+_PARSE_IN_THREAD: Final = 128 * 1024
+
+_Parsed = TypeVar("_Parsed")
+_Form = TypeVar("_Form", bound=BaseModel)
 
 _JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
 _CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
@@ -53,12 +61,25 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-async def read_optional_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """The same where a request may come without a body: then it is empty."""
-    fields = dict(scope["headers"])
-    if b"transfer-encoding" not in fields and fields.get(b"content-length", b"0") == b"0":
-        return b""
-    return await read_body(scope, receive, limit=limit)
+async def parsed(raw: bytes, parse: Callable[[bytes], _Parsed]) -> _Parsed:
+    """What `parse` makes of a body; in a thread where that takes long."""
+    if len(raw) > _PARSE_IN_THREAD:
+        return await asyncio.to_thread(parse, raw)
+    return parse(raw)
+
+
+async def read_form(
+    request: Request, form: type[_Form], *, limit: int, absent: bytes = b""
+) -> _Form:
+    """The body of a request that may come without one: then it is `absent`.
+
+    Raises InvalidRequestError, and what `read_body` raises.
+    """
+    fields = dict(request.scope["headers"])
+    raw = b""
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+        raw = await read_body(request.scope, request.receive, limit=limit)
+    return await parsed(raw or absent, partial(parse_body, form=form))
 
 
 def too_large(limit: int) -> PayloadTooLarge:

@@ -1,23 +1,18 @@
 """``/v1/conversations`` and their items (spec §2.2, App. F and G)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import PARSE_IN_THREAD, read_optional_body
+from antiphon.api.body import read_form
 from antiphon.api.query import NO_QUERY
 from antiphon.api.responses import JSON, ItemsQuery, Revealing, check_id, list_page
 from antiphon.engine.conversations import ConversationService
-from antiphon.protocol.bodies import parse_body
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems, shown
 from antiphon.store.base import Conversation
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class ConversationEndpoints:
@@ -53,7 +48,7 @@ class ConversationEndpoints:
 
     async def create(self, request: Request) -> Response:
         """A new conversation, with its first items."""
-        body = await self._body(request, NewConversation, b"{}")
+        body = await read_form(request, NewConversation, limit=self._max_body_bytes, absent=b"{}")
         made = await self._conversations.create(
             request.state.project, body.metadata or {}, body.items or []
         )
@@ -66,7 +61,7 @@ class ConversationEndpoints:
     async def update(self, request: Request, conversation_id: str) -> Response:
         """Replace its metadata."""
         named = _named(request, conversation_id)
-        body = await self._body(request, ChangedConversation)
+        body = await read_form(request, ChangedConversation, limit=self._max_body_bytes)
         return _json(_shape(await self._conversations.change(*named, body.metadata or {})))
 
     async def delete(self, request: Request, conversation_id: str) -> Response:
@@ -79,7 +74,7 @@ class ConversationEndpoints:
     ) -> Response:
         """Add at most 20 items at the end; they are answered in the same order."""
         named = _named(request, conversation_id)
-        body = await self._body(request, NewItems)
+        body = await read_form(request, NewItems, limit=self._max_body_bytes)
         added = await self._conversations.add(*named, body.items)
         return _json(list_page([shown(item) for item in added], has_more=False))
 
@@ -114,15 +109,6 @@ class ConversationEndpoints:
     async def _authorise(self, request: Request) -> None:
         """Leaves the caller's project in ``request.state.project``."""
         await self._auth.project(request.scope)
-
-    async def _body(self, request: Request, form: type[_Body], absent: bytes = b"") -> _Body:
-        """The body; `absent` when there is none. Raises `ClientDisconnected`, which nobody is there
-        to hear of."""
-        limit = self._max_body_bytes
-        raw = await read_optional_body(request.scope, request.receive, limit=limit) or absent
-        if len(raw) > PARSE_IN_THREAD:
-            return await asyncio.to_thread(parse_body, raw, form)
-        return parse_body(raw, form)
 
 
 def _named(request: Request, conversation_id: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import PARSE_IN_THREAD, ClientDisconnected, read_body
+from antiphon.api.body import ClientDisconnected, parsed, read_body
 from antiphon.api.streams import EventStream, Heartbeat, disconnected, send_stream, while_connected
 from antiphon.engine.made import Admitted, Foreground
 from antiphon.engine.run import Run
@@ -55,10 +55,7 @@ class CreateEndpoint:
             raw = await read_body(scope, receive, limit=options.max_body_bytes)
         except ClientDisconnected:
             return
-        if len(raw) > PARSE_IN_THREAD:
-            request = await asyncio.to_thread(parse_request, raw)
-        else:
-            request = parse_request(raw)
+        request = await parsed(raw, parse_request)
         streamed = bool(request.stream)
         made = await self._engine.start(request, project, raw, key)
         if isinstance(made, Admitted):

@@ -10,18 +10,17 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import PARSE_IN_THREAD, read_optional_body
+from antiphon.api.body import read_form
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.responses import JSON, check_id, paginate
 from antiphon.errors import PromptNotFound
-from antiphon.protocol.bodies import parse_body
 from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
 from antiphon.protocol.templates import Template, check_steps, variables, version_number
 from antiphon.protocol.validation import missing
@@ -29,8 +28,6 @@ from antiphon.store.base import PromptChange, PromptRow, Prompts, PromptVersion
 
 #: Bytes of a body: a template of full size, however its characters are escaped.
 _MAX_BODY: Final = 8 * 1024 * 1024
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class ListQuery(EveryQuery):
@@ -69,7 +66,7 @@ class PromptEndpoints:
 
     async def create(self, request: Request) -> Response:
         """A new prompt with its version 1."""
-        body = await _body(request, NewPrompt)
+        body = await read_form(request, NewPrompt, limit=_MAX_BODY)
         project, now = request.state.project, self._now()
         await _check(body.template, project)
         id_ = "pmpt_" + secrets.token_hex(24)
@@ -91,7 +88,7 @@ class PromptEndpoints:
     async def update(self, request: Request, prompt_id: str) -> Response:
         """Change its name, its default version, or its draft."""
         row = await self._row(request, prompt_id)
-        body = await _body(request, ChangedPrompt)
+        body = await read_form(request, ChangedPrompt, limit=_MAX_BODY)
         default = None
         if body.default_version is not None:
             default = version_number(prompt_id, body.default_version, param="default_version")
@@ -115,7 +112,7 @@ class PromptEndpoints:
     async def publish(self, request: Request, prompt_id: str) -> Response:
         """A new version: the template of the body, else the draft, which is then gone."""
         row = await self._row(request, prompt_id)
-        body = await _body(request, NewVersion, b"{}")
+        body = await read_form(request, NewVersion, limit=_MAX_BODY, absent=b"{}")
         if body.template is not None:
             await _check(body.template, row.project)
         number = await self._prompts.publish(
@@ -166,15 +163,6 @@ class PromptEndpoints:
 
     def _now(self) -> int:
         return int(self._clock())
-
-
-async def _body(request: Request, form: type[_Body], absent: bytes = b"") -> _Body:
-    """The body; `absent` when there is none. Raises `ClientDisconnected`, which nobody is there to
-    hear of."""
-    raw = await read_optional_body(request.scope, request.receive, limit=_MAX_BODY) or absent
-    if len(raw) > PARSE_IN_THREAD:
-        return await asyncio.to_thread(parse_body, raw, form)
-    return parse_body(raw, form)
 
 
 async def _check(template: Template, project: str, name: str = "template") -> None:

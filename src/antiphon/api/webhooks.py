@@ -17,14 +17,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from antiphon.api.auth import Authenticator
-from antiphon.api.body import read_optional_body
+from antiphon.api.body import read_form
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.responses import paginate
 from antiphon.engine.webhooks import Deliverer
 from antiphon.errors import InvalidRequestError, NotFoundError
-from antiphon.protocol.bodies import parse_body
 from antiphon.protocol.webhooks import (
     FIRED,
     ChangedEndpoint,
@@ -91,7 +90,7 @@ class WebhookEndpoints:
 
     async def create(self, request: Request) -> Response:
         """A new endpoint, with its secret."""
-        body = parse_body(await _body(request), NewEndpoint)
+        body = await read_form(request, NewEndpoint, limit=_MAX_BODY)
         self._check_url(body.url)
         now = self._now()
         endpoint = Endpoint(
@@ -123,7 +122,7 @@ class WebhookEndpoints:
 
     async def update(self, request: Request, webhook_endpoint_id: str) -> Response:
         """Change an endpoint; one that was disabled is enabled again."""
-        body = parse_body(await _body(request), ChangedEndpoint)
+        body = await read_form(request, ChangedEndpoint, limit=_MAX_BODY)
         if body.url is not None:
             self._check_url(body.url)
         types = None if body.event_types is None else [*map(str, dict.fromkeys(body.event_types))]
@@ -142,7 +141,7 @@ class WebhookEndpoints:
 
     async def rotate_secret(self, request: Request, webhook_endpoint_id: str) -> Response:
         """A new secret; if asked, the old one signs as well for a day."""
-        body = parse_body(await _body(request) or b"{}", Rotation)
+        body = await read_form(request, Rotation, limit=_MAX_BODY, absent=b"{}")
         secret, now = _new_secret(), self._now()
         until = now + OLD_SECRET if body.keep_old_secret_active_for_24_hours else None
         project = request.state.project
@@ -153,7 +152,7 @@ class WebhookEndpoints:
 
     async def test(self, request: Request, webhook_endpoint_id: str) -> Response:
         """Send an event of no importance, once and now; what the endpoint answered."""
-        body = parse_body(await _body(request), Trial)
+        body = await read_form(request, Trial, limit=_MAX_BODY)
         endpoint = await self._endpoint(request, webhook_endpoint_id)
         try:
             status = await self._deliverer.test(endpoint, body.event_type)
@@ -203,11 +202,6 @@ class WebhookEndpoints:
 
     def _now(self) -> int:
         return int(self._clock())
-
-
-async def _body(request: Request) -> bytes:
-    """Raises `ClientDisconnected`, which nobody is there to hear of."""
-    return await read_optional_body(request.scope, request.receive, limit=_MAX_BODY)
 
 
 def _new_secret() -> str:
