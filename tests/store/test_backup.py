@@ -67,7 +67,7 @@ def test_a_backup_under_load_has_what_was_acknowledged_before(path: Path, target
 
 
 async def test_a_backup_can_be_served(path: Path, target: Path) -> None:
-    """With the log and the queue; what runs is taken over by whoever serves the copy."""
+    """With log, queue and triggers; what runs is taken over by whoever serves the copy."""
     store = SqliteStore(url(path))
     await store.open()
     done, lease = await start(store)
@@ -75,6 +75,10 @@ async def test_a_backup_can_be_served(path: Path, target: Path) -> None:
     await store.runs.beat("one")
     job, lease = await start(store)
     await store.runs.append(lease, batch(2, 5))
+    root = response()
+    child = response(previous=root.id)
+    for row in (root, child):
+        await store.save(row)
     backup(url(path), target)
     await store.runs.append(lease, batch(5, 9))
     await store.close()
@@ -85,6 +89,9 @@ async def test_a_backup_can_be_served(path: Path, target: Path) -> None:
     (again,) = await restored.runs.claim("two", 5)
     assert again.row.id == job.row.id
     assert await log_of(restored, job.row.id) == list(range(5))
+    assert await restored.chain("alpha", child.id) is not None
+    assert await restored.delete("alpha", root.id)
+    assert await restored.chain("alpha", child.id) is None
     await restored.close()
 
 

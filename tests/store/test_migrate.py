@@ -19,7 +19,7 @@ from antiphon.store import migrate
 from antiphon.store.base import NewerStoreError, StoreError
 from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
-from antiphon.store.tables import metadata
+from antiphon.store.tables import TRIGGERS, metadata
 from tests.store.children import ROOT, line, started
 from tests.store.conversing import begin, held, run
 from tests.store.rows import Clock, api_key, response
@@ -54,6 +54,12 @@ def tables(path: Path) -> set[str]:
         return {row[0] for row in found}
 
 
+def triggers(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        return dict(connection.execute(query).fetchall())
+
+
 async def seed(url: str) -> None:
     store = SqliteStore(url)
     await store.open()
@@ -75,6 +81,7 @@ def test_the_migrations_make_what_the_tables_say(url: str, path: Path) -> None:
     with migrate.engine(path).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, metadata) == []
+    assert triggers(path) == TRIGGERS
 
 
 async def test_an_old_database_is_upgraded_at_start(url: str) -> None:
@@ -91,6 +98,7 @@ async def test_down_and_up_again_keeps_the_rows(url: str, path: Path, revision: 
     assert before
     migrate.downgrade(url, revision)
     assert migrate.current_revision(url) == revision
+    assert triggers(path) == {}
     assert fingerprint(path, "responses", OLDEST) == old
     migrate.migrate(url)
     assert migrate.current_revision(url) == HEAD
@@ -186,13 +194,15 @@ def test_tables_of_someone_else_are_refused_and_kept(url: str, path: Path, name:
     assert "another program" in next(f.text for f in check(url) if f.level == "error")
 
 
-def test_a_table_that_somebody_dropped_is_named(url: str, path: Path) -> None:
-    """R-78: in one line at start, not by every request."""
+@pytest.mark.parametrize("what", ["table jobs", *(f"trigger {name}" for name in TRIGGERS)])
+def test_what_somebody_dropped_is_named(url: str, path: Path, what: str) -> None:
+    """R-78: in one line at start, not by every request; a trigger would be missed by none."""
     migrate.migrate(url)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DROP TABLE jobs")
-    with pytest.raises(StoreError, match="no table jobs"):
+        connection.execute(f"DROP {what}")
+    with pytest.raises(StoreError, match=f"no {what}"):
         migrate.migrate(url)
+    assert [f"no {what}" in f.text for f in check(url) if f.level == "error"] == [True]
 
 
 def test_the_alembic_command_uses_the_same_scripts(url: str, path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from antiphon.store.base import ResponseRow
 from antiphon.store.sql import SqliteStore
 from tests.store.conversing import begin, held, run
-from tests.store.rows import NOW, Clock, batch, ending, enqueue, log_of, response
+from tests.store.rows import DAY, NOW, Clock, batch, ending, enqueue, log_of, response
 
 _LIVE = (
     "responses.deleted = 0 AND responses.project = :project"
@@ -67,6 +67,9 @@ FINISH_0004: Final = (
     " AND coalesce(responses.owner, '') = :owner AND responses.attempt = :attempt"
     " AND responses.status IN ('queued', 'in_progress') AND responses.deleted = 0"
 )
+DELETE_0004: Final = f"{DELETE} AND responses.kept != 'replayed'"
+#: Each row that is due, by its id.
+DROP_0004: Final = "DELETE FROM responses WHERE responses.id = :id"
 KNOWN_0004: Final = 11
 
 
@@ -76,8 +79,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(f"sqlite:///{path}", clock=Clock())
+async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(f"sqlite:///{path}", clock=clock)
     await made.open()
     yield made
     await made.close()
@@ -91,6 +94,16 @@ def older(path: Path, store: SqliteStore) -> Iterator[sqlite3.Connection]:
 
 def old(row: ResponseRow, known: int = KNOWN) -> tuple[object, ...]:
     return astuple(row)[:known]
+
+
+async def chain_of(store: SqliteStore, length: int, expires_at: int = NOW + DAY) -> list[str]:
+    """The ids of responses that follow each other."""
+    ids: list[str] = []
+    for _ in range(length):
+        row = response(previous=ids[-1] if ids else None, expires_at=expires_at)
+        await store.save(row)
+        ids.append(row.id)
+    return ids
 
 
 async def test_each_reads_the_rows_of_the_other(
@@ -188,3 +201,29 @@ async def test_what_it_ends_frees_the_conversation(
     assert older.execute(FINISH_0004, lease | end).rowcount == 1
     assert await held(store, made) == ["a"]
     await run(store, made)
+
+
+@pytest.mark.parametrize("statement", [DELETE, DELETE_0004], ids=["0002", "0004"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+async def test_what_it_deletes_is_gone_from_every_chain(
+    store: SqliteStore, older: sqlite3.Connection, statement: str, which: int
+) -> None:
+    """R-59: also from those that a process remembers. A retry of the delete removes nothing."""
+    ids = await chain_of(store, 3)
+    for id_ in ids:
+        assert await store.chain("alpha", id_) is not None
+    values = {"id": ids[which], "project": "alpha", "now": NOW, "forget_at": NOW + 60}
+    assert [older.execute(statement, values).rowcount for _ in range(2)] == [1, 0]
+    there = [await store.chain("alpha", id_) is not None for id_ in ids]
+    assert there == [number < which for number in range(3)]
+
+
+async def test_what_it_sweeps_is_gone_from_every_chain(
+    store: SqliteStore, older: sqlite3.Connection, clock: Clock
+) -> None:
+    """R-137: chains know when their turns expire, so nobody has to tell them of a sweep."""
+    ids = await chain_of(store, 3, expires_at=NOW + 10)
+    assert await store.chain("alpha", ids[2]) is not None
+    clock.now = NOW + 10
+    assert older.execute(EXPIRE, {"now": NOW + 10, "limit": 10}).rowcount == 3
+    assert await store.chain("alpha", ids[2]) is None

@@ -2,7 +2,7 @@
 
 from typing import Final, TypeAlias
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, select
 from sqlalchemy.sql.elements import ClauseElement
 
 from antiphon.store.statements import CHAINED, compiled
@@ -34,7 +34,5 @@ LINK: Final = compiled(select(*_LINK).where(_ROW.id == bindparam("id"), CHAINED)
 
 CHAIN: Final = compiled(_chain())
 
+#: Another number than before: chains that are remembered have to be read again. A trigger counts.
 REMOVALS: Final = compiled(select(removals.c.number))
-
-#: Something was removed: chains that are remembered anywhere have to be read again.
-REMOVED: Final = compiled(update(removals).values(number=removals.c.number + literal_column("1")))

@@ -2,10 +2,11 @@
 turn by turn.
 
 Rules
-1. Every question asks the database first: for the response itself, and whether anything was removed
-   since what is remembered was read (`removals`). What another process removes is gone here too.
+1. Every question asks the database first: for the response itself, and whether anything was deleted
+   since what is remembered was read (`removals`). The database counts by itself, so what another
+   process deletes is gone here too, whatever its version (R-59, R-74).
 2. Only what can no longer change is remembered: chains whose last turn has ended. What expires is
-   gone at its second.
+   gone at its second: a chain knows when, and no sweep has to be counted, whoever makes it.
 3. A chain shares its turns with the chain that it continues, so nobody changes their items. It is
    counted whole all the same: the bound is never exceeded, and the older ones of a chain go first.
 """
@@ -75,7 +76,7 @@ class Chains:
                 return None
             chain = Chain([]).longer(*links)
         if (project, child) in self._kept or removals != self._removals:
-            return chain.turns  # one of them may have been removed since it was read
+            return chain.turns  # one of them may have been deleted since it was read
         if chain.turns[-1].status not in RUNNING:
             self._kept.put((project, child), chain, chain.size)
         return chain.turns
@@ -93,7 +94,7 @@ class Chains:
 def _newest(
     connection: sqlite3.Connection, values: dict[str, Value], *, known: bool
 ) -> tuple[int, Link | None]:
-    """How often something was removed, and only then the response; None: it is `known`, or not
+    """How often something was deleted, and only then the response; None: it is `known`, or not
     there."""
     (removals,) = connection.execute(sql.REMOVALS).fetchone()
     row = None if known else connection.execute(sql.LINK, values).fetchone()

@@ -95,6 +95,8 @@ def _schema(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
         yield Finding("error", f"{path} belongs to another program: it has tables, none of ours.")
     elif revision is None:
         yield Finding("warning", f"{path} has no schema yet: the first start makes it.")
+    elif revision == known[0] and (gone := migrate.missing(connection)):
+        yield Finding("error", f"{path} has schema {revision}, but no {gone}: restore a backup.")
     elif revision == known[0]:
         yield Finding("ok", f"{path} has schema {revision}, the newest.")
     elif revision in known:

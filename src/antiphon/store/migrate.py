@@ -27,7 +27,7 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.store import sqlite
 from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
-from antiphon.store.tables import metadata
+from antiphon.store.tables import TRIGGERS, metadata
 from antiphon.store.turns import Turns
 
 #: Files larger than this are not checked at start: it would take minutes (R-78).
@@ -53,7 +53,8 @@ def migrate(url: str, revision: str = "head") -> None:
                 command.upgrade(_config(upgrading), revision)
         if revision == "head":
             with closing(sqlite.connect(path, "rw")) as connection:
-                _check_tables(connection, path)
+                if gone := missing(connection):
+                    raise CorruptStoreError(_damaged(path, f"it has no {gone}"))
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -150,7 +151,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     """Alembic makes its table with the first of ours, and keeps it for ever."""
-    tables = _tables(connection)
+    tables = _named(connection, "table")
     if tables and "alembic_version" not in tables:
         raise StoreError(
             f"The database {path} belongs to another program: it has tables ({min(tables)}), but "
@@ -158,15 +159,18 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
-    """Somebody may have dropped what the revision promises."""
-    if missing := metadata.tables.keys() - _tables(connection):
-        raise CorruptStoreError(_damaged(path, f"it has no table {min(missing)}"))
+def missing(connection: sqlite3.Connection) -> str | None:
+    """What somebody has dropped of what the newest revision promises: ``table jobs``."""
+    for kind, promised in (("table", metadata.tables.keys()), ("trigger", TRIGGERS.keys())):
+        if gone := promised - _named(connection, kind):
+            return f"{kind} {min(gone)}"
+    return None
 
 
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    return {name for (name,) in connection.execute(query) if not name.startswith("sqlite_")}
+def _named(connection: sqlite3.Connection, kind: str) -> set[str]:
+    """All of a kind but those of SQLite."""
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = ?", (kind,))
+    return {name for (name,) in found if not name.startswith("sqlite_")}
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

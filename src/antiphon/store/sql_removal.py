@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-from antiphon.store import chain_statements, listing_statements, statements
+from antiphon.store import listing_statements, statements
 from antiphon.store import run_statements as sql
 from antiphon.store.writer import Value
 
@@ -29,7 +29,6 @@ def delete(connection: sqlite3.Connection, values: dict[str, Value]) -> bool:
     connection.execute(sql.DROP_EVENTS, gone | {"most": _ALL})
     for statement in _WITH_IT:
         connection.execute(statement, gone)
-    connection.execute(chain_statements.REMOVED)
     return True
 
 

@@ -7,7 +7,11 @@ Rules
 3. A deleted row stays as a tombstone with nothing in it, so that a run that is still going cannot
    bring it back (R-59).
 4. Changes are additive (expand, then contract): the version before must read the rows (R-74).
+5. What it must do without knowing of it is a trigger. A migration that copies `responses` (a batch
+   of Alembic's) must make them anew.
 """
+
+from typing import Final
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, String, Table, text
 
@@ -81,8 +85,17 @@ Index(
     response_metadata.c.created_at,
 )
 
-#: One row: how often responses were removed, so that others need not look for each of them.
+#: One row: how often responses were deleted, so that others need not look for each of them.
 removals = Table("removals", metadata, Column("number", Integer, primary_key=True))
+
+#: By name, word for word as they are in the file: what happens whoever writes (R-59).
+TRIGGERS: Final = {
+    "responses_deleted": (
+        "CREATE TRIGGER responses_deleted AFTER UPDATE OF deleted ON responses"
+        " WHEN NEW.deleted = 1 AND OLD.deleted = 0"
+        " BEGIN UPDATE removals SET number = number + 1; END"
+    ),
+}
 
 #: Background responses that are still to be made; `number` is their order.
 jobs = Table(

@@ -1,7 +1,8 @@
 """Conversations, prompt templates, keys of sealed contents, and lists of responses.
 
 Additive: a process of the version before goes on working on the same file (R-74). What it stores
-has no rows in `response_metadata`: it is listed, but not found by its metadata.
+has no rows in `response_metadata`: it is listed, but not found by its metadata. What it deletes is
+counted by a trigger (store/tables.py).
 """
 
 import sqlalchemy as sa
@@ -54,6 +55,11 @@ def _responses() -> None:
     )
     removals = op.create_table("removals", sa.Column("number", sa.Integer, primary_key=True))
     op.bulk_insert(removals, [{"number": 0}])
+    op.execute(
+        "CREATE TRIGGER responses_deleted AFTER UPDATE OF deleted ON responses"
+        " WHEN NEW.deleted = 1 AND OLD.deleted = 0"
+        " BEGIN UPDATE removals SET number = number + 1; END"
+    )
 
 
 def _conversations() -> None:
@@ -103,7 +109,9 @@ def _prompts() -> None:
 
 
 def downgrade() -> None:
-    """What was promised to nobody but the newer version goes with it."""
+    """What was promised to nobody but the newer version goes with it; the trigger first, since it
+    names what goes."""
+    op.execute("DROP TRIGGER responses_deleted")
     for table in (
         "encryption_keys",
         "prompt_versions",
