@@ -181,6 +181,7 @@ class NotFoundError(APIError):
 
     status = 404
     type = "invalid_request_error"
+    response_code = "invalid_prompt"
 
 
 class ConversationNotFound(NotFoundError):

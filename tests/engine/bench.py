@@ -11,8 +11,8 @@ import orjson
 from antiphon.backends.base import Backend, Model
 from antiphon.engine.jobs import JobOptions
 from antiphon.engine.log import EventLog
-from antiphon.engine.run import Run
 from antiphon.engine.made import Admitted, Foreground
+from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine, EngineOptions
 from antiphon.errors import ModelNotFound
 from antiphon.protocol.deltas import Finish, TextDelta

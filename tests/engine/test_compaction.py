@@ -230,9 +230,9 @@ async def test_no_summary_is_a_failure(turn: Sequence[Step]) -> None:
     assert caught.value.message == "The model made no summary of the context."
 
 
-@pytest.mark.parametrize(("turns", "tries"), [(1, 2), (400, 4)])
+@pytest.mark.parametrize(("turns", "tries"), [(1, 2), (400, 10)])
 async def test_too_long_to_the_end_is_a_failure(turns: int, tries: int) -> None:
-    """All turns are gone at last; many are not halved for ever."""
+    """All turns are gone at last, half of them each time."""
     window = scripted(*[[ContextLengthExceeded()]] * 20)
     with pytest.raises(ContextLengthExceeded):
         await compact(prompt(*talk(*map(str, range(turns))), message("x")), window, None)
@@ -267,3 +267,16 @@ async def test_what_was_sealed_is_what_a_model_sees() -> None:
 def test_user_messages_are_those_of_the_user() -> None:
     made = Compacted([message("s", "system"), message("1"), call("c"), output("c")], Usage())
     assert names(made.user_messages()) == ["1"]
+
+
+async def test_images_are_few_tokens_and_many_bytes() -> None:
+    """What is sealed must not become longer than what may be sent back; the newest images stay."""
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 6_000_000}
+    text = {"type": "input_text", "text": "look"}
+    turns = [{**message(str(number)), "content": [text, image]} for number in range(5)]
+    compacted = await compact(prompt(*turns), scripted(SUMMARY), None)
+    shown = [item for item in compacted.items if item["role"] == "user"]
+    kinds = [[part["type"] for part in item["content"]] for item in shown]
+    assert kinds == [["input_text", "input_text"]] * 3 + [["input_text", "input_image"]] * 2
+    assert shown[0]["content"][0] == text
+    assert turns[0]["content"][1] is image, "what was given is as it was"

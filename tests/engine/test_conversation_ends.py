@@ -13,7 +13,7 @@ from antiphon.errors import (
 )
 from antiphon.protocol.deltas import Finish, TextDelta
 from tests.engine.bench import HANGS, HELLO, jobs, pair, said, until
-from tests.engine.talking import Talks
+from tests.engine.talking import Talks, message
 
 
 @pytest.fixture
@@ -142,3 +142,22 @@ async def test_a_cancelled_job_frees_it(opened: Talks) -> None:
     assert await talk.bench.engine.cancel("p", made.id) is not None
     assert await talk.is_free()
     assert await talk.texts() == []
+
+
+async def test_a_wish_for_a_compaction_is_no_item_of_the_conversation(opened: Talks) -> None:
+    talk = await opened(HELLO, HELLO, items=[message("zero")])
+    await talk.run(input=[message("one"), {"type": "compaction_trigger"}])
+    assert [item["type"] for item in await talk.items()] == ["message", "message", "compaction"]
+
+
+async def test_the_row_of_what_is_not_stored_holds_no_input(opened: Talks) -> None:
+    """`store: false`: the row keeps the conversation busy, and knows no words."""
+    talk = await opened(HANGS, HELLO)
+    run, task, _ = await talk.bench.start(conversation=talk.id, input="my secret", store=False)
+    row = await talk.store.runs.find(run.id)
+    assert row is not None
+    assert row.input == b""
+    task.cancel()
+    await asyncio.wait([task])
+    await talk.run(input="my secret", store=False)
+    assert await talk.texts() == ["my secret", "Hello"]

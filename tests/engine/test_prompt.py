@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from antiphon.engine.mint import SystemMint
 from antiphon.engine.carry import Carrier
 from antiphon.engine.history import read_past
+from antiphon.engine.mint import SystemMint
 from antiphon.engine.prompt import Context, build_context, own_items
 from antiphon.engine.recent import Recent
 from antiphon.engine.sealing import Sealer
@@ -291,3 +291,15 @@ async def test_an_output_may_answer_a_call_of_the_history() -> None:
     assert [item["type"] for item in items] == ["message", "function_call", "function_call_output"]
     with pytest.raises(APIError):
         await context(store, input="and?", previous_response_id=response_id(0))
+
+
+async def test_an_output_gets_its_call_id_in_a_copy() -> None:
+    """Items are shared with what the store remembers: nobody changes them."""
+    nameless = {"type": "function_call_output", "id": "fc_9", "output": "x"}
+    store = await stored()
+    request = CreateResponse(model="m", input=[CALL, nameless])
+    sent = request.input[1]
+    built = await build(request, "p", store, FixedMint())
+    assert "call_id" not in sent
+    assert [item["call_id"] for item in built.input] == ["call_1", "call_1"]
+    assert [item["call_id"] for item in built.shown] == ["call_1", "call_1"]

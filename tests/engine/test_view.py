@@ -1,5 +1,6 @@
 """What one run shows its model, turn by turn: compaction, truncation, and what is told (0006)."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,14 +135,14 @@ async def test_what_the_backend_finds_too_long_is_halved(stream: bool) -> None:
     await bench.engine.close()
 
 
-async def test_it_is_not_halved_for_ever() -> None:
+async def test_it_is_halved_until_one_turn_is_left() -> None:
     bench = await opened(*[TOO_LONG] * 20)
     run, task, _ = await bench.start(input=talk(*map(str, range(300))), truncation="auto")
     await task
     assert isinstance(run.error, ContextLengthExceeded)
     assert not run.spoken
     assert [len(prompt.items) // 2 for prompt in bench.backend.prompts] == [
-        *(300, 150, 75, 38, 19, 10, 5)
+        *(300, 150, 75, 38, 19, 10, 5, 3, 2, 1)
     ]
     await bench.engine.close()
 
@@ -324,8 +325,8 @@ async def test_an_answer_to_a_call_may_follow_a_compaction() -> None:
 
 @pytest.mark.parametrize(
     ("turn", "status"),
-    [([UpstreamError()], 502), (TOO_LONG, 400), ([[TextDelta(" "), Finish()]], 502)],
-    ids=["upstream", "too-long", "empty"],
+    [([UpstreamError()], 502), (TOO_LONG, 400)],
+    ids=["upstream", "too-long"],
 )
 async def test_without_a_summary_the_response_fails(turn: Sequence[Step], status: int) -> None:
     """Nothing was said yet: it is an HTTP error. Its row can be continued."""
@@ -341,6 +342,20 @@ async def test_without_a_summary_the_response_fails(turn: Sequence[Step], status
     await follower.events(input="4", previous_response_id=run.id)
     assert seen(follower) == [["1", "1a", "2", "2a", "3", "4"]]
     await follower.engine.close()
+    await bench.engine.close()
+
+
+async def test_a_model_that_makes_no_summary_answers_without_one() -> None:
+    """What was not asked for by name fails nothing; a trigger asks by name."""
+    empty: Sequence[Step] = [[TextDelta(" "), Finish()]]
+    words = [*talk("1", "2"), message("3")]
+    bench = await opened(empty, ANSWER, empty)
+    _, events = await bench.events(input=words, **COMPACTING)
+    final = assert_valid_log(events)
+    assert [item["type"] for item in final["output"]] == ["message"]
+    assert seen(bench)[1] == ["1", "1a", "2", "2a", "3"]
+    run, _ = await bench.events(input=[*words, TRIGGER])
+    assert isinstance(run.error, UpstreamError)
     await bench.engine.close()
 
 
@@ -437,14 +452,15 @@ async def test_a_job_is_accepted_with_what_was_dropped() -> None:
 
 @pytest.mark.parametrize("asked", [COMPACTING, None], ids=["threshold", "trigger"])
 async def test_a_compaction_that_a_crash_cut_off_is_made_anew(asked: Json | None) -> None:
-    """Its item is taken back; what was said before stays (R-65, decision 0005)."""
+    """It is announced when it is there, so nothing has to be taken back (R-65)."""
     words = [*talk("1", "2"), message("3")]
     fields: Json = {"input": words, **asked} if asked else {"input": [*words, TRIGGER]}
     dead = Bench([[TextDelta("They")], 60.0], options=jobs(most=1))
     turns = [SUMMARY, ANSWER] if asked else [SUMMARY]
     async with dead.working():
         made = await dead.admit(**fields)
-        await said(dead, made.id, "response.compaction.compacting")
+        while not dead.backend.prompts:
+            await asyncio.sleep(0.01)
         heir = pair(dead, *turns)
         await bury(dead)
         async with heir.working():
@@ -452,8 +468,7 @@ async def test_a_compaction_that_a_crash_cut_off_is_made_anew(asked: Json | None
     final = assert_valid_log(events)
     types = [item["type"] for item in final["output"]]
     assert types == (["compaction", "message"] if asked else ["compaction"])
-    resumed = [event for event in events if event.get("withdrawn")]
-    assert [event["withdrawn"] for event in resumed] == [[0]]
+    assert not any(event.get("withdrawn") for event in events)
     assert final["output"][0]["encrypted_content"].startswith("antiphon.1.")
     assert seen(heir)[0] == ["1", "1a", "2", "2a", "Your"]
     assert final["usage"]["total_tokens"] == 75 + (23 if asked else 0)

@@ -147,7 +147,8 @@ def remarks(ignored: list[str], truncated: Truncated | None) -> Headers:
 
 def _durable(made: Admitted) -> Headers:
     replayed = [(b"idempotent-replayed", b"true")] if made.replayed else []
-    return remarks(made.ignored, made.truncated) + replayed
+    truncated = made.truncated if made.run is None else made.run.view.truncated
+    return remarks(made.ignored, truncated) + replayed
 
 
 def _idempotency_key(scope: Scope) -> str | None:

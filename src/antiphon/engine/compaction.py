@@ -15,6 +15,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import orjson
+
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine.counting import estimate_item
 from antiphon.engine.window import Window, is_output
@@ -35,8 +37,15 @@ _KEPT: Final = 20_000
 _PART: Final = 4
 #: A compaction is worth its cost when it takes at least this part of what may be used.
 _LEAST: Final = 8
-#: How often a context that is too long even for its summary is halved.
-_TRIES: Final = 4
+#: Bytes of items with images and files that stay, of those that are longer than a text would be.
+_MEDIA: Final = 16 * 1024 * 1024
+_LIGHT: Final = 64 * 1024
+_MEDIA_PARTS: Final = frozenset({"input_audio", "input_file", "input_image", "input_video"})
+_GONE: Final = {"type": "input_text", "text": "(An image or a file that was here is gone.)"}
+
+
+class NoSummary(UpstreamError):
+    """The model made no summary of the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,9 @@ async def compact(prompt: Prompt, window: Window, limit: int | None) -> Compacte
         "status": "completed",
         "content": [{"type": "output_text", "text": _TITLE + summary, "annotations": []}],
     }
-    return Compacted([*parts.rules, *parts.messages, message, *parts.turn], usage)
+    # In a thread: the items may be long (R-118).
+    messages, turn = await asyncio.to_thread(_lighter, parts.messages, parts.turn)
+    return Compacted([*parts.rules, *messages, message, *turn], usage)
 
 
 def _current_turn(items: list[Item]) -> int:
@@ -117,6 +128,27 @@ def _newest(items: list[Item], budget: int) -> list[Item]:
     while start and (budget := budget - estimate_item(items[start - 1])) >= 0:
         start -= 1
     return items[start:]
+
+
+def _lighter(messages: list[Item], turn: list[Item]) -> tuple[list[Item], list[Item]]:
+    """The same with no more images and files than `_MEDIA`, the newest: they are few tokens and
+    many bytes, and a seal must not become longer than what may be sent back."""
+    room = _MEDIA
+    lighter: list[Item] = []
+    for item in reversed([*messages, *turn]):
+        size = len(orjson.dumps(item))
+        if size > _LIGHT and (room := room - size) < 0:
+            item = _without_media(item)
+        lighter.insert(0, item)
+    return lighter[: len(messages)], lighter[len(messages) :]
+
+
+def _without_media(item: Item) -> Item:
+    for key in ("content", "output"):
+        if isinstance(parts := item.get(key), list):
+            kept = [part if part["type"] not in _MEDIA_PARTS else _GONE for part in parts]
+            return {**item, key: kept}
+    return item
 
 
 def _whole_calls(items: list[Item]) -> list[Item]:
@@ -144,7 +176,7 @@ async def _summary(prompt: Prompt, window: Window) -> tuple[str, Usage]:
     request = prompt.request.model_copy(update=_PLAIN)
     window = replace(window, auto=True)
     prompt = await window.fit(replace(prompt, request=request, items=[*prompt.items, ask]))
-    for _ in range(_TRIES):
+    while True:
         try:
             return await _ask(window.backend, prompt)
         except ContextLengthExceeded:
@@ -152,7 +184,6 @@ async def _summary(prompt: Prompt, window: Window) -> tuple[str, Usage]:
             if shorter is None:
                 raise
             prompt = shorter
-    raise ContextLengthExceeded
 
 
 #: The summary is plain text whatever the answer shall be; tools stay, so that the backend finds the
@@ -177,5 +208,5 @@ async def _ask(backend: Backend, prompt: Prompt) -> tuple[str, Usage]:
                 elif isinstance(delta, UsageReport):
                     usage += delta.usage
     if not (text := "".join(said).strip()):
-        raise UpstreamError("The model made no summary of the context.", should_retry=False)
+        raise NoSummary(should_retry=False)
     return text, usage

@@ -250,10 +250,13 @@ async def estimated(prompt: Prompt) -> int:
 
 
 def reaches(prompt: Prompt, size: int) -> bool:
-    """Whether the prompt has at least `size` characters: with fewer it has fewer tokens. Cheap."""
-    characters = 0
+    """Whether the prompt may have `size` tokens: no more than it has bytes of UTF-8. Cheap."""
+    most = 0
     for piece in _pieces(prompt):
-        characters += len(piece) if isinstance(piece, str) else piece
-        if characters >= size:
+        if isinstance(piece, int):
+            most += piece
+        else:
+            most += len(piece) if piece.isascii() else 4 * len(piece)
+        if most >= size:
             return True
     return False

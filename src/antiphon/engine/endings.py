@@ -65,7 +65,7 @@ def appended(row: ResponseRow, status: str, body: bytes) -> list[Item]:
         return []
     items: list[Item] = orjson.loads(row.input)
     items += orjson.loads(body)["output"]
-    return items
+    return [item for item in items if item["type"] != "compaction_trigger"]
 
 
 def dead() -> APIError:

@@ -118,14 +118,19 @@ def compaction_of(plan: Plan, mint: SystemMint, compacted: Compacted) -> dict[st
     }
 
 
-def pinned(plan: Plan, raw: bytes) -> bytes:
+async def pinned(plan: Plan, raw: bytes) -> bytes:
     """The body of a POST for whoever makes it later: with the version of the template that it was
     accepted with."""
     if plan.request.prompt is None:
         return raw
-    body = orjson.loads(raw)
-    body["prompt"]["version"] = plan.request.prompt["version"]
-    return orjson.dumps(body)
+    version = plan.request.prompt["version"]
+
+    def work() -> bytes:
+        body = orjson.loads(raw)
+        body["prompt"]["version"] = version
+        return orjson.dumps(body)
+
+    return await asyncio.to_thread(work) if len(raw) > _LARGE else work()
 
 
 async def fingerprint(raw: bytes) -> str:

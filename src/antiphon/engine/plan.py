@@ -153,7 +153,7 @@ class Planner:
         own = await own_items(request, project, self.store, mint, past)
         all_turns = (request.reasoning or {}).get("context") == "all_turns"
         carrier = Carrier(self.sealer, project, all_reasoning=all_turns)
-        context = await build_context(own, past, carrier)
+        context = await build_context(own, past, carrier, sent=stored is None)
         size = await backend.window(model)
         compact_at = threshold(request, size)
         if request.context_management and compact_at is None:

@@ -16,7 +16,7 @@ Rules
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from antiphon.engine.carry import Carrier
@@ -47,14 +47,22 @@ class Context:
         return self.past.items + self.input if self.past.unstored else self.input
 
 
-async def build_context(own: list[Item], past: Past, carrier: Carrier) -> Context:
-    """The context of a request with its `own_items`. Raises `InvalidRequestError`."""
-    items = await carrier.carry(past.items + own if past.items else own, len(own))
+async def build_context(
+    own: list[Item], past: Past, carrier: Carrier, *, sent: bool = True
+) -> Context:
+    """The context of a request with its `own_items`; `sent`: a client waits to hear what is wrong
+    with them. Raises `InvalidRequestError`."""
+    items = past.items + own if past.items else own
+    items = await carrier.carry(items, len(own) if sent else 0)
     if {item["type"] for item in items} == {"message"}:
         return Context(past, own, items)  # most histories: there is nothing to pair
-    answered = _pair(items)
-    shown = [item for item in items if not _is_cut_off(item) or item.get("call_id") in answered]
-    return Context(past, own, shown)
+    pairs = _pair(items)
+    shown = [
+        pairs.named.get(id(item), item)
+        for item in items
+        if not _is_cut_off(item) or item.get("call_id") in pairs.answered
+    ]
+    return Context(past, [pairs.named.get(id(item), item) for item in own], shown)
 
 
 async def own_items(
@@ -152,10 +160,20 @@ class _Waiting:
         return None
 
 
-def _pair(items: Iterable[Item]) -> set[str]:
-    """Calls and outputs belong together by `call_id`, the call first; the ids that have both."""
+@dataclass(slots=True)
+class _Pairs:
+    """The call ids that have both, and outputs that got theirs here by the `id()` of what was sent:
+    items are shared with what is remembered, and nobody changes them."""
+
+    answered: set[str] = field(default_factory=set)
+    named: dict[int, Item] = field(default_factory=dict)
+
+
+def _pair(items: Iterable[Item]) -> _Pairs:
+    """Calls and outputs belong together by `call_id`, the call first."""
     waiting = _Waiting()
-    answered: set[str] = set()
+    pairs = _Pairs()
+    answered = pairs.answered
     for item in items:
         item_type = ITEM_TYPES[item["type"]]
         if _is_open_call(item_type):
@@ -168,14 +186,15 @@ def _pair(items: Iterable[Item]) -> set[str]:
                 raise InvalidRequestError(
                     f"No tool call found for {kind} output with call_id {call_id}.", param="input"
                 )
-            item["call_id"] = call_id
+            if item.get("call_id") is None:
+                pairs.named[id(item)] = {**item, "call_id": call_id}
             answered.add(call_id)
     for call_id, call in waiting.calls.items():
         if not _is_cut_off(call):
             raise InvalidRequestError(
                 f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
             )
-    return answered
+    return pairs
 
 
 def _words(type_: str) -> str:

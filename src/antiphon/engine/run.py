@@ -22,6 +22,7 @@ import structlog
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
+from antiphon.engine.compaction import NoSummary
 from antiphon.engine.journal import Journal
 from antiphon.engine.progress import Progress
 from antiphon.engine.view import View
@@ -38,8 +39,6 @@ Work: TypeAlias = Literal["answer", "compaction", "nothing"]
 
 #: Model turns of one response (R-120).
 MOST_TURNS: Final = 32
-#: How often a prompt that the backend finds too long is shortened.
-_MOST_CUTS: Final = 6
 INTERRUPTED: Final = "The server stopped while this call was running; its outcome is unknown."
 
 
@@ -189,7 +188,10 @@ class Run:
         machine.finish_reason = None
         prompt = await self.view.show(machine.output)
         if await self.view.must_compact(prompt):
-            await self._compact(progress)
+            try:
+                await self._compact(progress)
+            except NoSummary:  # it may still fit as it is
+                log.warning("no_summary", response_id=self.id)
             prompt = await self.view.show(machine.output)
         prompt = await self.view.fit(prompt)
         await self._generate(prompt)
@@ -201,16 +203,16 @@ class Run:
 
     async def _generate(self, prompt: Prompt) -> None:
         """What the model says to a prompt, or to as much of it as it takes."""
-        for _ in range(_MOST_CUTS):
+        while True:  # half as many turns each time, until there is nothing left to go
             try:
                 await self._listen(prompt)
-                return
             except ContextLengthExceeded:
                 shorter = None if self._heard else self.view.shrink(prompt)
                 if shorter is None:
                     raise
                 prompt = shorter
-        await self._listen(prompt)
+            else:
+                return
 
     async def _listen(self, prompt: Prompt) -> None:
         self._heard = False
@@ -228,14 +230,13 @@ class Run:
 
     async def _compact(self, progress: Progress) -> None:
         """Let a summary take the place of the context (spec §9)."""
-        output = self.machine.output.copy()
-        item = self.machine.begin_compaction()
-        self._tell()
-        compacted = await self.view.compact(output)
+        compacted = await self.view.compact(self.machine.output.copy())
+        # In a thread: it may be long (R-118).
+        sealed = await asyncio.to_thread(self.seal, compacted.payload())
         self.spoken = True
         self.accepted.set()
         self.machine.usage += compacted.usage
-        item.close(self.seal(compacted.payload()))
+        self.machine.begin_compaction().close(sealed)
         self._tell()
         await self._checkpoint(progress)
 

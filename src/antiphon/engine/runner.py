@@ -160,8 +160,7 @@ class Engine:
         `raw` is the body of the POST, `key` its Idempotency-Key, `recent` what its connection
         remembers; without `generate` the model is not asked (spec §2.6).
         """
-        if self.stopping:
-            raise Overloaded("The server is shutting down.", retry_after=_RESTART)
+        self._check_stopping()
         mint = SystemMint()
         record = None
         if key is not None:
@@ -186,6 +185,10 @@ class Engine:
             made.task.add_done_callback(lambda _: place.leave())
             entered.pop_all()
         return made
+
+    def _check_stopping(self) -> None:
+        if self.stopping:
+            raise Overloaded("The server is shutting down.", retry_after=_RESTART)
 
     async def _begin(self, plan: Plan, mint: SystemMint) -> Foreground:
         """Set a run going that belongs to its connection."""
@@ -233,16 +236,17 @@ class Engine:
     ) -> tuple[TokenCount, list[str]]:
         """The tokens that a request would begin with, and the parameters that have no effect.
         Raises `APIError` as `start` does."""
-        plan = await self._planner.plan(request, project, SystemMint())
-        return await plan.view.tokens(), plan.ignored
+        self._check_stopping()
+        with self._admission.enter(project):
+            plan = await self._planner.plan(request, project, SystemMint())
+            return await plan.view.tokens(), plan.ignored
 
     async def compact(
         self, request: CreateResponse, project: str
     ) -> tuple[dict[str, Any], list[str]]:
         """The ``response.compaction`` of a context, and the parameters that have no effect (spec
         §2.1). Nothing is stored. Raises `APIError`."""
-        if self.stopping:
-            raise Overloaded("The server is shutting down.", retry_after=_RESTART)
+        self._check_stopping()
         mint = SystemMint()
         with self._admission.enter(project):
             plan = await self._planner.plan(request, project, mint)
@@ -251,7 +255,8 @@ class Engine:
                     compacted = await plan.view.compact([])
             except TimeoutError:
                 raise UpstreamTimeout(should_retry=False) from None
-        return compaction_of(plan, mint, compacted), plan.ignored
+        body = await asyncio.to_thread(compaction_of, plan, mint, compacted)  # R-118
+        return body, plan.ignored
 
     async def _enqueue(
         self, plan: Plan, mint: SystemMint, raw: bytes, key: IdempotencyKey | None
@@ -261,7 +266,9 @@ class Engine:
         machine.enqueue()
         kept: Kept = "polled" if plan.request.store is False else "stored"
         row = row_of(plan, machine.response, kept, machine.body())
-        admitted = await self._enter(plan, row, Batch(0, machine.take()), pinned(plan, raw), key)
+        admitted = await self._enter(
+            plan, row, Batch(0, machine.take()), await pinned(plan, raw), key
+        )
         if admitted.replayed:
             return admitted
         self.jobs.poke()
@@ -311,7 +318,8 @@ class Engine:
         """Commit an admission; or find the twin that has got the key meanwhile."""
         try:
             twin = await self.store.runs.admit(
-                row,
+                # What is kept for its twins, or for its conversation, need not be read again.
+                replace(row, input=b"") if row.kept == "replayed" else row,
                 events,
                 job=job,
                 key=key,

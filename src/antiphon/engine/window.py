@@ -107,7 +107,7 @@ class Window:
         if self.auto and counted.tokens > room:
             excess = (counted.tokens - room) * guess / max(1, counted.tokens)
             prompt, counted = await self._shortened(prompt, counted, room, excess)
-        if counted.source != "estimate" and counted.tokens >= self.size:
+        if counted.source == "backend" and counted.tokens >= self.size:
             raise ContextLengthExceeded
         return prompt
 
@@ -120,7 +120,8 @@ class Window:
 
     def _answer(self, prompt: Prompt) -> int:
         size = self.size or 0
-        return prompt.request.max_output_tokens or min(_ANSWER, size // _PART)
+        asked = prompt.request.max_output_tokens or min(_ANSWER, size // _PART)
+        return min(asked, size // 2)  # what was said is worth as much as what may be said
 
     async def _shortened(
         self, prompt: Prompt, counted: TokenCount, room: int, excess: float
