@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from antiphon.cli.plain_yaml import dump, load
 from antiphon.cli.prompt_files import PromptFileError, read_folder
 from antiphon.cli.prompts import export_to, import_from
-from antiphon.protocol.templates import parse_template
 from antiphon.store.base import PromptChange, PromptRow, PromptVersion
 from antiphon.store.memory import MemoryStore
 from antiphon.store.memory_prompts import MemoryPrompts
 from tests.api.command import Case, antiphon, outcomes
+from tests.protocol.template_talk import stored_template
 
 Json: TypeAlias = dict[str, Any]
 PROJECT: Final = "alpha"
@@ -29,10 +29,10 @@ def stored() -> MemoryPrompts:
 async def add(stored: MemoryPrompts, name: str, *texts: str, default: int = 0) -> PromptRow:
     """A prompt with these versions, of which the last is the default one."""
     row = PromptRow(f"pmpt_{secrets.token_hex(24)}", PROJECT, name, 1, 1)
-    await stored.add(row, parse_template({"instructions": texts[0]}))
+    await stored.add(row, stored_template({"instructions": texts[0]}))
     for text in texts[1:]:
         await stored.publish(
-            PROJECT, row.id, parse_template({"instructions": text}), 2, default=True
+            PROJECT, row.id, stored_template({"instructions": text}), 2, default=True
         )
     if default:
         await stored.change(PROJECT, row.id, PromptChange(default_version=default), 3)
@@ -93,7 +93,7 @@ async def test_a_prompt_is_a_folder_that_people_can_read(
         "model": "m",
     }
     row = await add(stored, "Support: Answer!", "one", "two")
-    await stored.publish(PROJECT, row.id, parse_template(template), 3, default=False)
+    await stored.publish(PROJECT, row.id, stored_template(template), 3, default=False)
     assert await export(tmp_path, stored) == ["support-answer: written"]
     assert tree(tmp_path) == {
         "support-answer/prompt.yaml": f"""\
@@ -183,7 +183,7 @@ async def test_an_empty_store_gets_the_same_prompts(stored: MemoryPrompts, tmp_p
 
 async def test_messages_of_any_form_come_back(stored: MemoryPrompts, tmp_path: Path) -> None:
     said = {"type": "output_text", "text": "x"}
-    template = parse_template(
+    template = stored_template(
         {
             "input": [
                 {"role": "user", "content": []},
@@ -270,7 +270,7 @@ async def test_what_is_left_of_an_import_is_done_by_the_next(
     row = await add(stored, "One", "a", "b", "a")
     await export(tmp_path, stored)
     other = MemoryStore().prompts
-    await other.add(PromptRow(row.id, PROJECT, "One", 1, 1), parse_template({"instructions": "a"}))
+    await other.add(PromptRow(row.id, PROJECT, "One", 1, 1), stored_template({"instructions": "a"}))
     assert await read(tmp_path, other) == ["one: version 3 is stored"]
     assert await everything(other) == await everything(stored)
 

@@ -12,10 +12,9 @@ from antiphon.protocol.templates import (
     MAX_BYTES,
     Applied,
     apply_template,
-    parse_template,
     wanted_version,
 )
-from tests.protocol.template_talk import ID, Json, applied, ask, refusal, user
+from tests.protocol.template_talk import ID, Json, applied, ask, refusal, stored_template, user
 
 FUNCTION: Final = {"type": "function", "name": "look", "parameters": {}}
 
@@ -43,7 +42,7 @@ FULL: Final[Json] = {
 
 
 def test_what_a_template_may_set_reaches_the_request() -> None:
-    template = parse_template(FULL)
+    template = stored_template(FULL)
     assert template == FULL
     made = apply_template(ask(), template, 1)
     assert made.front == FULL["input"]
@@ -56,15 +55,15 @@ def test_what_a_template_may_set_reaches_the_request() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(CreateResponse.model_fields) - set(FULL)))
 def test_what_is_the_requests_own_business(name: str) -> None:
-    error = refusal(lambda: parse_template({name: None}))
+    error = refusal(lambda: stored_template({name: None}))
     assert (error.code, error.param) == ("unknown_parameter", f"template.{name}")
 
 
 def test_short_forms_are_written_out_and_nulls_left_out() -> None:
     long = {"input": [user("Hi")]}
-    assert parse_template({"input": "Hi", "model": None, "tools": []}) == long
-    assert parse_template({"input": [{"role": "user", "content": "Hi"}]}) == long
-    assert parse_template({}) == {}
+    assert stored_template({"input": "Hi", "model": None, "tools": []}) == long
+    assert stored_template({"input": [{"role": "user", "content": "Hi"}]}) == long
+    assert stored_template({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -126,14 +125,14 @@ def test_short_forms_are_written_out_and_nulls_left_out() -> None:
 def test_what_can_never_become_a_request(
     body: Json, param: str, code: str | None, message: str
 ) -> None:
-    error = refusal(lambda: parse_template(body))
+    error = refusal(lambda: stored_template(body))
     assert (error.param, error.code, error.message) == (param, code, message)
 
 
 def test_a_bad_schema_is_refused() -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": True}
     form = {"type": "json_schema", "name": "n", "strict": True, "schema": schema}
-    error = refusal(lambda: parse_template({"text": {"format": form}}))
+    error = refusal(lambda: stored_template({"text": {"format": form}}))
     assert (error.param, error.code) == ("template.text.format.schema", "invalid_json_schema")
 
 
@@ -144,20 +143,20 @@ def test_what_a_request_can_mend_is_stored() -> None:
         {"tool_choice": {"type": "function", "name": "look"}},
         {"instructions": "Hi"},
     ):
-        assert parse_template(body) == body
-    assert refusal(lambda: parse_template({"model": ""})).param == "template.model"
+        assert stored_template(body) == body
+    assert refusal(lambda: stored_template({"model": ""})).param == "template.model"
 
 
 def test_a_template_has_a_size() -> None:
     """R-09."""
     overhead = len(orjson.dumps({"instructions": ""}))
-    assert parse_template({"instructions": "x" * (MAX_BYTES - overhead)})
-    error = refusal(lambda: parse_template({"instructions": "x" * (MAX_BYTES - overhead + 1)}))
+    assert stored_template({"instructions": "x" * (MAX_BYTES - overhead)})
+    error = refusal(lambda: stored_template({"instructions": "x" * (MAX_BYTES - overhead + 1)}))
     assert (error.param, error.code) == ("template", "template_too_large")
 
 
 def test_a_template_is_an_object() -> None:
-    assert refusal(lambda: parse_template([])).code == "invalid_type"  # type: ignore[arg-type]
+    assert refusal(lambda: stored_template([])).code == "invalid_type"
 
 
 # -- the request with its template ---------------------------------------------------------------
@@ -195,7 +194,7 @@ def test_input_does_not_override_the_messages() -> None:
 
 def test_the_request_and_the_template_stay_as_they_were() -> None:
     request = ask({"a": "1"}, tools=[FUNCTION])
-    template = parse_template({**FULL, "instructions": "{{a}} JSON", "input": [user("{{a}}")]})
+    template = stored_template({**FULL, "instructions": "{{a}} JSON", "input": [user("{{a}}")]})
     before = (request.model_copy(deep=True), orjson.dumps(template))
     apply_template(request, template, 1)
     assert (request, orjson.dumps(template)) == before

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.protocol.templates import Template, apply_template, parse_template, variables
-from tests.protocol.template_talk import Json, applied, ask, refusal, user
+from antiphon.protocol.templates import Template, apply_template, variables
+from tests.protocol.template_talk import Json, applied, ask, refusal, stored_template, user
 
 IMAGE: Final = {"type": "input_image", "image_url": "https://a.example/b.png"}
 FILE: Final = {"type": "input_file", "file_data": "aGk=", "filename": "a.txt"}
@@ -17,7 +17,7 @@ SOON: Final = 5.0
 
 
 def test_names_come_in_order_of_appearance() -> None:
-    template = parse_template(
+    template = stored_template(
         {
             "instructions": "{{b}} {{ a }} {{b}} {{\tA-1_x }} {{}} {{ä}} {{a b}} {{\na}} {c} "
             "{{{d}}}",

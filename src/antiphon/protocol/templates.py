@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
 import orjson
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from antiphon.errors import InvalidRequestError, PromptNotFound
 from antiphon.protocol.fields import CLOSED, Text, by_kind, one_of, shape
@@ -29,7 +29,7 @@ from antiphon.protocol.request import (
     text_input,
 )
 from antiphon.protocol.schemas import schema_steps
-from antiphon.protocol.validation import echo, refusal
+from antiphon.protocol.validation import echo
 from antiphon.protocol.variables import Values, check_names, names_in
 
 Json: TypeAlias = dict[str, Any]
@@ -95,24 +95,6 @@ def _without_nulls(form: BaseModel) -> Template:
 
 #: A template in a body: the client's JSON becomes a `Template`.
 TemplateField: TypeAlias = Annotated[Json, shape(_FORM), AfterValidator(_without_nulls)]
-
-
-class _Holder(BaseModel):
-    model_config = CLOSED
-
-    template: TemplateField
-
-
-def parse_template(body: Json) -> Template:
-    """The template in `body`, fully checked. Raises `InvalidRequestError`; its `param` begins with
-    ``template``."""
-    try:
-        template = _Holder.model_validate({"template": body}).template
-    except ValidationError as error:
-        raise refusal(error, {"template": body}) from None
-    for _ in check_steps(template):
-        pass
-    return template
 
 
 def check_steps(
