@@ -195,6 +195,36 @@ def test_a_stored_response_has_what_is_behind_it_stored_or_not(
         assert [text for _, text in last_seen(upstream)] == ["A", "Hello", "B", "Hello", "C"]
 
 
+@pytest.mark.parametrize("where", ["chain", "conversation", "references"])
+def test_what_the_store_had_counts_as_well(
+    server: LiveServer, client: httpx2.Client, where: str
+) -> None:
+    """Spec §2.6, R-19: a continuation may be short, and holds all that is before it."""
+    eight = "x" * 8 * 1024 * 1024
+    messages = [{"type": "message", "role": "user", "content": eight} for _ in range(3)]
+    kept = client.post("/v1/conversations", json={"items": messages}, timeout=30).json()
+    listed = client.get(f"/v1/conversations/{kept['id']}/items", timeout=30).json()["data"]
+    brief: Json = {"store": False, "generate": False}
+    with plugged(server) as socket:
+        if where == "chain":
+            stored = socket.made(messages, generate=False)["id"]
+            brief["previous_response_id"] = stored
+        elif where == "conversation":
+            brief["conversation"] = kept["id"]
+        else:
+            brief["text"] = [{"type": "item_reference", "id": item["id"]} for item in listed]
+        lanes = {lane: socket.made(stream_id=lane, **brief)["id"] for lane in "abc"}
+        short: Json = {"store": False, "generate": False, "stream_id": "d"}
+        # Three times 24 MiB are too much: the lane that was quiet for longest is forgotten.
+        error = socket.refused(previous_response_id=lanes["a"], **short)["error"]
+        assert error["code"] == "previous_response_not_found"
+        # And what was read here once still counts when it goes on.
+        socket.made(previous_response_id=lanes["c"], **short)
+        error = socket.refused(previous_response_id=lanes["b"], **short)["error"]
+        assert error["code"] == "previous_response_not_found"
+        socket.made(previous_response_id=lanes["c"], **short)
+
+
 def test_a_reader_of_the_end_can_go_on_in_another_lane(server: LiveServer) -> None:
     """Commit before you tell (design §5)."""
     with plugged(server) as socket:

@@ -29,7 +29,7 @@ from antiphon.api.errors import unknown_path
 from antiphon.api.lanes import LaneLimits, Lanes
 from antiphon.engine.made import Foreground
 from antiphon.engine.metrics import REGISTRY, SHED
-from antiphon.engine.recent import Recent
+from antiphon.engine.recent import Recent, Remembered, measure
 from antiphon.engine.runner import Engine
 from antiphon.errors import APIError, AuthenticationError, Overloaded, RateLimitError
 from antiphon.protocol.events import TERMINAL
@@ -199,7 +199,7 @@ class Connection:
         else:
             response_id = made.run.id
             try:
-                await self._tell(made, event, None if stored else size)
+                await self._tell(made, event, stored=stored)
             finally:
                 made.task.cancel()
         if self._options.access_log:
@@ -230,8 +230,8 @@ class Connection:
             raise TypeError("a request without background and key became a durable response")
         return made, request.store is not False
 
-    async def _tell(self, made: Foreground, event: Create, size: int | None) -> None:
-        """Write the log, as it grows. With a `size` it is for us to remember."""
+    async def _tell(self, made: Foreground, event: Create, *, stored: bool) -> None:
+        """Write the log, as it grows. What is not stored is for us to remember."""
         log = made.log.read(idle=self._options.event_heartbeat)
         async with aclosing(log):
             async for frames in log:
@@ -241,17 +241,18 @@ class Connection:
                 if frames[-1][0] in TERMINAL:
                     # Who reads it may go on from there at once, in any lane, and in its place.
                     await asyncio.wait([made.task])
-                    self._remember(made, event, size)
+                    await self._remember(made, event, stored=stored)
                 for _, body in frames:
                     await self._say(in_lane(body, event.stream_id))
 
-    def _remember(self, made: Foreground, event: Create, size: int | None) -> None:
-        run, lane, parent = made.run, event.stream_id, event.previous_response_id
+    async def _remember(self, made: Foreground, event: Create, *, stored: bool) -> None:
+        run, lane, past = made.run, event.stream_id, made.plan.context.past
         if run.machine.status not in _CONTINUABLE:
-            self._recent.evict(lane, parent)
-        elif size is not None:
-            size += len(run.body)
-            self._recent.put(lane, run.id, made.items(), size=size, after=parent)
+            self._recent.evict(lane, event.previous_response_id)
+        elif not stored:
+            items = made.items()
+            size = past.size + await measure(items[len(past.items) :] if past.unstored else items)
+            self._recent.put(lane, Remembered(run.id, items, size))
 
     async def _say(self, event: bytes) -> None:
         """One message; waits while the client does not read."""

@@ -12,12 +12,13 @@ from antiphon.store.base import RUNNING, Store
 @dataclass(slots=True)
 class Past:
     """`items`, oldest first. `parent`: the stored response that they end with. `version`: that of
-    the conversation that they are. `unstored`: only a connection remembers them."""
+    the conversation that they are. `unstored`: only a connection remembers them, `size` bytes."""
 
     items: list[Item] = field(default_factory=list)
     parent: str | None = None
     version: int | None = None
     unstored: bool = False
+    size: int = 0
 
 
 async def read_past(
@@ -32,8 +33,8 @@ async def read_past(
     parent = request.previous_response_id
     if parent is None:
         return Past()
-    if recent is not None and (items := recent.find(parent)) is not None:
-        return Past(items, unstored=True)
+    if recent is not None and (found := recent.find(parent)) is not None:
+        return Past(found.items, unstored=True, size=found.size)
     return Past(await read_history(store, project, parent), parent=parent)
 
 

@@ -4,21 +4,40 @@ Rules
 1. Each lane remembers its newest response, and nobody else can see it.
 2. A continuation that failed makes it forget the response that was to be continued, unless another
    lane made that one.
-3. All lanes together remember at most `limit` bytes of what was sent and answered: then the lane
-   that was quiet for longest is forgotten.
+3. All lanes together remember items of at most `limit` bytes, wherever these were before: then the
+   lane that was quiet for longest is forgotten. What alone is larger is not remembered. Lanes that
+   share a history each count it.
 """
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
 
 from antiphon.protocol.items.base import Item
 
+#: More items than these are measured in a thread, so that others get their turn in between (R-118).
+_FEW: Final = 8
+
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class Remembered:
+    """A response: `items` are all that a continuation sees, `size` their bytes as JSON."""
+
     id: str
     items: list[Item]
-    #: Bytes, those of the responses before it included.
     size: int
+
+
+async def measure(items: list[Item]) -> int:
+    """Their bytes as JSON."""
+    return await asyncio.to_thread(_measure, items) if len(items) > _FEW else _measure(items)
+
+
+def _measure(items: Iterable[Item]) -> int:
+    return sum(len(orjson.dumps(item)) for item in items)
 
 
 @dataclass(slots=True)
@@ -27,25 +46,23 @@ class Recent:
 
     limit: int = 64 * 1024 * 1024
     #: The lane that was quiet for longest comes first.
-    _kept: dict[str, _Kept] = field(default_factory=dict)
+    _kept: dict[str, Remembered] = field(default_factory=dict)
 
-    def put(
-        self, lane: str, response_id: str, items: list[Item], *, size: int = 0, after: str = ""
-    ) -> None:
-        """Remember a response with all that a continuation of it sees: history, input, output. Its
-        request and its answer have `size` bytes, and it continues the response `after`."""
-        size += sum(kept.size for kept in self._kept.values() if kept.id == after)
+    def put(self, lane: str, response: Remembered) -> None:
+        """Remember a response as the newest of its lane, if it fits."""
         self._kept.pop(lane, None)
-        self._kept[lane] = _Kept(response_id, items, size)
+        if response.size > self.limit:
+            return
+        self._kept[lane] = response
         total = sum(kept.size for kept in self._kept.values())
         while total > self.limit:
             total -= self._kept.pop(next(iter(self._kept))).size
 
-    def find(self, response_id: str) -> list[Item] | None:
-        """What a continuation of this response sees."""
+    def find(self, response_id: str) -> Remembered | None:
+        """The response, if a lane remembers it."""
         for kept in self._kept.values():
             if kept.id == response_id:
-                return kept.items
+                return kept
         return None
 
     def evict(self, lane: str, response_id: str) -> None:
