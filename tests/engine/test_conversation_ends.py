@@ -157,7 +157,9 @@ async def test_the_row_of_what_is_not_stored_holds_no_input(opened: Talks) -> No
     row = await talk.store.runs.find(run.id)
     assert row is not None
     assert row.input == b""
+    await until(lambda: bool(talk.bench.backend.prompts))
     task.cancel()
     await asyncio.wait([task])
+    await talk.freed()
     await talk.run(input="my secret", store=False)
     assert await talk.texts() == ["my secret", "Hello"]

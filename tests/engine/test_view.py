@@ -17,7 +17,7 @@ from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
 from antiphon.testing import Step, assert_valid_log, decode
 from antiphon.tools.base import CallItem
-from tests.engine.bench import HELLO, Bench, bury, jobs, pair, said
+from tests.engine.bench import HELLO, Bench, bury, jobs, pair, said, until
 from tests.engine.test_jobs import PYTHON, Python
 
 Json = dict[str, Any]
@@ -459,8 +459,7 @@ async def test_a_compaction_that_a_crash_cut_off_is_made_anew(asked: Json | None
     turns = [SUMMARY, ANSWER] if asked else [SUMMARY]
     async with dead.working():
         made = await dead.admit(**fields)
-        while not dead.backend.prompts:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(dead.backend.prompts))
         heir = pair(dead, *turns)
         await bury(dead)
         async with heir.working():
