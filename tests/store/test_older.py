@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from antiphon.store.base import ResponseRow
+from antiphon.store.base import Listing, ResponseRow
 from antiphon.store.sql import SqliteStore
 from tests.store.conversing import begin, held, run
 from tests.store.rows import DAY, NOW, Clock, batch, ending, enqueue, log_of, response
@@ -227,3 +227,40 @@ async def test_what_it_sweeps_is_gone_from_every_chain(
     clock.now = NOW + 10
     assert older.execute(EXPIRE, {"now": NOW + 10, "limit": 10}).rowcount == 3
     assert await store.chain("alpha", ids[2]) is None
+
+
+def told(older: sqlite3.Connection, id_: str) -> list[str]:
+    """Where the file still has the metadata of a response."""
+    places = {
+        "response_metadata": "SELECT 1 FROM response_metadata WHERE response_id = ?",
+        "responses": "SELECT 1 FROM responses WHERE id = ? AND metadata IS NOT NULL",
+    }
+    return [place for place, query in places.items() if older.execute(query, [id_]).fetchone()]
+
+
+@pytest.mark.parametrize("statement", [DELETE, DELETE_0004], ids=["0002", "0004"])
+async def test_what_it_deletes_leaves_no_metadata(
+    store: SqliteStore, older: sqlite3.Connection, statement: str
+) -> None:
+    """R-59: which it knows nothing of; that of others stays."""
+    gone, stays = (replace(response(), metadata='{"user":"ada","k":"v"}') for _ in range(2))
+    for row in (gone, stays):
+        await store.save(row)
+        assert told(older, row.id) == ["response_metadata", "responses"]
+    values = {"id": gone.id, "project": "alpha", "now": NOW, "forget_at": NOW + 60}
+    assert older.execute(statement, values).rowcount == 1
+    assert told(older, gone.id) == []
+    assert told(older, stays.id) == ["response_metadata", "responses"]
+    assert await store.listed("alpha", Listing({"user": "ada"})) == [stays.body]
+
+
+async def test_what_it_sweeps_leaves_no_metadata(
+    store: SqliteStore, older: sqlite3.Connection
+) -> None:
+    """R-137: in any version, many at once or one by one."""
+    rows = [replace(response(), metadata='{"user":"ada","k":"v"}') for _ in range(4)]
+    for number, row in enumerate(rows):
+        await store.save(replace(row, expires_at=NOW + number))
+    assert older.execute(EXPIRE, {"now": NOW + 1, "limit": 10}).rowcount == 2
+    assert older.execute(DROP_0004, {"id": rows[2].id}).rowcount == 1
+    assert [len(told(older, row.id)) for row in rows] == [0, 0, 0, 2]

@@ -14,7 +14,7 @@ Rules
 from functools import cache
 from typing import Final, Literal
 
-from sqlalchemy import Select, bindparam, delete, exists, func, literal_column, select, tuple_
+from sqlalchemy import Select, bindparam, exists, func, literal_column, select, tuple_
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -31,8 +31,6 @@ NOTE: Final = compiled(
     .values({c.name: bindparam(c.name) for c in _PAIR})
     .on_conflict_do_nothing()
 )
-
-FORGET: Final = compiled(delete(response_metadata).where(_PAIR.response_id == bindparam("id")))
 
 #: Where a response stands in the order.
 PLACE: Final = compiled(select(_ROW.created_at, _ROWID).where(_ROW.id == bindparam("id"), CHAINED))

@@ -2,7 +2,7 @@
 
 Rules
 1. What is looked for is noted in `response_metadata` in the transaction that brings the row, and
-   goes in the one that takes it away. A row without metadata costs nothing.
+   goes, by a trigger, in the one that takes it away. A row without metadata costs nothing.
 2. Of several pairs the rarest leads, so that a common one does not cost a walk through all.
 """
 

@@ -11,7 +11,7 @@ Rules
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import bindparam, literal_column, null, or_, select, update
+from sqlalchemy import bindparam, literal_column, or_, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Dialect
@@ -76,7 +76,7 @@ SAVE: Final = compiled(_save(), _BY_PLACE)
 
 GET: Final = compiled(select(*COLUMNS).where(_ROW.id == bindparam("id"), LIVE))
 
-#: Leaves a tombstone that expires at `:forget_at`.
+#: Leaves a tombstone that expires at `:forget_at`; a trigger takes its metadata.
 DELETE: Final = compiled(
     update(responses)
     .where(_ROW.id == bindparam("id"), LIVE)
@@ -84,7 +84,6 @@ DELETE: Final = compiled(
         deleted=literal_column("1"),
         body=_EMPTY,
         input=_EMPTY,
-        metadata=null(),
         expires_at=bindparam("forget_at"),
     )
 )

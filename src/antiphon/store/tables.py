@@ -93,7 +93,13 @@ TRIGGERS: Final = {
     "responses_deleted": (
         "CREATE TRIGGER responses_deleted AFTER UPDATE OF deleted ON responses"
         " WHEN NEW.deleted = 1 AND OLD.deleted = 0"
-        " BEGIN UPDATE removals SET number = number + 1; END"
+        " BEGIN UPDATE removals SET number = number + 1;"
+        " UPDATE responses SET metadata = NULL WHERE id = NEW.id AND metadata IS NOT NULL;"
+        " DELETE FROM response_metadata WHERE response_id = NEW.id; END"
+    ),
+    "responses_dropped": (
+        "CREATE TRIGGER responses_dropped AFTER DELETE ON responses"
+        " BEGIN DELETE FROM response_metadata WHERE response_id = OLD.id; END"
     ),
 }
 

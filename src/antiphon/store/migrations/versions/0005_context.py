@@ -1,8 +1,8 @@
 """Conversations, prompt templates, keys of sealed contents, and lists of responses.
 
 Additive: a process of the version before goes on working on the same file (R-74). What it stores
-has no rows in `response_metadata`: it is listed, but not found by its metadata. What it deletes is
-counted by a trigger (store/tables.py).
+has no rows in `response_metadata`: it is listed, but not found by its metadata. What it deletes
+is counted, and what was noted of it goes, by triggers (store/tables.py).
 """
 
 import sqlalchemy as sa
@@ -58,7 +58,13 @@ def _responses() -> None:
     op.execute(
         "CREATE TRIGGER responses_deleted AFTER UPDATE OF deleted ON responses"
         " WHEN NEW.deleted = 1 AND OLD.deleted = 0"
-        " BEGIN UPDATE removals SET number = number + 1; END"
+        " BEGIN UPDATE removals SET number = number + 1;"
+        " UPDATE responses SET metadata = NULL WHERE id = NEW.id AND metadata IS NOT NULL;"
+        " DELETE FROM response_metadata WHERE response_id = NEW.id; END"
+    )
+    op.execute(
+        "CREATE TRIGGER responses_dropped AFTER DELETE ON responses"
+        " BEGIN DELETE FROM response_metadata WHERE response_id = OLD.id; END"
     )
 
 
@@ -109,9 +115,10 @@ def _prompts() -> None:
 
 
 def downgrade() -> None:
-    """What was promised to nobody but the newer version goes with it; the trigger first, since it
-    names what goes."""
+    """What was promised to nobody but the newer version goes with it; the triggers first, since
+    they name what goes."""
     op.execute("DROP TRIGGER responses_deleted")
+    op.execute("DROP TRIGGER responses_dropped")
     for table in (
         "encryption_keys",
         "prompt_versions",
