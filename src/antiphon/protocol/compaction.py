@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from antiphon.protocol.jsonbody import parse_json
+from antiphon.protocol.bodies import parse_fields
 from antiphon.protocol.request import CreateResponse, check_request
-from antiphon.protocol.validation import echo, invalid_type, missing, unknown
+from antiphon.protocol.validation import missing
 
 FIELDS: Final = frozenset(
     {
@@ -23,11 +23,7 @@ FIELDS: Final = frozenset(
 
 def parse_compact(raw: bytes) -> CreateResponse:
     """The request whose context shall be compacted. Raises `InvalidRequestError`."""
-    body = parse_json(raw)
-    if not isinstance(body, dict):
-        raise invalid_type(None, "an object", body)
-    if stranger := next((key for key in body if key not in FIELDS), None):
-        raise unknown(echo(stranger))
+    body = parse_fields(raw, FIELDS)
     if body.get("model") is None:
         raise missing("model")
     return check_request(body)

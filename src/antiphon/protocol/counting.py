@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, StringConstraints, ValidationError
 
+from antiphon.protocol.bodies import parse_fields
 from antiphon.protocol.fields import CLOSED
-from antiphon.protocol.jsonbody import parse_json
 from antiphon.protocol.request import CreateResponse, check_request
-from antiphon.protocol.validation import echo, invalid_type, refusal, unknown
+from antiphon.protocol.validation import refusal
 
 FIELDS: Final = frozenset(
     {
@@ -52,11 +52,7 @@ class _Style(BaseModel):
 
 def parse_counting(raw: bytes) -> Counting:
     """The request whose input shall be counted. Raises `InvalidRequestError`."""
-    body = parse_json(raw)
-    if not isinstance(body, dict):
-        raise invalid_type(None, "an object", body)
-    if stranger := next((key for key in body if key not in FIELDS), None):
-        raise unknown(echo(stranger))
+    body = parse_fields(raw, FIELDS)
     style: dict[str, Any] = {"personality": body.pop("personality", None)}
     request = check_request(body)
     try:

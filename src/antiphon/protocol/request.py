@@ -22,6 +22,7 @@ from pydantic import (
 
 from antiphon.errors import InvalidRequestError, ModelNotFound
 from antiphon.protocol import parameters
+from antiphon.protocol.bodies import parse_object
 from antiphon.protocol.fields import (
     BLANK_OR_ID_PATTERN,
     CLOSED,
@@ -40,9 +41,8 @@ from antiphon.protocol.fields import (
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.items.message import normalise
-from antiphon.protocol.jsonbody import parse_json
 from antiphon.protocol.tools import CHOICE_TYPES, Tool, ToolChoice
-from antiphon.protocol.validation import echo, empty_array, invalid_type, missing, refusal, unknown
+from antiphon.protocol.validation import echo, empty_array, missing, refusal, unknown
 
 Json: TypeAlias = dict[str, Any]
 MAX_ITEMS: Final = 10_000
@@ -175,10 +175,7 @@ _FIELDS: Final = CreateResponse.model_fields.keys()
 
 def parse_request(raw: bytes) -> CreateResponse:
     """The request in the body `raw`. Raises `InvalidRequestError`: the first thing wrong."""
-    body = parse_json(raw)
-    if not isinstance(body, dict):
-        raise invalid_type(None, "an object", body)
-    return check_request(body)
+    return check_request(parse_object(raw))
 
 
 def check_request(body: Json) -> CreateResponse:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from antiphon.errors import APIError, InvalidRequestError, UnsupportedParameter
-from antiphon.protocol.jsonbody import parse_json
+from antiphon.protocol.bodies import parse_object
 from antiphon.protocol.request import CreateResponse, check_request
 from antiphon.protocol.validation import echo, invalid_type, missing, unknown
 
@@ -88,9 +88,7 @@ ClientEvent: TypeAlias = Create | Steer
 
 def parse_event(raw: bytes) -> ClientEvent:
     """What a client says. Raises `InvalidRequestError`."""
-    event = parse_json(raw)
-    if not isinstance(event, dict):
-        raise invalid_type(None, "an object", event)
+    event = parse_object(raw)
     if "type" not in event:
         raise missing("type")
     match event.pop("type"):
