@@ -1,10 +1,14 @@
 """The request as a whole: short forms, and rules about several parameters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
+from antiphon.errors import InvalidRequestError
+from antiphon.protocol.compaction import parse_compact
+from antiphon.protocol.counting import parse_counting
 from antiphon.protocol.request import CreateResponse, parse_request
 from tests.protocol.asking import Json, ask, refuse, refused, user
 
@@ -186,6 +190,29 @@ def test_what_is_nested_stays_as_it_was_sent() -> None:
 
 
 # -- rules about several parameters --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"prompt": {"id": "pmpt_1"}}], ids=["plain", "prompt"])
+def test_a_compaction_trigger_is_the_last_item(more: Json) -> None:
+    """Spec §3.4; elsewhere it would be ignored without a word."""
+    trigger = {"type": "compaction_trigger"}
+    hi = {"role": "user", "content": "Hi"}
+    assert ask(input=[hi, trigger], **more).input[-1] == trigger
+    for items, index in (([hi, trigger, hi], 1), ([trigger, trigger], 0)):
+        error = refused(input=items, **more)
+        assert (error.param, error.code) == (f"input[{index}]", "invalid_value")
+        assert error.message == (
+            f"Invalid 'input[{index}]': a 'compaction_trigger' is only allowed as the last item."
+        )
+
+
+@pytest.mark.parametrize("parse", [parse_compact, lambda raw: parse_counting(raw).request])
+def test_so_it_is_where_nothing_is_run(parse: Callable[[bytes], CreateResponse]) -> None:
+    trigger = {"type": "compaction_trigger"}
+    body = {"model": "m", "input": [{"role": "user", "content": "Hi"}, trigger]}
+    assert parse(orjson.dumps(body)).input[-1] == trigger
+    with pytest.raises(InvalidRequestError, match="only allowed as the last item"):
+        parse(orjson.dumps({**body, "input": [trigger, *body["input"]]}))
 
 
 @pytest.mark.parametrize("body", [{"input": "x"}, {"input": "x", "model": None}, {}])

@@ -223,6 +223,18 @@ def _input(request: CreateResponse, front: _Front) -> None:
         raise empty_array("input") if "input" in request.model_fields_set else missing("input")
 
 
+def _trigger(request: CreateResponse, _: _Front) -> None:
+    """A wish for a compaction is about all that stands before it (spec §3.4)."""
+    for index, item in enumerate(request.input[:-1]):
+        if item["type"] == "compaction_trigger":
+            raise InvalidRequestError(
+                f"Invalid 'input[{index}]': a 'compaction_trigger' is only allowed as the last "
+                "item.",
+                param=f"input[{index}]",
+                code="invalid_value",
+            )
+
+
 def _one_history(request: CreateResponse, _: _Front) -> None:
     if request.previous_response_id is not None and request.conversation is not None:
         raise InvalidRequestError(
@@ -337,6 +349,7 @@ def _means(wanted: Json, tool: Json) -> bool:
 _RULES: Final[tuple[Callable[[CreateResponse, _Front], None], ...]] = (
     _model,
     _input,
+    _trigger,
     _one_history,
     _streaming,
     _background,
@@ -345,4 +358,4 @@ _RULES: Final[tuple[Callable[[CreateResponse, _Front], None], ...]] = (
     _tool_choice,
 )
 #: What no template can mend.
-_OWN_RULES: Final = (_one_history, _streaming, _background, _unique_names)
+_OWN_RULES: Final = (_trigger, _one_history, _streaming, _background, _unique_names)
