@@ -2,28 +2,35 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from antiphon.errors import Overloaded
+from antiphon.protocol.items.base import Item
 from antiphon.store import conversation_statements as sql
 from antiphon.store import sql_conversations
 from antiphon.store.base import ConversationBusy, ConversationMoved
 from antiphon.store.sql import SqliteStore
+from antiphon.store.writer import MOST_QUEUED
 from tests.store.conversing import (
     admit,
     begin,
+    ended,
     finish,
     held,
+    lease_of,
     run,
     said,
     turn,
     version_of,
 )
-from tests.store.rows import log_of
+from tests.store.rows import batch, log_of
 
 ROUNDS = 10
 
@@ -94,6 +101,41 @@ async def test_a_run_and_its_items_end_together_or_not_at_all(
     assert await version_of(store, made) == seen
     assert await finish(store, row, "b")
     assert await held(store, made) == ["a", "b"]
+
+
+class Watched(dict[str, Any]):
+    """An item that knows in which threads somebody looked into it."""
+
+    def __init__(self, item: Item) -> None:
+        super().__init__(item)
+        self.threads: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.threads.add(threading.current_thread().name)
+        return super().__getitem__(key)
+
+
+async def test_what_a_run_appends_is_encoded_beside_the_loop(store: SqliteStore) -> None:
+    """R-118: a turn may have tens of megabytes."""
+    made = await begin(store, "a")
+    row = await run(store, made)
+    item = Watched(said("b")[0])
+    assert await store.runs.finish(lease_of(row), batch(2, 3), replace(ended(), appended=[item]))
+    assert item.threads == {"store-writer"}
+    assert await held(store, made) == ["a", "b"]
+
+
+async def test_what_a_run_appends_counts_as_what_waits(store: SqliteStore) -> None:
+    """R-116: twice the body: in the row, and in the conversation."""
+    made = await begin(store, "a")
+    row = await run(store, made)
+    body = b'{"status":"completed","output":[]}' + b" " * (MOST_QUEUED // 2)
+    ending = replace(ended("b"), body=body)
+    finishing = asyncio.create_task(store.runs.finish(lease_of(row), batch(2, 3), ending))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await store.save(turn(made))
+    assert await finishing
 
 
 async def test_an_id_that_is_taken_stores_no_half_conversation(

@@ -147,8 +147,9 @@ class SqliteRuns:
         return await self._writer.run(step, durable=False, weight=weight)
 
     async def finish(self, lease: Lease, events: Batch, ending: Ending) -> bool:
-        """See `Runs.finish`."""
-        held, appended = _held(lease), sql_conversations.encoded(ending.appended)
+        """See `Runs.finish`. What the conversation gets is encoded in the writer's thread, since it
+        may be tens of megabytes (R-118); until then nobody changes the items."""
+        held = _held(lease)
         end: dict[str, Value] = {
             "new_status": ending.status,
             "body": ending.body,
@@ -162,13 +163,15 @@ class SqliteRuns:
             project, conversation = connection.execute(sql.HELD, held).fetchone()
             connection.execute(sql.FINISH, held | end)
             if conversation is not None:
+                appended = sql_conversations.encoded(ending.appended)
                 sql_conversations.extend(connection, project, conversation, appended)
             connection.execute(sql.DROP_JOB, {"id": lease.response_id})
             if ending.notice is not None:
                 enqueue(connection, project, ending.notice)
             return True
 
-        weight = _size(events) + len(ending.body) + sql_conversations.size(appended)
+        # An estimate: the output is in both. The input was weighed when it was admitted.
+        weight = _size(events) + len(ending.body) * (2 if ending.appended else 1)
         return await self._writer.run(step, durable=True, weight=weight)
 
     async def read(self, response_id: str, after: int, most_bytes: int) -> list[Frame]:
