@@ -3,7 +3,8 @@
 Rules
 1. Every question asks the database: for the version, and for the items that came since the version
    that is remembered. As many as the version has grown: nothing went, and they are the rest. Else
-   something was removed, and all is read again.
+   something was removed, and all is read again. So it does not matter which process changes one;
+   those of 0004 know no conversations and change none (R-74).
 2. A history shares its items with the one that it continues, so nobody changes them.
 """
 
@@ -41,7 +42,7 @@ class Histories:
         place = project, id
         before, size = self._kept.get(place) or (History([], 0), 0)
         news = await self._ask(place, before.version)
-        if news is not None and news.version - before.version != len(news.items):
+        if before.version and news is not None and news.version - before.version != len(news.items):
             before, size = History([], 0), 0
             news = await self._ask(place, 0)
         if news is None:

@@ -1,4 +1,7 @@
-"""What was decoded and stays so: bounded by bytes; who was not needed for longest goes first."""
+"""What was decoded and stays so: bounded by bytes; who was not needed for longest goes first.
+
+Whether it still holds is asked of the database by who keeps it (`Chains`, `Histories`), each time.
+"""
 
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
