@@ -278,6 +278,99 @@ async def test_unknown_keys_wait_for_one_answer_together() -> None:
     assert store.asked == asked + 2
 
 
+async def test_a_dropped_key_is_asked_for_once_and_costs_nobody_a_wait() -> None:
+    """Whoever still has seals of it comes with all of them, again and again."""
+    store = Keys()
+    lost = "antiphon.1.00000000.AAAA"
+    one = Sealer(store)
+    await one.open()
+    with pytest.raises(Unverifiable):
+        await one.unseal("reasoning", "p", lost)
+    asked = store.asked
+    begun = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(Unverifiable):
+            await one.unseal("reasoning", "p", lost)
+    assert time.monotonic() - begun < 0.5
+    assert store.asked == asked
+
+
+async def test_a_key_that_was_not_there_is_asked_for_again_after_a_second() -> None:
+    store, clock = Keys(), Clock()
+    one = await opened(store, clock)
+    new = new_encryption_key(1)
+    sealed = Sealer(store, [new]).seal("reasoning", "p", 1)
+    clock.now = 5.0
+    for now, asked in ((5.0, 1), (5.9, 0), (6.1, 1)):
+        clock.now, before = now, store.asked
+        with pytest.raises(Unverifiable):
+            await one.unseal("reasoning", "p", sealed)
+        assert store.asked - before == asked
+    await store.add_encryption_key(new, first=False)
+    clock.now = 7.2
+    assert await one.unseal("reasoning", "p", sealed) == 1
+
+
+async def test_a_new_key_is_found_beside_one_that_is_lost() -> None:
+    store = Keys()
+    one = Sealer(store)
+    await one.open()
+    with pytest.raises(Unverifiable):
+        await one.unseal("reasoning", "p", "antiphon.1.00000000.AAAA")
+    new = new_encryption_key(1)
+    await store.add_encryption_key(new, first=False)
+    sealed = Sealer(store, [new]).seal("reasoning", "p", 1)
+    begun = time.monotonic()
+    assert await one.unseal("reasoning", "p", sealed) == 1
+    assert time.monotonic() - begun < 1.5
+
+
+async def test_what_is_known_to_be_lost_waits_for_no_other_question() -> None:
+    store = Keys()
+    one = Sealer(store)
+    await one.open()
+    with pytest.raises(Unverifiable):
+        await one.unseal("reasoning", "p", "antiphon.1.00000000.AAAA")
+    waits = asyncio.create_task(one.unseal("reasoning", "p", "antiphon.1.11111111.AAAA"))
+    await asyncio.sleep(0.01)
+    with pytest.raises(Unverifiable):
+        await asyncio.wait_for(one.unseal("reasoning", "p", "antiphon.1.00000000.AAAA"), 0.2)
+    assert not waits.done()
+    waits.cancel()
+
+
+async def test_lost_keys_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forger fills no memory; what can be no id of a key is not even looked for."""
+    monkeypatch.setattr(sealing, "_MOST_LOST", 4)
+    store, clock = Keys(), Clock()
+    one = await opened(store, clock)
+    for n in range(20):
+        clock.now += 2
+        with pytest.raises(Unverifiable):
+            await one.unseal("reasoning", "p", f"antiphon.1.{n:08}.AAAA")
+        assert len(one.lost) <= 4
+    asked = store.asked
+    for key_id in ("", "1234567", "1" * 1000):
+        clock.now += 2
+        with pytest.raises(Unverifiable):
+            await one.unseal("reasoning", "p", f"antiphon.1.{key_id}.AAAA")
+    assert store.asked == asked
+
+
+async def test_an_unknown_key_is_no_forgery_while_the_store_is_in_trouble_again() -> None:
+    store, clock = Keys(), Clock()
+    one = await opened(store, clock)
+    lost = "antiphon.1.00000000.AAAA"
+    clock.now = 5.0
+    with pytest.raises(Unverifiable):
+        await one.unseal("reasoning", "p", lost)
+    store.down = True
+    clock.now = 7.0
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            await one.unseal("reasoning", "p", lost)
+
+
 # -- keys of the settings ------------------------------------------------------------------------
 
 

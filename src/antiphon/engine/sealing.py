@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
@@ -34,6 +34,8 @@ _VERSION: Final = "antiphon.1"
 #: NIST SP 800-38D: 96 bits.
 _NONCE: Final = 12
 _KEY: Final = 32
+#: Characters of a key's id.
+_ID: Final = 8
 #: Characters of a secret that is no 32 bytes in base64.
 _LEAST_SECRET: Final = 32
 #: Characters of the longest seal that is opened: as many as the request's field may have.
@@ -44,6 +46,8 @@ _LONG: Final = 256 * 1024
 #: that unknown keys make us ask the store.
 _STALE: Final = 60.0
 _APART: Final = 1.0
+#: Ids of keys that are remembered as lost.
+_MOST_LOST: Final = 1_000
 
 
 class Unverifiable(Exception):
@@ -85,7 +89,7 @@ def _secret(entry: str) -> bytes:
 
 
 def _key_of(secret: bytes, now: int) -> EncryptionKey:
-    return EncryptionKey(hashlib.sha256(secret).hexdigest()[:8], secret, now)
+    return EncryptionKey(hashlib.sha256(secret).hexdigest()[:_ID], secret, now)
 
 
 class KeySource(Protocol):
@@ -118,6 +122,10 @@ class Sealer:
         #: When the store was asked last, and whether it answered.
         self._asked_at = clock()
         self._answered = True
+        #: Ids that were looked for and not there. A key is made before it seals: who comes with
+        #: another id may have a newer key than the last answer knew; who comes with one of these
+        #: has not.
+        self.lost: set[str] = set()
         self._ciphers: dict[str, AESGCM] = {}
         self._newest = ""
         self._take(keys)
@@ -154,8 +162,8 @@ class Sealer:
         version, key_id, body = (*text[len(OURS) :].split(".", 2), "", "")[:3]
         if OURS + version != _VERSION or len(text) > _LONGEST:
             raise Unverifiable
-        if key_id not in self._ciphers and not self._fixed:
-            await self._look_for(key_id)
+        if key_id not in self._ciphers and len(key_id) == _ID and not self._fixed:
+            await self._look_for({key_id})
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise Unverifiable
@@ -164,16 +172,30 @@ class Sealer:
             return await asyncio.to_thread(_opened, cipher, body, bound)
         return _opened(cipher, body, bound)
 
-    async def _look_for(self, key_id: str) -> None:
-        """Another process may have made this key. However many are looked for, the store is asked
-        once in `_APART` seconds, and nobody is refused who was not asked for."""
+    async def _look_for(self, key_ids: Set[str]) -> None:
+        """Another process may have made these keys. However many are looked for, the store is asked
+        once in `_APART` seconds, nobody is refused who was not asked for, and nobody waits for
+        what is known to be lost."""
         since = self._clock()
+        if self._are_lost(key_ids):
+            return
         async with self._asking:
-            if key_id not in self._ciphers and self._asked_at < since:
+            unknown = key_ids - self._ciphers.keys()
+            if not unknown or self._are_lost(unknown):
+                return
+            if self._asked_at < since:
                 await asyncio.sleep(self._asked_at + _APART - self._clock())
                 await self._load()
             elif not self._answered:
                 raise Overloaded
+            if len(self.lost) + len(unknown) > _MOST_LOST:
+                self.lost.clear()
+            self.lost |= set(list(unknown - self._ciphers.keys())[:_MOST_LOST])
+
+    def _are_lost(self, key_ids: Set[str]) -> bool:
+        """Whether the last answer says so, and is no older than `_APART`."""
+        fresh = self._answered and self._clock() - self._asked_at < _APART
+        return fresh and key_ids <= self.lost
 
     async def _load(self) -> None:
         self._asked_at = self._clock()
