@@ -59,10 +59,9 @@ class Lanes:
         """Take an event of `size` bytes. Raises `InvalidRequestError` when the lane cannot be,
         `RateLimitError` when too much waits."""
         limits, name = self._limits, event.stream_id
-        if name and name not in self._names:
-            if len(self._names) >= limits.most_named:
-                raise too_many_streams(limits.most_named)
-            self._names.add(name)
+        is_new = bool(name) and name not in self._names
+        if is_new and len(self._names) >= limits.most_named:
+            raise too_many_streams(limits.most_named)
         # A single event is never too large to wait: it came in, and others may be at work.
         too_large = self._waiting and self._bytes + size > limits.most_bytes
         if self._waiting >= limits.most_waiting or too_large:
@@ -70,6 +69,8 @@ class Lanes:
                 f"Too many events wait on this WebSocket connection: at most {limits.most_waiting} "
                 f"and {limits.most_bytes} bytes. Wait for responses to end.",
             )
+        if is_new:
+            self._names.add(name)
         self._waiting += 1
         self._bytes += size
         if name in self._events:

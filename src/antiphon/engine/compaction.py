@@ -19,10 +19,17 @@ import orjson
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine.counting import estimate_item
-from antiphon.engine.window import Window, is_output
+from antiphon.engine.window import Window
 from antiphon.errors import ContextLengthExceeded, UpstreamError
 from antiphon.protocol.deltas import TextDelta, UsageReport
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.reading import (
+    call_id_of,
+    is_output,
+    is_rule,
+    last_user_message,
+    role_of,
+)
 from antiphon.protocol.response import Usage
 
 _ASK: Final = (
@@ -61,7 +68,7 @@ class Compacted:
 
     def user_messages(self) -> list[Item]:
         """The messages of the user that it keeps."""
-        return [item for item in self.items if item.get("role") == "user"]
+        return [item for item in self.items if role_of(item) == "user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,12 @@ def divide(prompt: Prompt, fixed: int, limit: int | None) -> Division:
     tokens that may be used in all."""
     budget = _KEPT if limit is None else min(_KEPT, limit // _PART)
     items = prompt.items[fixed:]
-    rules = [item for item in items if item.get("role") in ("system", "developer")]
-    said = [item for item in items if item.get("role") not in ("system", "developer")]
-    start = _current_turn(said)
+    rules = [item for item in items if is_rule(item)]
+    said = [item for item in items if not is_rule(item)]
+    last = last_user_message(said)
+    start = len(said) if last is None else last
     earlier, current = said[:start], said[start:]
-    users = [item for item in earlier if item.get("role") == "user"]
+    users = [item for item in earlier if role_of(item) == "user"]
     whole = sum(map(estimate_item, current)) <= budget
     turn = _whole_calls(current if whole else current[:1] + _newest(current[1:], budget))
     messages = _newest(users, budget)
@@ -112,14 +120,6 @@ async def compact(prompt: Prompt, window: Window, limit: int | None) -> Compacte
     # In a thread: the items may be long (R-118).
     messages, turn = await asyncio.to_thread(_lighter, parts.messages, parts.turn)
     return Compacted([*parts.rules, *messages, message, *turn], usage)
-
-
-def _current_turn(items: list[Item]) -> int:
-    """Where the last user message stands."""
-    for index in range(len(items) - 1, -1, -1):
-        if items[index].get("role") == "user":
-            return index
-    return len(items)
 
 
 def _newest(items: list[Item], budget: int) -> list[Item]:
@@ -157,17 +157,17 @@ def _whole_calls(items: list[Item]) -> list[Item]:
     kept: list[Item] = []
     for item in items:
         if is_output(item):
-            if item.get("call_id") not in calls:
+            if call_id_of(item) not in calls:
                 continue
-        elif "call_id" in item:
-            calls.add(item["call_id"])
+        else:
+            calls.add(call_id_of(item))
         kept.append(item)
     return kept
 
 
 def _is_summary(item: Item) -> bool:
     """One that was made here: it has no id."""
-    return item.get("role") == "assistant" and "id" not in item
+    return role_of(item) == "assistant" and "id" not in item
 
 
 async def _summary(prompt: Prompt, window: Window) -> tuple[str, Usage]:

@@ -16,6 +16,7 @@ from antiphon.engine.compaction import Compacted, compact, divide
 from antiphon.engine.counting import count, estimated, reaches
 from antiphon.engine.window import MARGIN, Turns, Window
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.reading import role_of
 from antiphon.protocol.request import CreateResponse
 
 #: Without a threshold of its own a context is compacted at this part of the window.
@@ -123,7 +124,7 @@ class View:
 
     def _note(self, shorter: Prompt) -> None:
         _, kept = self._parts(shorter)
-        first = next((item.get("id") for item in kept if item.get("role") == "user"), None)
+        first = next((item.get("id") for item in kept if role_of(item) == "user"), None)
         self.truncated = Truncated(self._whole - len(shorter.items), first)
 
     def _turns(self, prompt: Prompt) -> Turns:

@@ -17,8 +17,8 @@ from typing import Final
 from antiphon.backends.base import Backend, Prompt, TokenCount
 from antiphon.engine.counting import count, estimate_item, estimated, reaches
 from antiphon.errors import ContextLengthExceeded
-from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.reading import call_id_of, is_output, is_rule, role_of
 
 #: An estimate may be wrong by this factor.
 MARGIN: Final = 2
@@ -34,8 +34,8 @@ class Turns:
     def __init__(self, items: list[Item], fixed: int) -> None:
         """The first `fixed` items stay whatever they are."""
         self._fixed, self._items = items[:fixed], items[fixed:]
-        starts = [index for index, item in enumerate(self._items) if item.get("role") == "user"]
-        if starts and any(_may_go(item) for item in self._items[: starts[0]]):
+        starts = [index for index, item in enumerate(self._items) if role_of(item) == "user"]
+        if starts and any(not is_rule(item) for item in self._items[: starts[0]]):
             starts.insert(0, 0)
         #: Where the turns begin that may go, and the one that may not.
         self._starts = starts
@@ -45,8 +45,8 @@ class Turns:
     def without(self, number: int) -> list[Item]:
         """The items without the first `number` turns."""
         start = self._starts[number]
-        gone = [item for item in self._items[:start] if _may_go(item)]
-        kept = [item for item in self._items[:start] if not _may_go(item)]
+        gone = [item for item in self._items[:start] if not is_rule(item)]
+        kept = [item for item in self._items[:start] if is_rule(item)]
         return self._fixed + kept + _not_answering(gone, self._items[start:])
 
     def worth(self, tokens: float) -> int:
@@ -54,34 +54,24 @@ class Turns:
         turn elsewhere comes on top."""
         for number in range(1, self.count):
             first, beyond = self._starts[number - 1], self._starts[number]
-            gone = [item for item in self._items[first:beyond] if _may_go(item)]
+            gone = [item for item in self._items[first:beyond] if not is_rule(item)]
             if (tokens := tokens - sum(map(estimate_item, gone))) <= 0:
                 return number
         return self.count
 
 
-def is_output(item: Item) -> bool:
-    """Whether it is what a tool answered to a call that is another item."""
-    item_type = ITEM_TYPES[item["type"]]
-    return item_type.as_result is not None and item_type.as_call is None
-
-
 def _not_answering(gone: list[Item], items: list[Item]) -> list[Item]:
     """`items`, but for the outputs of calls that are `gone`. A later call may have the same id:
     some models count theirs anew in each answer."""
-    calls = {item["call_id"] for item in gone if item.get("call_id") is not None}
+    calls = {call_id for item in gone if (call_id := call_id_of(item)) is not None}
     kept: list[Item] = []
     for item in items:
-        if item.get("call_id") in calls:
+        if calls and (call_id := call_id_of(item)) in calls:
             if is_output(item):
                 continue
-            calls.discard(item["call_id"])
+            calls.discard(call_id)
         kept.append(item)
     return kept
-
-
-def _may_go(item: Item) -> bool:
-    return item.get("role") not in ("system", "developer")
 
 
 @dataclass(slots=True)

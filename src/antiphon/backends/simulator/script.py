@@ -34,6 +34,7 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, Result
+from antiphon.protocol.items.reading import is_rule, last_user_message
 
 Json: TypeAlias = dict[str, Any]
 
@@ -208,23 +209,29 @@ def _alternative(token: str, rank: int) -> Logprob:
 
 def _last_turn(items: list[Item]) -> list[Item]:
     """The last user message and all after it; from the start when there is none."""
-    for index in range(len(items) - 1, -1, -1):
-        if items[index].get("role") == "user":
-            return items[index:]
-    return [{"type": "message", "role": "user", "content": []}, *items]
+    last = last_user_message(items)
+    if last is None:
+        return [{"type": "message", "role": "user", "content": []}, *items]
+    return items[last:]
 
 
 def _defaults(prompt: Prompt) -> Iterator[str]:
     if prompt.request.instructions:
         yield prompt.request.instructions
     for item in prompt.items:
-        if item.get("role") in ("system", "developer"):
+        if is_rule(item):
             yield _text_of([item])
 
 
 def _parts(item: Item) -> list[Any]:
-    """What a message or a tool's output holds, as a list of parts."""
-    held = item.get("content", item.get("output")) or []
+    """What a message, a thought or a tool's output holds, as a list of parts."""
+    as_result = ITEM_TYPES[item["type"]].as_result
+    if as_result is not None:
+        return _listed(as_result(item).output)
+    return _listed(item.get("content") or []) if item["type"] in ("message", "reasoning") else []
+
+
+def _listed(held: str | list[Any]) -> list[Any]:
     return [{"type": "input_text", "text": held}] if isinstance(held, str) else held
 
 
@@ -233,11 +240,15 @@ def _other_parts(item: Item) -> list[Any]:
 
 
 def _output_of(result: Result) -> str:
-    return _text_of([{"output": result.output}])
+    return _texts(_listed(result.output))
 
 
 def _text_of(items: list[Item]) -> str:
-    return "\n".join(part["text"] for item in items for part in _parts(item) if "text" in part)
+    return _texts([part for item in items for part in _parts(item)])
+
+
+def _texts(parts: list[Any]) -> str:
+    return "\n".join(part["text"] for part in parts if "text" in part)
 
 
 def _shortened(text: str) -> str:
@@ -254,7 +265,8 @@ def count_input(prompt: Prompt) -> int:
     size = len(request.instructions or "")
     for item in prompt.items:
         size += sum(len(part["text"]) for part in _parts(item) if "text" in part)
-        size += len(item.get("arguments") or "") + len(item.get("input") or "")
+        as_call = ITEM_TYPES[item["type"]].as_call
+        size += len(as_call(item).arguments) if as_call is not None else 0
     if request.tools:
         size += len(orjson.dumps(request.tools))
     return -(-size // 4)

@@ -70,5 +70,6 @@ def encode(value: Any) -> str:
 
 def pair_id(item: Item) -> str:
     """The call id of an item that is call and result in one: its own id."""
-    call_id: str = item.get("call_id") or item.get("id") or item["type"]
+    brought = item.get("call_id")  # such items have none of their own: it may be anything
+    call_id: str = brought if isinstance(brought, str) else item.get("id") or item["type"]
     return call_id
