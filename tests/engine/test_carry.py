@@ -1,6 +1,6 @@
 """Which items of a history a model sees: compactions, thoughts, seals (spec §9; 0006)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -158,6 +158,29 @@ async def test_a_thought_that_does_not_open(sealer: Sealer) -> None:
         with pytest.raises(InvalidEncryptedContent):
             await Carrier(sealer, "p").carry(items, len(items))
     assert await Carrier(sealer, "p").carry([clear]) == [clear]
+
+
+async def test_the_seals_of_a_context_are_opened_together(sealer: Sealer) -> None:
+    """R-118: one hop beside the loop for all of them, and no more than are needed."""
+    asked: list[int] = []
+
+    class Counted:
+        async def unseal(self, kind: Kind, project: str, text: str) -> Any:
+            return await sealer.unseal(kind, project, text)
+
+        async def unseal_all(self, kind: Kind, project: str, texts: Sequence[str]) -> list[Any]:
+            asked.append(len(texts))
+            return await sealer.unseal_all(kind, project, texts)
+
+    earlier = [thought(sealer, name) for name in "ab"]
+    now = [thought(sealer, name) for name in "cd"] + [reasoning("e"), reasoning("f", FOREIGN)]
+    items = [message("1"), *earlier, message("2"), *now]
+    shown = await Carrier(Counted(), "p").carry(items)
+    assert asked == [3]
+    assert names(shown) == ["1", "2", "c", "d", "e", "f"]
+    assert [item["content"][0]["text"] for item in shown[2:5]] == ["raw", "raw", "e"]
+    await Carrier(Counted(), "p").carry(items, len(items))
+    assert asked == [3, 5], "what a client sends must open, shown or not"
 
 
 # -- what is named -------------------------------------------------------------------------------

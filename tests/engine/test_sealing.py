@@ -186,6 +186,52 @@ async def test_a_big_payload_is_opened_beside_the_loop() -> None:
         await one.unseal("compaction", "p", sealed[:-1])
 
 
+async def test_many_are_opened_together_each_for_itself() -> None:
+    one = sealer(NEW, OLD)
+    old = sealer(OLD).seal("reasoning", "p", {"content": "old"})
+    texts = [
+        old,
+        "gAAAAAB",
+        one.seal("reasoning", "q", 1),
+        one.seal("reasoning", "p", 2),
+        "antiphon.",
+    ]
+    opened = await one.unseal_all("reasoning", "p", texts)
+    assert opened[0] == {"content": "old"}
+    assert (opened[1], opened[3]) == (None, 2)
+    assert [type(opened[place]) for place in (2, 4)] == [Unverifiable] * 2
+    assert await one.unseal_all("reasoning", "p", []) == []
+
+
+async def test_many_small_ones_are_opened_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-118: together they take as long as a long one; one or two are not worth a thread."""
+    hops: list[int] = []
+    beside = asyncio.to_thread
+
+    async def counted(call: Callable[..., Any], *given: Any) -> Any:
+        hops.append(1)
+        return await beside(call, *given)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    one = sealer()
+    text = one.seal("reasoning", "p", {"content": "x" * 2000})
+    assert await one.unseal_all("reasoning", "p", [text] * 2) == [{"content": "x" * 2000}] * 2
+    assert hops == []
+    assert len(await one.unseal_all("reasoning", "p", [text] * 500)) == 500
+    assert hops == [1]
+
+
+async def test_lost_keys_of_many_are_looked_for_together() -> None:
+    store, clock = Keys(), Clock()
+    one = await opened(store, clock)
+    clock.now = 5.0
+    asked = store.asked
+    texts = [f"antiphon.1.{n:08}.AAAA" for n in range(50)] + [one.seal("reasoning", "p", 1)]
+    outcomes = await one.unseal_all("reasoning", "p", texts)
+    assert [type(outcome) for outcome in outcomes] == [Unverifiable] * 50 + [int]
+    assert store.asked == asked + 1
+
+
 # -- keys of the store ---------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ Rules
    was stored here and does not open any more is shown as far as it is in the clear.
 """
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -32,6 +32,12 @@ class Seals(Protocol):
         """What is in it; None: it is not of ours. Raises `Unverifiable`."""
         ...
 
+    async def unseal_all(
+        self, kind: Kind, project: str, texts: Sequence[str]
+    ) -> list[Json | Unverifiable | None]:
+        """The same of many, with what `unseal` raises in its place."""
+        ...
+
 
 @dataclass(slots=True)
 class Carrier:
@@ -48,17 +54,20 @@ class Carrier:
             return items
         sent = {id(item) for item in items[len(items) - own :]}
         shown = await self._since_compaction(items, sent)
-        current = _last_user_message(shown)
-        carried: list[Item] = []
-        for index, item in enumerate(shown):
-            if item["type"] == "reasoning":
-                wanted, strict = self.all_reasoning or index > current, id(item) in sent
-                if wanted or strict:
-                    item = await self._restored(item, strict=strict)
-                if not wanted:
-                    continue
-            carried.append(item)
-        return carried
+        current = -1 if self.all_reasoning else _last_user_message(shown)
+        sealed = [
+            item
+            for index, item in enumerate(shown)
+            if item["type"] == "reasoning"
+            and (index > current or id(item) in sent)
+            and item.get("encrypted_content")
+        ]
+        back = await self._restored(sealed, sent) if sealed else {}
+        return [
+            back.get(id(item), item)
+            for index, item in enumerate(shown)
+            if index > current or item["type"] != "reasoning"
+        ]
 
     async def _since_compaction(self, items: list[Item], sent: Set[int]) -> list[Item]:
         marked = [index for index, item in enumerate(items) if item["type"] in _MARKS]
@@ -75,18 +84,25 @@ class Carrier:
                     break
         return [item for item in shown if item["type"] not in _MARKS]
 
-    async def _restored(self, item: Item, *, strict: bool) -> Item:
-        if "encrypted_content" not in item:
-            return item
-        opened = await self._opened(item, strict=strict)
-        return item if opened is None else restored(item, opened)
+    async def _restored(self, sealed: list[Item], sent: Set[int]) -> dict[int, Item]:
+        """By the `id()` of the item, as far as they open. Many are opened together (R-118)."""
+        texts = [item["encrypted_content"] for item in sealed]
+        outcomes = await self.seals.unseal_all("reasoning", self.project, texts)
+        back: dict[int, Item] = {}
+        for item, opened in zip(sealed, outcomes, strict=True):
+            if isinstance(opened, Unverifiable):
+                if id(item) in sent:
+                    raise _refusal(item)
+            elif opened is not None:
+                back[id(item)] = restored(item, opened)
+        return back
 
     async def _opened(self, item: Item, *, strict: bool) -> Json | None:
         try:
             return await self.seals.unseal(item["type"], self.project, item["encrypted_content"])
         except Unverifiable:
             if strict:
-                raise InvalidEncryptedContent(item.get("id") or item["type"]) from None
+                raise _refusal(item) from None
             return None
 
 
@@ -105,6 +121,10 @@ def foreign_seals(request: CreateResponse) -> list[str]:
         and not text.startswith(OURS)
     ]
     return found if len(found) <= _MOST_NAMED else ["input[].encrypted_content"]
+
+
+def _refusal(item: Item) -> InvalidEncryptedContent:
+    return InvalidEncryptedContent(item.get("id") or item["type"])
 
 
 def _last_user_message(items: list[Item]) -> int:

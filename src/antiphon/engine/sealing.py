@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
@@ -27,6 +27,8 @@ from antiphon.protocol.fields import MAX_FILE_DATA
 from antiphon.store.base import EncryptionKey
 
 Kind: TypeAlias = Literal["reasoning", "compaction"]
+#: The id of its key, and its body.
+_Seal: TypeAlias = tuple[str, str]
 
 #: Everything that any version of this server has sealed.
 OURS: Final = "antiphon."
@@ -40,8 +42,9 @@ _ID: Final = 8
 _LEAST_SECRET: Final = 32
 #: Characters of the longest seal that is opened: as many as the request's field may have.
 _LONGEST: Final = MAX_FILE_DATA
-#: Longer ones (about 0.2 ms of work) are opened in a thread.
+#: Characters that are opened in a thread (some 2 ms of work), and how many each seal costs more.
 _LONG: Final = 256 * 1024
+_EACH: Final = 1024
 #: Seconds: so old may the keys be when a run begins (`refresh`), and so far apart are the questions
 #: that unknown keys make us ask the store.
 _STALE: Final = 60.0
@@ -157,20 +160,23 @@ class Sealer:
 
         Raises `Unverifiable`, and `Overloaded` when its key may be in a store that does not answer.
         """
-        if not text.startswith(OURS):
-            return None
-        version, key_id, body = (*text[len(OURS) :].split(".", 2), "", "")[:3]
-        if OURS + version != _VERSION or len(text) > _LONGEST:
-            raise Unverifiable
-        if key_id not in self._ciphers and len(key_id) == _ID and not self._fixed:
-            await self._look_for({key_id})
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise Unverifiable
-        bound = _bound(kind, project, key_id)
-        if len(body) > _LONG:
-            return await asyncio.to_thread(_opened, cipher, body, bound)
-        return _opened(cipher, body, bound)
+        (outcome,) = await self.unseal_all(kind, project, [text])
+        if isinstance(outcome, Unverifiable):
+            raise outcome
+        return outcome
+
+    async def unseal_all(self, kind: Kind, project: str, texts: Sequence[str]) -> list[Any]:
+        """Of each what `unseal` says; an `Unverifiable` is returned, not raised. Many are opened
+        together, beside the event loop (R-118). Raises `Overloaded`."""
+        seals = [_parted(text) for text in texts]
+        unknown = {key_id for key_id, _ in filter(None, seals) if len(key_id) == _ID}
+        unknown -= self._ciphers.keys()
+        if unknown and not self._fixed:
+            await self._look_for(unknown)
+        bounds = {key_id: _bound(kind, project, key_id) for key_id in self._ciphers}
+        if sum(len(body) + _EACH for _, body in filter(None, seals)) > _LONG:
+            return await asyncio.to_thread(_outcomes, seals, self._ciphers, bounds)
+        return _outcomes(seals, self._ciphers, bounds)
 
     async def _look_for(self, key_ids: Set[str]) -> None:
         """Another process may have made these keys. However many are looked for, the store is asked
@@ -221,12 +227,36 @@ def _encoded(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+def _parted(text: str) -> _Seal | None:
+    """Key id and body of a seal; None: it is not ours. What cannot be a seal has neither."""
+    if not text.startswith(OURS):
+        return None
+    if len(text) > _LONGEST or not text.startswith(f"{_VERSION}."):
+        return "", ""
+    key_id, _, body = text[len(_VERSION) + 1 :].partition(".")
+    return key_id, body
+
+
+def _outcomes(
+    seals: Sequence[_Seal | None], ciphers: Mapping[str, AESGCM], bounds: Mapping[str, bytes]
+) -> list[Any]:
+    """What `Sealer.unseal_all` returns."""
+    outcomes: list[Any] = []
+    for seal in seals:
+        outcome: Any = None
+        if seal is not None:
+            key_id, body = seal
+            try:
+                outcome = _opened(ciphers[key_id], body, bounds[key_id])
+            except (KeyError, ValueError, InvalidTag):
+                outcome = Unverifiable()
+        outcomes.append(outcome)
+    return outcomes
+
+
 def _opened(cipher: AESGCM, body: str, bound: bytes) -> Any:
-    try:
-        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        # Python's decoder skips what is not base64 and looks at no unused bits.
-        if _encoded(raw) != body:
-            raise Unverifiable
-        return orjson.loads(cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound))
-    except (ValueError, InvalidTag) as error:
-        raise Unverifiable from error
+    raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+    # Python's decoder skips what is not base64 and looks at no unused bits.
+    if _encoded(raw) != body:
+        raise ValueError
+    return orjson.loads(cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound))
