@@ -136,3 +136,9 @@ def test_every_message_that_a_compaction_keeps_is_valid(
     second = compacted(suite, model, *first["output"], said("user", "And this."))
     response = answered(suite, model, *second["output"], said("user", "Which word?"))
     assert model == "simulator" or "opal" in text_of(response)
+
+
+def test_nulls_of_a_file_are_not_in_what_a_compaction_keeps(suite: httpx2.Client) -> None:
+    file = {"type": "input_file", "file_data": "data:text/plain;base64,aGk="}
+    sent = said("user", [{**file, "file_url": None, "filename": None}])
+    assert compacted(suite, "simulator", sent)["output"][0]["content"] == [file]

@@ -122,6 +122,25 @@ def test_items_get_their_long_form(item: Json, expected: Json) -> None:
     assert ask(input=[item]).input == [expected]
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"type": "message", "role": "user", "content": []},
+        {"type": "function_call_output", "call_id": "c", "output": []},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": []},
+    ],
+    ids=lambda item: str(item["type"]),
+)
+def test_nulls_of_parts_are_left_out(field: Json) -> None:
+    """Spec §10.2: a strict schema has optional fields that may not be null."""
+    text: Json = {"type": "input_text", "text": "x"}
+    file: Json = {"type": "input_file", "file_data": "aGk="}
+    nulls = {"file_url": None, "file_id": None, "filename": None, "new_key": None}
+    key = "content" if "content" in field else "output"
+    sent = {**field, key: [text, {**file, **nulls}, {**text, "prompt_cache_breakpoint": None}]}
+    assert ask(input=[sent]).input == [{**field, key: [text, file, text]}]
+
+
 def test_unknown_keys_of_items_and_parts_stay() -> None:
     """Spec §1, last paragraph: lenient on items."""
     item = {

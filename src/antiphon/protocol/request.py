@@ -40,6 +40,7 @@ from antiphon.protocol.fields import (
 )
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.content import without_nulls
 from antiphon.protocol.items.message import normalise
 from antiphon.protocol.tools import CHOICE_TYPES, Tool, ToolChoice
 from antiphon.protocol.validation import echo, empty_array, missing, refusal, unknown
@@ -76,9 +77,7 @@ def text_input(text: str) -> list[Item]:
 
 def long_form(items: list[Item]) -> list[Item]:
     """Drop the nulls of each item and write out its short forms."""
-    for index, item in enumerate(items):
-        if None in item.values():
-            item = items[index] = {key: value for key, value in item.items() if value is not None}
+    for item in without_nulls(items):
         type_ = item.get("type")
         if type_ is None:
             type_ = item["type"] = "message" if "role" in item else "item_reference"

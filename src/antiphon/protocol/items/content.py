@@ -4,6 +4,8 @@ Rules
 1. Every part type is accepted in every role: clients send ``output_text`` back in all kinds of
    places (lessons §1, rule 10). Backends read the text of a part whatever its name.
 2. A part has one source: exactly one of its url, id and inline forms.
+3. Null is the same as absent. What comes back from here has no nulls: a strict client would refuse
+   them (spec §10.2).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +29,14 @@ from antiphon.protocol.fields import (
 )
 
 Json: TypeAlias = dict[str, Any]
+
+
+def without_nulls(objects: list[Json]) -> list[Json]:
+    """The same list; objects with nulls in it gave way to copies without."""
+    for index, one in enumerate(objects):
+        if None in one.values():
+            objects[index] = {key: value for key, value in one.items() if value is not None}
+    return objects
 
 
 def exactly_one(*names: str) -> AfterValidator:
@@ -152,6 +162,6 @@ Part: TypeAlias = Annotated[
         }
     ),
 ]
-Parts: TypeAlias = Many[Part]
+Parts: TypeAlias = Annotated[Many[Part], AfterValidator(without_nulls)]
 #: What a tool may answer with.
 Output: TypeAlias = Annotated[Any, by_kind(array=Parts, string=Text)]
