@@ -81,6 +81,19 @@ def test_pages_follow_each_other_without_gap(
     assert listed(client, tag, after=seen[-1], **more)["data"] == []
 
 
+def test_a_page_of_large_responses_is_short(client: httpx2.Client, tag: dict[str, str]) -> None:
+    """R-115: one answer does not take what hundreds of others would; the rest is behind it."""
+    large = "x" * (5 * 1024 * 1024)
+    made = [create(client, metadata=tag, instructions=large)["id"] for _ in range(5)]
+    reply = client.get(LIST, params=query_of(tag, limit=100))
+    assert len(reply.content) < 16 * 1024 * 1024 + 1_000
+    first = listed(client, tag, limit=100)
+    rest = listed(client, tag, limit=100, after=first["last_id"])
+    assert [len(first["data"]), first["has_more"]] == [3, True]
+    assert [len(rest["data"]), rest["has_more"]] == [2, False]
+    assert [response["id"] for response in first["data"] + rest["data"]] == made[::-1]
+
+
 def test_without_a_filter_all_are_listed(
     client: httpx2.Client, tag: dict[str, str], upstream: ChatUpstream
 ) -> None:

@@ -36,11 +36,16 @@ async def saved(store: Store, *rows: ResponseRow) -> list[ResponseRow]:
     return list(rows)
 
 
+async def found(store: Store, project: str, listing: Listing) -> list[bytes] | None:
+    page = await store.listed(project, listing)
+    return None if page is None else page.bodies
+
+
 async def listed(store: Store, project: str = "alpha", **metadata: str) -> list[bytes]:
     """The newest with this metadata."""
-    found = await store.listed(project, Listing(metadata, limit=100))
-    assert found is not None
-    return found
+    page = await found(store, project, Listing(metadata, limit=100))
+    assert page is not None
+    return page
 
 
 def bodies(*rows: ResponseRow) -> list[bytes]:
@@ -50,9 +55,9 @@ def bodies(*rows: ResponseRow) -> list[bytes]:
 async def test_the_newest_come_first_unless_asked_otherwise(store: Store) -> None:
     one, two, three = await saved(store, *(noted(t, at=NOW + n) for n, t in enumerate("abc")))
     for metadata in ({}, {"user": "ada"}):
-        newest = await store.listed("alpha", Listing(metadata))
+        newest = await found(store, "alpha", Listing(metadata))
         assert newest == bodies(three, two, one)
-        assert await store.listed("alpha", Listing(metadata, order="asc")) == bodies(
+        assert await found(store, "alpha", Listing(metadata, order="asc")) == bodies(
             one, two, three
         )
 
@@ -73,9 +78,9 @@ async def test_within_a_second_they_are_listed_as_they_came(
     await saved(store, rows[0])
 
     async def behind(row: ResponseRow, order: Order) -> list[bytes]:
-        found = await store.listed("alpha", Listing(metadata, row.id, 4, order))
-        assert found is not None
-        return [body for body in found if body != bare.body]
+        page = await found(store, "alpha", Listing(metadata, row.id, 4, order))
+        assert page is not None
+        return [body for body in page if body != bare.body]
 
     assert await behind(bare, "asc") == bodies(*rows[4:])
     assert await behind(bare, "desc") == bodies(*rows[3::-1])
@@ -114,7 +119,7 @@ async def test_a_value_counts_under_its_own_key_only(store: Store) -> None:
 async def test_a_pair_is_what_it_is_character_by_character(store: Store, text: str) -> None:
     row = noted(metadata={text: text + text})
     await saved(store, row, noted("other", metadata={text: text + "x", "y": text}))
-    assert await store.listed("alpha", Listing({text: text + text})) == bodies(row)
+    assert await found(store, "alpha", Listing({text: text + text})) == bodies(row)
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -131,7 +136,7 @@ async def test_pages_follow_each_other_without_gap(
     seen: list[ResponseRow] = []
     for size in (1, 2, 3, 5, 8):
         after = seen[-1].id if seen else None
-        page = await store.listed("alpha", Listing(metadata, after, size, order))
+        page = await found(store, "alpha", Listing(metadata, after, size, order))
         assert page is not None
         assert len(page) == size
         seen += [place[body] for body in page]
@@ -139,18 +144,57 @@ async def test_pages_follow_each_other_without_gap(
         await saved(store, noted("came", at=came, metadata=everything))
         if size == 2:
             assert await store.delete("alpha", seen[0].id)
-    rest = await store.listed("alpha", Listing(metadata, seen[-1].id, 100, order))
+    rest = await found(store, "alpha", Listing(metadata, seen[-1].id, 100, order))
     assert rest is not None
     seen += [place[body] for body in rest]
     assert seen == (rows if order == "asc" else rows[::-1])
-    assert await store.listed("alpha", Listing(metadata, seen[-1].id, 100, order)) == []
+    assert await found(store, "alpha", Listing(metadata, seen[-1].id, 100, order)) == []
 
 
 async def test_a_page_may_begin_behind_a_response_without_that_metadata(store: Store) -> None:
     old, new = noted("old", at=NOW), noted("new", at=NOW + 2)
     between = noted("between", at=NOW + 1, metadata=None)
     await saved(store, old, between, new)
-    assert await store.listed("alpha", Listing({"user": "ada"}, between.id)) == bodies(old)
+    assert await found(store, "alpha", Listing({"user": "ada"}, between.id)) == bodies(old)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("metadata", [{}, {"user": "ada"}])
+async def test_a_page_ends_where_it_would_be_too_large(
+    store: Store, metadata: dict[str, str], order: Order
+) -> None:
+    """R-115: at a number of bytes, with one response at least, and says whether there are more."""
+    sizes = {"a": 40, "b": 60, "c": 1, "d": 500, "e": 100, "f": 0, "g": 30}
+    rows = [
+        replace(noted(text, at=NOW + number), body=b'"' + text.encode() * size + b'"')
+        for number, (text, size) in enumerate(sizes.items())
+    ]
+    await saved(store, *rows)
+    pages, after, more = list[list[bytes]](), None, True
+    while more:
+        listing = Listing(metadata, after, 3, order, most_bytes=104)
+        page = await store.listed("alpha", listing)
+        assert page is not None
+        assert (
+            page.ids
+            == [row.id for row in rows if row.body in page.bodies][:: 1 if order == "asc" else -1]
+        )
+        pages.append(page.bodies)
+        after, more = page.ids[-1], page.has_more
+    a, b, c, d, e, f, g = bodies(*rows)
+    asc = [[a, b], [c], [d], [e, f], [g]]
+    assert pages == (asc if order == "asc" else [[g, f], [e], [d], [c, b], [a]])
+
+
+async def test_a_page_that_holds_all_says_so(store: Store) -> None:
+    """Whatever ends it: `limit` or bytes."""
+    rows = await saved(store, *(noted(text) for text in "ab"))
+    size = len(rows[0].body) + len(rows[1].body)
+    for limit, most_bytes, more in ((2, size, False), (1, size, True), (2, size - 1, True)):
+        page = await store.listed("alpha", Listing({}, None, limit, "asc", most_bytes))
+        assert page is not None
+        assert page.has_more is more
+        assert page.ids == [row.id for row in rows][: 1 if more else 2]
 
 
 async def test_only_what_is_stored_is_listed(store: Store) -> None:
@@ -158,9 +202,9 @@ async def test_only_what_is_stored_is_listed(store: Store) -> None:
     rows = [noted(kept, kept=kept) for kept in ("stored", "polled", "replayed")]
     await saved(store, *rows)
     for metadata in ({}, {"user": "ada"}):
-        assert await store.listed("alpha", Listing(metadata)) == bodies(rows[0])
+        assert await found(store, "alpha", Listing(metadata)) == bodies(rows[0])
         for row in rows[1:]:
-            assert await store.listed("alpha", Listing(metadata, row.id)) is None
+            assert await found(store, "alpha", Listing(metadata, row.id)) is None
 
 
 async def test_an_expired_response_is_not_listed_swept_or_not(store: Store, clock: Clock) -> None:
@@ -171,7 +215,7 @@ async def test_an_expired_response_is_not_listed_swept_or_not(store: Store, cloc
     clock.now = NOW + 10
     for _ in range(2):
         assert await listed(store, user="ada") == await listed(store) == bodies(long)
-        assert await store.listed("alpha", Listing({}, short.id)) is None
+        assert await found(store, "alpha", Listing({}, short.id)) is None
         await store.expire(NOW + 10, 100)
 
 
@@ -183,7 +227,7 @@ async def test_a_deleted_response_is_not_listed_and_does_not_come_back(store: St
     assert await store.delete("alpha", row.id)
     assert not await store.save(replace(row, status="completed"))
     assert await listed(store, user="ada") == await listed(store) == []
-    assert await store.listed("alpha", Listing({}, row.id)) is None
+    assert await found(store, "alpha", Listing({}, row.id)) is None
 
 
 async def test_a_running_response_is_listed_as_it_is_now(store: Store) -> None:
@@ -218,10 +262,10 @@ async def test_another_projects_responses_are_never_listed(store: Store) -> None
     mine, theirs = noted("mine"), noted("theirs", project="beta")
     await saved(store, mine, theirs)
     for metadata in ({}, {"user": "ada"}):
-        assert await store.listed("alpha", Listing(metadata)) == bodies(mine)
-        assert await store.listed("gamma", Listing(metadata)) == []
+        assert await found(store, "alpha", Listing(metadata)) == bodies(mine)
+        assert await found(store, "gamma", Listing(metadata)) == []
         for after in (theirs.id, "resp_none", ""):
-            assert await store.listed("alpha", Listing(metadata, after)) is None
+            assert await found(store, "alpha", Listing(metadata, after)) is None
 
 
 async def test_a_save_into_another_projects_row_notes_nothing(store: Store) -> None:
@@ -300,10 +344,10 @@ def steps_of(connection: sqlite3.Connection, listing: Listing) -> tuple[int, int
         return 0
 
     connection.set_progress_handler(count, 1)
-    found = sql_listing.listed(connection, "alpha", listing, NOW)
+    page = sql_listing.listed(connection, "alpha", listing, NOW)
     connection.set_progress_handler(None, 1)
-    assert found is not None
-    return len(found), steps
+    assert page is not None
+    return len(page.ids), steps
 
 
 @pytest.mark.parametrize(
@@ -330,13 +374,13 @@ def test_rows_may_be_numbered_anew(connection: sqlite3.Connection, order: Order)
     """As SQLite may when a backup is made, which keeps the order and nothing more."""
     connection.execute("UPDATE responses SET rowid = rowid * 2 + 10000 WHERE rowid > 500")
     connection.execute("UPDATE response_metadata SET rowid = rowid + 3000 WHERE rowid > 700")
-    seen, after = list[bytes](), None
-    while page := sql_listing.listed(
-        connection, "alpha", Listing({"env": "prod"}, after, 100, order), NOW
-    ):
-        seen += page
-        last = connection.execute("SELECT id FROM responses WHERE body = ?", [page[-1]])
-        (after,) = last.fetchone()
+    seen, after, more = list[bytes](), None, True
+    while more:
+        listing = Listing({"env": "prod"}, after, 100, order)
+        page = sql_listing.listed(connection, "alpha", listing, NOW)
+        assert page is not None
+        seen += page.bodies
+        after, more = page.ids[-1], page.has_more
     bodies = connection.execute(f"SELECT body FROM responses ORDER BY rowid {order}")  # noqa: S608
     assert seen == [body for (body,) in bodies]
 

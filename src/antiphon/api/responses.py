@@ -16,7 +16,7 @@ from pydantic import Field
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.errors import MAX_ECHO
-from antiphon.api.listing import PAIRS, ListingQuery, page, pairs_of
+from antiphon.api.listing import PAIRS, ListingQuery, answer, pairs_of
 from antiphon.api.logs import printable
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.streams import EventStream, Heartbeat
@@ -147,14 +147,14 @@ class StoredResponses:
     async def list(self, request: Request, query: Annotated[ListingQuery, Query()]) -> Response:
         """Stored responses of the project, newest first unless asked otherwise."""
         pairs = pairs_of(request.query_params)
-        one_more = Listing(pairs, query.after, query.limit + 1, query.order)
-        found = await self._engine.store.listed(request.state.project, one_more)
+        wanted = Listing(pairs, query.after, query.limit, query.order)
+        found = await self._engine.store.listed(request.state.project, wanted)
         if found is None:
             raise InvalidRequestError(
                 f"Response with id '{printable(query.after or '', MAX_ECHO)}' not found.",
                 param="after",
             )
-        return Response(page(found, query.limit), media_type=JSON)
+        return Response(await answer(found), media_type=JSON)
 
     async def _authorise(self, request: Request) -> None:
         """Leaves the caller's project in ``request.state.project``."""

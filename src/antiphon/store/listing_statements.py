@@ -50,15 +50,17 @@ _few = (
 COMMON: Final = compiled(select(func.count()).select_from(_few))
 
 
-def _stored(order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[bytes]]:
+def _stored(order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[str, bytes]]:
     """All of a project."""
-    return _page(select(_ROW.body).where(CHAINED), _ROW.created_at, _ROWID, order, behind=behind)
+    return _page(
+        select(_ROW.id, _ROW.body).where(CHAINED), _ROW.created_at, _ROWID, order, behind=behind
+    )
 
 
-def _noted(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[bytes]]:
+def _noted(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> Select[tuple[str, bytes]]:
     """Those with so many pairs."""
     found = (
-        select(_ROW.body)
+        select(_ROW.id, _ROW.body)
         .join_from(response_metadata, responses, _ROW.id == _PAIR.response_id)
         .where(
             _PAIR.project == bindparam("project"),
@@ -80,13 +82,13 @@ def _noted(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> Select
 
 
 def _page(
-    found: Select[tuple[bytes]],
+    found: Select[tuple[str, bytes]],
     time: ColumnElement[int],
     number: ColumnElement[int],
     order: Literal["asc", "desc"],
     *,
     behind: bool,
-) -> Select[tuple[bytes]]:
+) -> Select[tuple[str, bytes]]:
     here, end = tuple_(time, _ROWID), tuple_(bindparam("at"), bindparam("after"))
     if behind:
         found = found.where(here > end if order == "asc" else here < end)
@@ -96,7 +98,7 @@ def _page(
 
 @cache
 def listed(pairs: int, order: Literal["asc", "desc"], *, behind: bool) -> str:
-    """The bodies of those with the metadata `:key0`: `:value0`, `:key1`: `:value1` …; `behind`
+    """Ids and bodies of those with the metadata `:key0`: `:value0`, `:key1`: `:value1` …; `behind`
     (`:at`, `:after`)."""
     if pairs == 0:
         return compiled(_stored(order, behind=behind))

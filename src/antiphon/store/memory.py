@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from antiphon.protocol.items.base import Item
 from antiphon.store import items, memory_listing
-from antiphon.store.base import Listing, ResponseRow, Turn
+from antiphon.store.base import Listing, Page, ResponseRow, Turn
 from antiphon.store.memory_conversations import MemoryConversations
 from antiphon.store.memory_keys import MemoryKeys
 from antiphon.store.memory_prompts import MemoryPrompts
@@ -102,7 +102,7 @@ class MemoryStore(MemoryKeys):
                 found |= items.find(wanted, [(row.input, row.body)])
         return found | self.conversations.find(project, set(ids) - found.keys())
 
-    async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
+    async def listed(self, project: str, listing: Listing) -> Page | None:
         """See `Responses.listed`."""
         live = (self._live(project, entry.row.id) for entry in self._rows)
         stored = (row for row in live if row is not None and row.kept == "stored")

@@ -1,14 +1,13 @@
 """Lists of stored responses in memory (`store.base.responses`)."""
 
 from collections.abc import Iterable
-from itertools import islice
 
 import orjson
 
-from antiphon.store.base import Listing, ResponseRow
+from antiphon.store.base import Listing, Page, ResponseRow
 
 
-def listed(rows: Iterable[ResponseRow], listing: Listing) -> list[bytes] | None:
+def listed(rows: Iterable[ResponseRow], listing: Listing) -> Page | None:
     """See `Responses.listed`; `rows` are all that may be listed, as they came: the order within a
     second."""
     ordered = sorted(rows, key=lambda row: row.created_at)
@@ -19,8 +18,8 @@ def listed(rows: Iterable[ResponseRow], listing: Listing) -> list[bytes] | None:
         if listing.after not in ids:
             return None
         ordered = ordered[ids.index(listing.after) + 1 :]
-    found = (row.body for row in ordered if _has(row, listing.metadata))
-    return list(islice(found, listing.limit))
+    found = ((row.id, row.body) for row in ordered if _has(row, listing.metadata))
+    return Page.of(found, listing)
 
 
 def _has(row: ResponseRow, wanted: dict[str, str]) -> bool:

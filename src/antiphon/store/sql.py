@@ -15,7 +15,7 @@ from typing import Any, Final
 from antiphon.errors import Overloaded
 from antiphon.protocol.items.base import Item
 from antiphon.store import items, sql_conversations, sql_listing, sql_removal, sqlite, statements
-from antiphon.store.base import Listing, ResponseRow, Turn
+from antiphon.store.base import Listing, Page, ResponseRow, Turn
 from antiphon.store.chains import Chains
 from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
@@ -146,7 +146,7 @@ class SqliteStore(SqliteKeys):
 
         return await self._readers.ask(question)
 
-    async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
+    async def listed(self, project: str, listing: Listing) -> Page | None:
         """See `Responses.listed`."""
         now = self._now()
         return await self._readers.ask(

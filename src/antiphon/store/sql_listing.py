@@ -4,15 +4,17 @@ Rules
 1. What is looked for is noted in `response_metadata` in the transaction that brings the row, and
    goes, by a trigger, in the one that takes it away. A row without metadata costs nothing.
 2. Of several pairs the rarest leads, so that a common one does not cost a walk through all.
+3. Bodies are read one by one, and no further than the page goes.
 """
 
 import sqlite3
+from contextlib import closing
 from typing import Final
 
 import orjson
 
 from antiphon.store import listing_statements as statements
-from antiphon.store.base import Listing, ResponseRow
+from antiphon.store.base import Listing, Page, ResponseRow
 from antiphon.store.statements import SAVE
 from antiphon.store.writer import Parameters, Step, Value
 
@@ -43,11 +45,9 @@ def saving(row: ResponseRow, values: Parameters) -> Step[bool]:
     return step
 
 
-def listed(
-    connection: sqlite3.Connection, project: str, listing: Listing, now: int
-) -> list[bytes] | None:
+def listed(connection: sqlite3.Connection, project: str, listing: Listing, now: int) -> Page | None:
     """See `Responses.listed`."""
-    values: dict[str, Value] = {"project": project, "now": now, "limit": listing.limit}
+    values: dict[str, Value] = {"project": project, "now": now, "limit": listing.limit + 1}
     if listing.after is not None:
         place = connection.execute(statements.PLACE, values | {"id": listing.after}).fetchone()
         if place is None:
@@ -58,7 +58,9 @@ def listed(
     question = statements.listed(
         len(listing.metadata), listing.order, behind=listing.after is not None
     )
-    return [body for (body,) in connection.execute(question, values)]
+    # A question that is left half answered would keep its snapshot, and the WAL would grow.
+    with closing(connection.execute(question, values)) as found:
+        return Page.of(found, listing)
 
 
 def _rarest_first(

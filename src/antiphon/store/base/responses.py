@@ -12,9 +12,9 @@ Rules
    the operator, no client sees it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, Self, TypeAlias
 
 from antiphon.protocol.items.base import Item
 
@@ -105,6 +105,33 @@ class Listing:
     after: str | None = None
     limit: int = 20
     order: Literal["asc", "desc"] = "desc"
+    #: A page ends before it has more bytes, but has one response at least: `limit` of the largest
+    #: would be more than a server can answer beside others (R-115).
+    most_bytes: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list: the ids of responses and their bodies, and whether there are more."""
+
+    ids: list[str]
+    bodies: list[bytes]
+    has_more: bool
+
+    @classmethod
+    def of(cls, found: Iterable[tuple[str, bytes]], listing: Listing) -> Self:
+        """The page that `found`, ids and bodies in order, begins with; no more of it is read than
+        one response beyond."""
+        ids: list[str] = []
+        bodies: list[bytes] = []
+        room = listing.most_bytes
+        for id_, body in found:
+            room -= len(body)
+            if len(ids) == listing.limit or (ids and room < 0):
+                return cls(ids, bodies, has_more=True)
+            ids.append(id_)
+            bodies.append(body)
+        return cls(ids, bodies, has_more=False)
 
 
 class Responses(Protocol):
@@ -146,8 +173,8 @@ class Responses(Protocol):
         response that is meant."""
         ...
 
-    async def listed(self, project: str, listing: Listing) -> list[bytes] | None:
-        """The bodies of stored responses (`kept` is "stored"); None: `after` is none of them."""
+    async def listed(self, project: str, listing: Listing) -> Page | None:
+        """Stored responses (`kept` is "stored"); None: `after` is none of them."""
         ...
 
     async def expire(self, now: int, limit: int) -> int:
