@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from antiphon.engine.carry import Carrier, foreign_seals
@@ -25,6 +26,21 @@ async def sealer() -> AsyncIterator[Sealer]:
     await made.open()
     yield made
     await store.close()
+
+
+class Counted:
+    """Seals that know how many they were asked to open, each time."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self.sealer = sealer
+        self.asked: list[int] = []
+
+    async def unseal(self, kind: Kind, project: str, text: str) -> Any:
+        return await self.sealer.unseal(kind, project, text)
+
+    async def unseal_all(self, kind: Kind, project: str, texts: Sequence[str]) -> list[Any]:
+        self.asked.append(len(texts))
+        return await self.sealer.unseal_all(kind, project, texts)
 
 
 def compaction(name: str, sealed: str) -> Item:
@@ -162,25 +178,42 @@ async def test_a_thought_that_does_not_open(sealer: Sealer) -> None:
 
 async def test_the_seals_of_a_context_are_opened_together(sealer: Sealer) -> None:
     """R-118: one hop beside the loop for all of them, and no more than are needed."""
-    asked: list[int] = []
-
-    class Counted:
-        async def unseal(self, kind: Kind, project: str, text: str) -> Any:
-            return await sealer.unseal(kind, project, text)
-
-        async def unseal_all(self, kind: Kind, project: str, texts: Sequence[str]) -> list[Any]:
-            asked.append(len(texts))
-            return await sealer.unseal_all(kind, project, texts)
-
+    seals = Counted(sealer)
     earlier = [thought(sealer, name) for name in "ab"]
     now = [thought(sealer, name) for name in "cd"] + [reasoning("e"), reasoning("f", FOREIGN)]
     items = [message("1"), *earlier, message("2"), *now]
-    shown = await Carrier(Counted(), "p").carry(items)
-    assert asked == [3]
+    shown = await Carrier(seals, "p").carry(items)
+    assert seals.asked == [3]
     assert names(shown) == ["1", "2", "c", "d", "e", "f"]
     assert [item["content"][0]["text"] for item in shown[2:5]] == ["raw", "raw", "e"]
-    await Carrier(Counted(), "p").carry(items, len(items))
-    assert asked == [3, 5], "what a client sends must open, shown or not"
+    await Carrier(seals, "p").carry(items, len(items))
+    assert seals.asked == [3, 5], "what a client sends must open, shown or not"
+
+
+async def test_what_was_opened_is_not_opened_again(sealer: Sealer) -> None:
+    """Each turn of a tool loop carries what the turn before it has carried."""
+    seals = Counted(sealer)
+    carrier = Carrier(seals, "p", all_reasoning=True)
+    items = [message("1"), thought(sealer, "a"), thought(sealer, "b", state={"signature": "s"})]
+    first = await carrier.carry(items, len(items))
+    second = await carrier.carry([*first, call("c"), thought(sealer, "c")])
+    assert seals.asked == [2, 1]
+    assert [state_of(item) for item in second[1:3]] == [None, {"signature": "s"}]
+
+
+async def test_a_compaction_keeps_what_the_backend_wants_back(sealer: Sealer) -> None:
+    """What is sealed in it is what a client may see, and the next carry restores the rest."""
+    items = [message("1"), thought(sealer, "a", state={"signature": "s"}), thought(sealer, "b")]
+    carrier = Carrier(sealer, "p")
+    shown = await carrier.carry(items)
+    for _ in range(2):
+        kept = orjson.loads(orjson.dumps(shown))
+        assert {key for item in kept[1:] for key in item} == {
+            *("id", "type", "summary", "content", "encrypted_content")
+        }
+        shown = await carrier.carry([ours(sealer, "c", *kept)])
+        assert [item["content"][0]["text"] for item in shown] == ["1", "raw", "raw"]
+        assert [state_of(item) for item in shown] == [None, {"signature": "s"}, None]
 
 
 # -- what is named -------------------------------------------------------------------------------

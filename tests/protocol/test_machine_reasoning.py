@@ -284,7 +284,7 @@ def test_a_compaction_that_fails_leaves_an_empty_one() -> None:
 
 # -- what comes back -----------------------------------------------------------------------------
 
-JSON: Final = st.none() | st.integers() | st.text() | st.lists(st.text())
+JSON: Final = st.none() | st.integers(-(2**53), 2**53) | st.text() | st.lists(st.text())
 
 
 @given(
@@ -323,9 +323,10 @@ def test_the_clients_own_copy_of_the_text_wins() -> None:
 
 
 def test_nobody_forges_a_state() -> None:
-    """A client may send any key; only an opened seal makes a state."""
-    (key,) = restored({"type": "reasoning"}, {"content": "", "state": 1}).keys() - {"type"}
-    forged = {"type": "reasoning", "summary": [], key: {"value": "forged"}}
+    """A client may send any key; only an opened seal makes a state, and no JSON shows it."""
+    ours = restored({"type": "reasoning"}, {"content": "", "state": "secret"})
+    assert orjson.loads(orjson.dumps(ours)) == {"type": "reasoning"}
+    forged = {"type": "reasoning", "summary": [], "restored_state": "forged", "state": "forged"}
     assert state_of(forged) is None
     assert state_of(restored(forged, {"content": "x"})) is None
     assert state_of(restored(forged, {"content": "x", "state": "ours"})) == "ours"

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from antiphon.engine.sealing import OURS, Kind, Unverifiable
 from antiphon.errors import InvalidEncryptedContent
 from antiphon.protocol.items.base import Item
-from antiphon.protocol.items.reasoning import restored
+from antiphon.protocol.items.reasoning import is_restored, restored
 from antiphon.protocol.request import CreateResponse
 
 Json: TypeAlias = dict[str, Any]
@@ -61,6 +61,7 @@ class Carrier:
             if item["type"] == "reasoning"
             and (index > current or id(item) in sent)
             and item.get("encrypted_content")
+            and not is_restored(item)
         ]
         back = await self._restored(sealed, sent) if sealed else {}
         return [

@@ -3,11 +3,12 @@
 Rules
 1. The machine seals ``{"content": the raw text, "state": what the backend wants back}``, without
    `state` when there is none; `restored` gives both back to the item.
-2. A state is an object that no JSON can make: what a client sends under its key is none.
+2. A state is no key of the item: no JSON can make one, and none shows it. Wherever a restored item
+   is stored, in a compaction too, it is what the client may see, with its seal: opened again, that
+   gives back the same.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import StringConstraints, with_config
 from typing_extensions import TypedDict
@@ -45,29 +46,32 @@ class Reasoning(ItemShape):
     status: NotRequired[Progress | None]
 
 
-#: The key of an item's state, in prompts only: never stored, never shown.
-_STATE: Final = "restored_state"
+class _Restored(dict[str, Any]):
+    """An item whose seal was opened."""
 
+    __slots__ = ("state",)
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    value: Any
+    def __init__(self, item: Item, state: Any) -> None:
+        super().__init__(item)
+        self.state = state
 
 
 def restored(item: Item, payload: Any) -> Item:
     """The item as a backend reads it, from what its seal held. The client's own text stays."""
-    back = {key: value for key, value in item.items() if key != _STATE}
+    back = _Restored(item, payload.get("state"))
     if payload["content"] and not item.get("content"):
         back["content"] = [{"type": "reasoning_text", "text": payload["content"]}]
-    if "state" in payload:
-        back[_STATE] = _State(payload["state"])
     return back
+
+
+def is_restored(item: Item) -> bool:
+    """Whether its seal was opened: what was in it is there."""
+    return isinstance(item, _Restored)
 
 
 def state_of(item: Item) -> Any:
     """What the backend wants back with this item; None: nothing."""
-    state = item.get(_STATE)
-    return state.value if isinstance(state, _State) else None
+    return item.state if isinstance(item, _Restored) else None
 
 
 _CONTENT = ("content", "content_index")
