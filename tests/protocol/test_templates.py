@@ -4,6 +4,7 @@ from typing import Final
 
 import orjson
 import pytest
+from openai.types.responses import ResponseOutputMessage, ResponsePrompt
 
 from antiphon.errors import ModelNotFound, PromptNotFound
 from antiphon.protocol.request import CreateResponse, parse_request
@@ -302,6 +303,21 @@ def test_instructions_are_items_where_the_template_has_messages() -> None:
     developer = {**user("Be kind"), "role": "developer"}
     assert echoed(made)["instructions"] == [developer, user("Hi")]
     assert echoed(applied({"input": "Hi"}))["instructions"] == [user("Hi")]
+
+
+def test_what_is_echoed_fits_openais_types() -> None:
+    """Whole, without a look at what the types let pass: spec §1, `instructions` and `prompt`."""
+    image = {"type": "input_image", "image_url": "https://a.example/b.png"}
+    told = [{"role": "assistant", "content": "Hello", "status": None}]
+    told += [{"role": "user", "content": "Hi {{x}}"}]
+    made = applied({"input": told}, {"x": image})
+    shown = echoed(made)
+    hello = shown["instructions"][0]
+    ResponseOutputMessage.model_validate(hello, strict=True)
+    assert (hello["id"], hello["status"]) == ("msg_1_0", "completed")
+    assert "id" not in made.front[0]
+    ResponsePrompt.model_validate(shown["prompt"], strict=True)
+    assert shown["prompt"]["variables"] == {"x": {**image, "detail": "auto"}}
 
 
 def test_without_a_prompt_there_is_none() -> None:

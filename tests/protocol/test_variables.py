@@ -124,9 +124,9 @@ def test_an_unknown_variable_is_named() -> None:
 
 def test_errors_about_many_variables_stay_short() -> None:
     """R-24."""
-    text = "".join(f"{{{{v{number}}}}}" for number in range(50_000))
+    text = "".join(f"{{{{v{number}}}}}" for number in range(1_000))
     error = refusal(lambda: applied({"instructions": text}))
-    assert error.message.endswith("'v18', and 'v19' (49980 more).")
+    assert error.message.endswith("'v18', and 'v19' (980 more).")
 
 
 def test_a_variable_of_what_was_overridden_may_be_left_out() -> None:
@@ -184,7 +184,7 @@ def _by_hand(text: str, values: dict[str, str]) -> str:
     ],
 )
 def test_hostile_texts_take_no_time(text: str) -> None:
-    """R-09."""
+    """R-09, also where they were stored before there were limits."""
     began = time.monotonic()
     assert variables({"instructions": text}) == []
     made = apply_template(ask(), {"model": "m", "instructions": text, "input": [user(text)]}, 1)
@@ -192,32 +192,81 @@ def test_hostile_texts_take_no_time(text: str) -> None:
     assert time.monotonic() - began < SOON
 
 
-def test_many_placeholders_and_long_values() -> None:
-    many = "{{a}} {{b}}" * 32_768
+PLACES: Final = "template.input[0].content[0].text"
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "what"),
+    [
+        ({"instructions": "{{a}}" * 1_001}, "template.instructions", "variables"),
+        ({"input": [user("{{a}}" * 1_001)]}, PLACES, "variables"),
+        ({"instructions": "{{a}}", "input": [user("{{b}}" * 1_000)]}, PLACES, "variables"),
+        ({"instructions": "{" * 2_002}, "template.instructions", "variables"),
+        ({"input": "".join(f"{{{{v{n}}}}}" for n in range(90_000))}, PLACES, "variables"),
+        ({"input": [user("x")] * 1_001}, "template.input[1000]", "messages"),
+        ({"input": [user(*"x" * 999), user("x", "x")]}, "template.input[1]", "messages"),
+        ({"input": [user()] * 1_001}, "template.input[1000]", "messages"),
+    ],
+)
+def test_a_template_has_few_places(template: Json, path: str, what: str) -> None:
+    """R-118: whatever fills it is done soon."""
+    error = refusal(lambda: stored_template(template))
+    assert (error.param, error.code) == (path, "template_too_large")
+    assert error.message.startswith(f"Invalid '{path}': too many {what}. Expected at most 1000 ")
+
+
+LARGE_IMAGE: Final = {**IMAGE, "image_url": "https://a/" + "x" * 60_000}
+#: Templates as large as they can be, and values.
+LARGEST: Final[dict[str, tuple[Json, Json]]] = {
+    "images": ({"input": [user("{{a}}" * 1_000 + "x" * 1_000_000)]}, {"a": IMAGE}),
+    "large images": ({"input": [user("{{a}}" * 30)]}, {"a": LARGE_IMAGE}),
+    "texts": ({"instructions": "{{a}}" * 1_000}, {"a": "x" * 2_000}),
+    "messages": ({"input": [user("{{a}}")] * 1_000}, {"a": "x" * 2_000}),
+    "parts": ({"input": [user(*["{{a}}"] * 1_000)]}, {"a": FILE}),
+    "names": (
+        {"instructions": "".join(f"{{{{v{n}}}}}" for n in range(1_000))},
+        {f"v{n}": "x" for n in range(1_000)},
+    ),
+    "spaces": ({"instructions": ("{{" + " " * 1_000) * 1_000}, {}),
+    "braces": ({"instructions": "{ " * 500_000}, {}),
+}
+
+
+@pytest.mark.parametrize(("template", "values"), LARGEST.values(), ids=LARGEST)
+def test_the_largest_template_is_filled_at_once(template: Json, values: Json) -> None:
+    """R-118: far below the 100 ms that the loop may be held, at the best of some tries."""
+    stored, request = stored_template({"model": "m", **template}), ask(values)
+
+    def once() -> float:
+        began = time.perf_counter()
+        apply_template(request, stored, 1)
+        return time.perf_counter() - began
+
+    assert min(once() for _ in range(7)) < 0.02
+
+
+def test_a_long_value_is_put_in_however_long_it_is() -> None:
     began = time.monotonic()
-    made = applied({"instructions": many, "input": [user(many)]}, {"a": "x", "b": "yy"})
-    assert made.request.instructions == "x yy" * 32_768
-    assert made.front == [user("x yy" * 32_768)]
-    parts = applied({"input": [user(many)]}, {"a": FILE, "b": "yy"}).front[0]["content"]
-    assert len(parts) == 65_536
     long = "{{b}}" * 2_097_152
-    made = applied({"instructions": "{{a}}"}, {"a": long})
-    assert made.request.instructions == long
+    assert applied({"instructions": "{{a}}"}, {"a": long}).request.instructions == long
+    image = {**IMAGE, "image_url": "https://a/" + "x" * 20_000_000, "detail": "low"}
+    assert applied({"input": [user("{{a}}")]}, {"a": image}).front == [user(image)]
     assert time.monotonic() - began < SOON
 
 
 @pytest.mark.parametrize(
     ("template", "values"),
     [
-        ({"instructions": "{{a}}" * 65_536}, {"a": "x" * 10_000_000}),
+        ({"instructions": "{{a}}" * 1_000}, {"a": "x" * 10_000_000}),
         ({"instructions": "{{a}}!"}, {"a": "x" * 10_485_760}),
-        ({"input": [user("{{a}}")] * 10_000}, {"a": "x" * 10_000_000}),
+        ({"input": [user("{{a}}")] * 1_000}, {"a": "x" * 10_000_000}),
+        ({"input": [user("{{a}}")] * 1_000}, {"a": "x" * 3_000}),
         (
-            {"input": [user("{{a}}" * 65_536)]},
-            {"a": {"type": "input_file", "file_data": "x" * 2_000_000}},
+            {"input": [user("{{a}}" * 1_000)]},
+            {"a": {"type": "input_file", "file_data": "x" * 60_000}},
         ),
     ],
-    ids=["one text", "one text, nearly", "many messages", "files"],
+    ids=["one text", "one text, nearly", "many messages", "small values", "files"],
 )
 def test_what_comes_out_is_bounded(template: Json, values: Json) -> None:
     """R-09: a small template and one large value must not make a request of any size."""

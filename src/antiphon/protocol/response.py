@@ -73,7 +73,7 @@ def new_response(
         "error": None,
         "frequency_penalty": 0.0,
         "incomplete_details": None,
-        "instructions": _instructions(request, front),
+        "instructions": _instructions(request, front, id),
         "max_output_tokens": request.max_output_tokens,
         "max_tool_calls": request.max_tool_calls,
         "model": request.model,
@@ -104,15 +104,28 @@ def new_response(
     }
 
 
-def _instructions(request: CreateResponse, front: Sequence[Item]) -> str | list[Item] | None:
-    """All items that a prompt template put in front, where it has messages (spec §1)."""
+def _instructions(
+    request: CreateResponse, front: Sequence[Item], response_id: str
+) -> str | list[Item] | None:
+    """All items that a prompt template put in front, where it has messages (spec §1). Those of the
+    assistant have an id and a status, as OpenAI's type of an output message wants it."""
     if not front:
         return request.instructions
     told: list[Item] = []
     if request.instructions:
         part = {"type": "input_text", "text": request.instructions}
         told.append({"type": "message", "role": "developer", "content": [part]})
-    return [*told, *front]
+    stem = response_id.partition("_")[2]
+    for index, message in enumerate(front):
+        if message["role"] == "assistant":
+            id_, status = message.get("id"), message.get("status")
+            message = {
+                **message,
+                "id": id_ or f"msg_{stem}_{index}",
+                "status": status or "completed",
+            }
+        told.append(message)
+    return told
 
 
 def _optional(request: CreateResponse) -> Json:

@@ -30,7 +30,7 @@ from antiphon.protocol.request import (
 )
 from antiphon.protocol.schemas import schema_steps
 from antiphon.protocol.validation import echo
-from antiphon.protocol.variables import Values, check_names, names_in
+from antiphon.protocol.variables import Values, check_names, check_places, echoed, names_in
 
 Json: TypeAlias = dict[str, Any]
 #: The fields that a template sets; `input` in its long form, nothing null.
@@ -112,6 +112,7 @@ def check_steps(
             param=name,
             code="template_too_large",
         )
+    check_places(template.get("instructions", ""), template.get("input", ()), name)
     probe = CreateResponse().model_copy(
         update={"model": "any", **template, "input": text_input("json")}
     )
@@ -173,7 +174,8 @@ def apply_template(request: CreateResponse, template: Template, version: int) ->
     if instructions:
         taken["instructions"] = values.fill(instructions, "its instructions")
     front = [values.filled(message) for message in messages]
-    shown = {"id": prompt["id"], "version": str(version), "variables": given}
+    echo_of = {key: echoed(value) for key, value in given.items()}
+    shown = {"id": prompt["id"], "version": str(version), "variables": echo_of}
     applied = request.model_copy(update={**taken, "prompt": shown})
     check_rules(applied, front)
     return Applied(applied, front)

@@ -3,7 +3,9 @@
 Rules
 1. What is put in is not looked at again: a value may hold ``{{other}}``.
 2. Images and files go into messages of the user only, where they split the text.
-3. All this takes time in proportion to what comes out, and that is bounded (R-09).
+3. A template of a few bytes in a request must not keep others waiting (R-118): what is stored has
+   few places to look at (`check_places`), and what comes out is little more than the request has
+   itself (`MAX_GROWTH`). Images and files are put in as they are, without a copy of their bytes.
 """
 
 import re
@@ -18,8 +20,15 @@ from antiphon.protocol.validation import echo, listing
 
 Json: TypeAlias = dict[str, Any]
 
-#: Characters of a prompt with its variables, in all: as many as the body of a request has bytes.
-MAX_PROMPT: Final = 64 * 1024 * 1024
+#: Characters of a prompt with its variables, in all, beyond those that the values have themselves:
+#: a template of full size, and as much again of values that stand in several places.
+MAX_GROWTH: Final = 2 * 1024 * 1024
+#: How often ``{{`` stands in a template, whatever follows: each is a place where a value may be.
+MAX_PLACES: Final = 1_000
+#: Content parts of a template; a message without one counts as one.
+MAX_PARTS: Final = 1_000
+_PLACES: Final = f"too many variables. Expected at most {MAX_PLACES} times '{{{{'"
+_PARTS: Final = f"too many messages. Expected at most {MAX_PARTS} messages and content parts"
 _PLACEHOLDER: Final = re.compile(r"\{\{[ \t]*+([A-Za-z0-9_-]++)[ \t]*+\}\}")
 #: Parts that have a `text` in which variables stand.
 _TEXTS: Final = frozenset({"input_text", "output_text"})
@@ -38,6 +47,31 @@ def _texts(messages: Iterable[Item]) -> Iterator[str]:
         for part in message["content"]:
             if part["type"] in _TEXTS:
                 yield part["text"]
+
+
+def check_places(instructions: str, messages: Sequence[Item], name: str) -> None:
+    """Refuse a template, called `name`, that would take long to fill (rule 3). Raises
+    `InvalidRequestError`, which names the text or message that is one too many."""
+    parts, places = 0, instructions.count("{{")
+    if places > MAX_PLACES:
+        raise _too_many(f"{name}.instructions", _PLACES)
+    for index, message in enumerate(messages):
+        content = message["content"]
+        parts += max(1, len(content))
+        if parts > MAX_PARTS:
+            raise _too_many(f"{name}.input[{index}]", _PARTS)
+        for at, part in enumerate(content):
+            places += part["text"].count("{{") if part["type"] in _TEXTS else 0
+            if places > MAX_PLACES:
+                raise _too_many(f"{name}.input[{index}].content[{at}].text", _PLACES)
+
+
+def _too_many(path: str, what: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Invalid '{path}': {what} in all of a template, but got more instead.",
+        param=path,
+        code="template_too_large",
+    )
 
 
 def check_names(given: Json, *, known: Sequence[str], used: Iterable[str]) -> None:
@@ -73,7 +107,7 @@ class Values:
     def __init__(self, given: Json) -> None:
         self._texts: dict[str, str] = {}
         self._parts: dict[str, Item] = {}
-        self._left = MAX_PROMPT
+        self._left = MAX_GROWTH
         for name, value in given.items():
             if isinstance(value, str):
                 self._texts[name] = value
@@ -81,6 +115,7 @@ class Values:
                 self._texts[name] = value["text"]
             else:
                 self._parts[name] = value
+        self._left += sum(map(len, self._texts.values())) + sum(map(_size, self._parts.values()))
 
     def fill(self, text: str, place: str) -> str:
         """`text` with texts for its variables; `place` is where it stands, for errors."""
@@ -141,25 +176,40 @@ class Values:
         size = sum(map(len, pieces))
         self._spend(size)
         if size > MAX_TEXT:
-            raise _too_long(MAX_TEXT, "each of its texts")
+            raise InvalidRequestError(
+                "Invalid 'prompt.variables': too long. With its variables the prompt has a text of "
+                f"more than {MAX_TEXT} characters, which is the limit for each of its texts.",
+                param="prompt.variables",
+                code="string_above_max_length",
+            )
         return "".join(pieces)
 
     def _copy(self, part: Item) -> Item:
-        self._spend(sum(len(value) for value in part.values() if isinstance(value, str)))
-        copy = {key: value for key, value in part.items() if value is not None}
-        normalise({"role": "user", "content": [copy]})
+        self._spend(_size(part))
+        copy: Item = echoed(part)
         return copy
 
     def _spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise _too_long(MAX_PROMPT, "all of it")
+            raise InvalidRequestError(
+                "Invalid 'prompt.variables': too long. With its variables in all their places the "
+                f"prompt has more than {MAX_GROWTH} characters beyond those of the values, which "
+                "is the limit.",
+                param="prompt.variables",
+                code="string_above_max_length",
+            )
 
 
-def _too_long(limit: int, what: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"Invalid 'prompt.variables': too long. With its variables the prompt has more than "
-        f"{limit} characters, which is the limit for {what}.",
-        param="prompt.variables",
-        code="string_above_max_length",
-    )
+def echoed(value: Any) -> Any:
+    """The value of a variable as a Response shows it and as it stands in a message: an image has a
+    `detail`."""
+    if not isinstance(value, dict):
+        return value
+    copy = {key: one for key, one in value.items() if one is not None}
+    normalise({"role": "user", "content": [copy]})
+    return copy
+
+
+def _size(part: Item) -> int:
+    return sum(len(value) for value in part.values() if isinstance(value, str))
