@@ -173,7 +173,7 @@ class Antiphon:
         input_tokens = counting_tokens(self.engine, self._auth, settings.max_body_bytes)
         app.router.routes.append(Route(INPUT_TOKENS, input_tokens, methods=["POST"]))
         app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat).router)
-        conversations = ConversationService(self.store)
+        conversations = ConversationService(self.store, self.engine.sealer)
         app.include_router(
             ConversationEndpoints(conversations, self._auth, settings.max_body_bytes).router
         )

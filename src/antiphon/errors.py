@@ -140,12 +140,12 @@ class InvalidEncryptedContent(InvalidRequestError):
 
     default_code = "invalid_encrypted_content"
 
-    def __init__(self, item: str) -> None:
+    def __init__(self, item: str, param: str = "input") -> None:
         """`item`: its id (spec §3.4)."""
         super().__init__(
             f"The encrypted content for item {item} could not be verified. "
             "Reason: Encrypted content could not be decrypted or parsed.",
-            param="input",
+            param=param,
         )
 
 

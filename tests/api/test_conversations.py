@@ -107,6 +107,28 @@ def test_ids_of_a_conversation_and_its_items_share_a_partition(client: httpx2.Cl
     assert made(client)[5:21] != id_[5:21]
 
 
+def test_seals_must_open_or_are_named(client: httpx2.Client) -> None:
+    """Spec §3.4, §9: what is of ours opens, what is not is kept and named."""
+    foreign = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}
+    bad = {**foreign, "encrypted_content": "antiphon.1.00000000.AAAA"}
+    for path in (PATH, f"{PATH}/{made(client)}/items"):
+        reply = client.post(path, json={"items": [said("hi"), foreign]})
+        assert reply.status_code == 200
+        assert reply.headers["x-antiphon-ignored"] == "items[1].encrypted_content"
+        assert "x-antiphon-ignored" not in client.post(path, json={"items": [said("hi")]}).headers
+        refused = client.post(path, json={"items": [bad]})
+        assert refused.status_code == 400
+        assert error_of(refused) == {
+            "message": "The encrypted content for item rs_1 could not be verified. Reason: "
+            "Encrypted content could not be decrypted or parsed.",
+            "type": "invalid_request_error",
+            "param": "items",
+            "code": "invalid_encrypted_content",
+        }
+    [kept] = added(client, made(client), foreign)
+    assert kept["encrypted_content"] == "gAAAA"
+
+
 # -- items ---------------------------------------------------------------------------------------
 
 

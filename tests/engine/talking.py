@@ -81,7 +81,7 @@ class Talk:
     def __init__(self, bench: Bench, store: MeddledStore, id_: str) -> None:
         self.bench = bench
         self.store = store
-        self.service = ConversationService(store)
+        self.service = ConversationService(store, bench.engine.sealer)
         self.id = id_
 
     async def items(self) -> list[Item]:
@@ -146,7 +146,7 @@ class Talks:
         bench = Bench(*turns, store=store, options=options)
         await bench.engine.open()
         self._benches.append(bench)
-        made = await ConversationService(store).create("p", {}, list(items))
+        made = await ConversationService(store, bench.engine.sealer).create("p", {}, list(items))
         return Talk(bench, store, made.id)
 
     async def close(self) -> None:

@@ -1,18 +1,27 @@
 """Conversations between runs: ids, copies, and who comes first (engine/conversations.py)."""
 
+import asyncio
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from antiphon.engine.conversations import ConversationService
-from antiphon.errors import ConversationLocked, ConversationNotFound, NotFoundError
+from antiphon.engine.sealing import Kind, Sealer
+from antiphon.errors import (
+    ConversationNotFound,
+    InvalidEncryptedContent,
+    NotFoundError,
+    Overloaded,
+)
 from antiphon.protocol.items.base import Item
 from antiphon.store.base import History
 from antiphon.store.memory import MemoryStore
 from antiphon.store.memory_conversations import MemoryConversations
 from antiphon.store.memory_rows import Rows
+from antiphon.store.sql import SqliteStore
 
 NOW: Final = 1_700_000_000
 MIB: Final = 1024 * 1024
@@ -37,6 +46,7 @@ class Crowd(MemoryConversations):
         rows = Rows(most_rows=10, most_bytes=MIB, ttl=60, clock=time.time)
         super().__init__(rows, most=10, most_bytes=MIB)
         self.times = 0
+        self.reads = 0
         self.deletes = False
 
     async def holds(
@@ -45,7 +55,9 @@ class Crowd(MemoryConversations):
         id: str,  # noqa: A002
         ids: Collection[str],
     ) -> tuple[int, dict[str, Item]] | None:
+        self.reads += 1
         found = await super().holds(project, id, ids)
+        await asyncio.sleep(0)
         if found is not None and self.deletes:
             await self.delete(project, id)
         elif found is not None and self.times > 0:
@@ -75,7 +87,7 @@ def store() -> CrowdedStore:
 
 @pytest.fixture
 def service(store: CrowdedStore) -> ConversationService:
-    return ConversationService(store, clock=lambda: NOW)
+    return ConversationService(store, Sealer(store), clock=lambda: NOW)
 
 
 async def items_of(service: ConversationService, id_: str) -> list[Item]:
@@ -104,10 +116,79 @@ async def test_who_is_always_overtaken_is_told_to_come_again(
     """Nobody waits for ever; nothing of it is kept."""
     made = await service.create("p", {}, [])
     store.crowd.times = 1_000
-    with pytest.raises(ConversationLocked):
+    with pytest.raises(Overloaded) as caught:
         await service.add("p", made.id, [said("mine")])
-    assert store.crowd.times > 900
+    assert caught.value.retry_after == 1
+    assert store.crowd.times >= 900
     assert "mine" not in [text_of(item) for item in await items_of(service, made.id)]
+
+
+async def test_within_a_process_they_queue(
+    service: ConversationService, store: CrowdedStore
+) -> None:
+    """R-64: nobody overtakes, nobody tries twice; they come in the order in which they asked."""
+    made = await service.create("p", {}, [])
+    texts = [str(number) for number in range(20)]
+    await asyncio.gather(*(service.add("p", made.id, [said(text)]) for text in texts))
+    assert [text_of(item) for item in await items_of(service, made.id)] == texts
+    assert store.crowd.reads == 20
+    assert not service._turns
+
+
+async def test_many_who_add_at_once_all_do(tmp_path: Path) -> None:
+    """R-64: no response is made, so nobody is refused; also when there are two processes."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}"
+    stores = [SqliteStore(url) for _ in range(2)]
+    for store in stores:
+        await store.open()
+    try:
+        services = [ConversationService(store, Sealer(store)) for store in stores]
+        made = await services[0].create("p", {}, [])
+        names = {str(number) for number in range(50)}
+        adding = [
+            services[number % 2].add("p", made.id, [said(name, id="theirs")])
+            for number, name in enumerate(names)
+        ]
+        added = [item for (item,) in await asyncio.gather(*adding)]
+        kept = await items_of(services[0], made.id)
+        assert {text_of(item) for item in kept} == names
+        assert sorted(item["id"] for item in kept) == sorted(item["id"] for item in added)
+        assert len({item["id"] for item in kept}) == 50
+        assert not services[0]._turns
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_a_seal_of_ours_must_open_for_who_sends_it(
+    service: ConversationService, store: CrowdedStore
+) -> None:
+    """Spec §9: as in a request's `input`; nothing of it is kept otherwise."""
+    sealer = Sealer(store)
+    await sealer.open()
+    made = await service.create("p", {}, [])
+    kinds: tuple[Kind, Kind] = ("reasoning", "compaction")
+    for kind, other in zip(kinds, kinds[::-1], strict=True):
+        seal = sealer.seal(kind, "p", {"items": []})
+        item: Item = {"type": kind, "id": "x_1", "encrypted_content": seal}
+        if kind == "reasoning":
+            item["summary"] = []
+        [kept] = await service.add("p", made.id, [item])
+        assert kept["encrypted_content"] == seal
+        strangers = (
+            seal[:-4],
+            sealer.seal(kind, "q", {"items": []}),
+            sealer.seal(other, "p", {"items": []}),
+            "antiphon.2.00000000.AAAA",
+        )
+        for text in strangers:
+            bad = [said("hi"), {**item, "encrypted_content": text}]
+            for call in (service.add("p", made.id, bad), service.create("p", {}, bad)):
+                with pytest.raises(InvalidEncryptedContent) as caught:
+                    await call
+                assert caught.value.param == "items"
+                assert "item x_1 could" in caught.value.message
+    assert len(await items_of(service, made.id)) == 2
 
 
 async def test_what_is_deleted_meanwhile_is_unknown(

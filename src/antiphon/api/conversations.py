@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
+from antiphon.api.create import remarks
 from antiphon.api.query import NO_QUERY
 from antiphon.api.responses import JSON, ItemsQuery, Revealing, check_id, list_page
-from antiphon.engine.conversations import ConversationService
+from antiphon.engine.conversations import ConversationService, foreign_seals
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems, shown
+from antiphon.protocol.items.base import Item
 from antiphon.store.base import Conversation
 
 
@@ -49,10 +51,9 @@ class ConversationEndpoints:
     async def create(self, request: Request) -> Response:
         """A new conversation, with its first items."""
         body = await read_form(request, NewConversation, limit=self._max_body_bytes, absent=b"{}")
-        made = await self._conversations.create(
-            request.state.project, body.metadata or {}, body.items or []
-        )
-        return _json(_shape(made))
+        items = body.items or []
+        made = await self._conversations.create(request.state.project, body.metadata or {}, items)
+        return _remarked(_json(_shape(made)), items)
 
     async def retrieve(self, request: Request, conversation_id: str) -> Response:
         """One conversation, without its items."""
@@ -76,7 +77,8 @@ class ConversationEndpoints:
         named = _named(request, conversation_id)
         body = await read_form(request, NewItems, limit=self._max_body_bytes)
         added = await self._conversations.add(*named, body.items)
-        return _json(list_page([shown(item) for item in added], has_more=False))
+        page = list_page([shown(item) for item in added], has_more=False)
+        return _remarked(_json(page), body.items)
 
     async def list_items(
         self, request: Request, conversation_id: str, query: Annotated[ItemsQuery, Query()]
@@ -124,6 +126,12 @@ def _shape(conversation: Conversation) -> dict[str, Any]:
         "created_at": conversation.created_at,
         "metadata": conversation.metadata,
     }
+
+
+def _remarked(response: Response, items: list[Item]) -> Response:
+    """Names the seals of others among `items`, which no model will see."""
+    response.raw_headers += remarks(foreign_seals(items), None)
+    return response
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -6,20 +6,30 @@ Rules
    taken in there. Any other id is kept: that is how an item is the same here and in a response.
 3. References and bare ids become copies of what they stand for, anywhere in the same project.
 4. Calls and outputs may come one by one; whether they are pairs is asked when a response is made.
-5. Items stay as they are while a response is made (R-64). Who adds while another adds comes behind.
+5. Items stay as they are while a response is made (R-64). Who adds while another adds comes behind:
+   in one process they queue, other processes are tried against with growing pauses.
+6. Sealed contents of ours must open for the project that sends them, as in a request's `input`;
+   foreign ones are kept as they are.
 """
 
+import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Final, Literal
+from weakref import WeakValueDictionary
 
+from antiphon.engine.carry import Seals
 from antiphon.engine.mint import SystemMint
 from antiphon.engine.prompt import needs_lookup
+from antiphon.engine.sealing import OURS, Kind, Unverifiable
 from antiphon.errors import (
     ConversationLocked,
     ConversationNotFound,
+    InvalidEncryptedContent,
     InvalidRequestError,
     NotFoundError,
+    Overloaded,
 )
 from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items import ITEM_TYPES
@@ -27,8 +37,13 @@ from antiphon.protocol.items.base import Item
 from antiphon.protocol.validation import echo
 from antiphon.store.base import Conversation, ConversationBusy, ConversationMoved, Store
 
-#: How often items are added anew because others were added first.
-_MOST_ATTEMPTS: Final = 32
+#: How often items are added anew because another process added others first.
+_MOST_ATTEMPTS: Final = 100
+#: Seconds between two attempts, times their number, and at most.
+_STEP_BACK: Final = 0.001
+_LONGEST_PAUSE: Final = 0.02
+
+_SEALED: Final[tuple[Kind, ...]] = ("reasoning", "compaction")
 
 
 class ConversationService:
@@ -38,15 +53,19 @@ class ConversationService:
     not change now.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, seals: Seals, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._seals = seals
         self._clock = clock
+        #: Held by who adds to a conversation; gone when nobody does or waits.
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create(
         self, project: str, metadata: dict[str, str], items: list[Item]
     ) -> Conversation:
         """A new conversation with its first items. Raises `NotFoundError` for a reference to
-        nothing."""
+        nothing, and `InvalidEncryptedContent`."""
+        await self._check_seals(project, items)
         mint = SystemMint()
         conversation = Conversation(
             id=mint.item_id("conv"),
@@ -80,12 +99,21 @@ class ConversationService:
 
     async def add(self, project: str, conversation_id: str, items: list[Item]) -> list[Item]:
         """Add items at the end; they are answered as they are kept. Raises `NotFoundError` for a
-        reference to nothing."""
+        reference to nothing, `InvalidEncryptedContent`, and `Overloaded` when others are always
+        quicker."""
+        await self._check_seals(project, items)
+        turn = self._turns.setdefault((project, conversation_id), asyncio.Lock())
+        async with turn:
+            return await self._add(project, conversation_id, items)
+
+    async def _add(self, project: str, conversation_id: str, items: list[Item]) -> list[Item]:
         conversations = self._store.conversations
         mint = SystemMint(partition_of(conversation_id))
         named = {item["id"] for item in items if "id" in item}
         found: dict[str, Item] | None = None
-        for _ in range(_MOST_ATTEMPTS):
+        for tries in range(_MOST_ATTEMPTS):
+            pause = min(tries * _STEP_BACK, _LONGEST_PAUSE)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
             held = await conversations.holds(project, conversation_id, named)
             if held is None:
                 raise ConversationNotFound(conversation_id)
@@ -100,7 +128,7 @@ class ConversationService:
                 continue
             except ConversationBusy:
                 raise ConversationLocked from None
-        raise ConversationLocked
+        raise Overloaded(retry_after=1)
 
     async def item(self, project: str, conversation_id: str, item_id: str) -> Item:
         """One item. Raises `NotFoundError`."""
@@ -144,9 +172,31 @@ class ConversationService:
             f"Item with id '{echo(item_id)}' not found in conversation '{conversation_id}'."
         )
 
+    async def _check_seals(self, project: str, items: list[Item]) -> None:
+        for kind in _SEALED:
+            sealed = [item for item in items if item["type"] == kind and _seal_of(item)]
+            texts = [item["encrypted_content"] for item in sealed]
+            outcomes = await self._seals.unseal_all(kind, project, texts) if texts else []
+            for item, opened in zip(sealed, outcomes, strict=True):
+                if isinstance(opened, Unverifiable):
+                    raise InvalidEncryptedContent(item.get("id") or kind, "items")
+
     async def _referred(self, project: str, items: list[Item]) -> dict[str, Item]:
         wanted = {item["id"] for item in items if needs_lookup(item)}
         return await self._store.items(project, wanted) if wanted else {}
+
+
+def foreign_seals(items: list[Item]) -> list[str]:
+    """Where `items` have `encrypted_content` that is not of ours, as parameter paths."""
+    return [
+        f"items[{index}].encrypted_content"
+        for index, item in enumerate(items)
+        if item["type"] in _SEALED and not _seal_of(item).startswith(OURS) and _seal_of(item)
+    ]
+
+
+def _seal_of(item: Item) -> str:
+    return item.get("encrypted_content") or ""
 
 
 def _fresh(

@@ -125,8 +125,8 @@ class Engine:
         self.store = store
         self.router = router
         self._options = options
-        self._sealer = Sealer(store, options.encryption_keys)
-        self._planner = Planner(store, router, self._sealer, tools or {})
+        self.sealer = Sealer(store, options.encryption_keys)
+        self._planner = Planner(store, router, self.sealer, tools or {})
         self._admission = Admission(options.most_in_flight, options.most_in_flight_per_project)
         self._foreground: dict[str, Foreground] = {}
         self._freeing: set[asyncio.Task[None]] = set()
@@ -140,7 +140,7 @@ class Engine:
     async def open(self) -> None:
         """Set right what dead processes left, and begin to work on the queue (R-65, R-69). To be
         called before the first request."""
-        await self._sealer.open()
+        await self.sealer.open()
         await self.jobs.open()
 
     # -- requests ----------------------------------------------------------------------------
