@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from antiphon.engine.sealing import OURS, Kind, Unverifiable
 from antiphon.errors import InvalidEncryptedContent
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.reading import last_user_message
 from antiphon.protocol.items.reasoning import is_restored, restored
 from antiphon.protocol.request import CreateResponse
 
@@ -54,7 +55,8 @@ class Carrier:
             return items
         sent = {id(item) for item in items[len(items) - own :]}
         shown = await self._since_compaction(items, sent)
-        current = -1 if self.all_reasoning else _last_user_message(shown)
+        last = None if self.all_reasoning else last_user_message(shown)
+        current = -1 if last is None else last
         sealed = [
             item
             for index, item in enumerate(shown)
@@ -126,10 +128,3 @@ def foreign_seals(request: CreateResponse) -> list[str]:
 
 def _refusal(item: Item) -> InvalidEncryptedContent:
     return InvalidEncryptedContent(item.get("id") or item["type"])
-
-
-def _last_user_message(items: list[Item]) -> int:
-    for index in range(len(items) - 1, -1, -1):
-        if items[index].get("role") == "user":
-            return index
-    return -1
