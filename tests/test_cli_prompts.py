@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from antiphon.cli.plain_yaml import dump, load
 from antiphon.cli.prompt_files import PromptFileError, read_folder
 from antiphon.cli.prompts import export_to, import_from
-from antiphon.store.base import PromptChange, PromptRow, PromptVersion
+from antiphon.store.base import (
+    MOST_PROMPTS,
+    MOST_VERSIONS,
+    PromptChange,
+    PromptRow,
+    PromptVersion,
+)
 from antiphon.store.memory import MemoryStore
 from antiphon.store.memory_prompts import MemoryPrompts
 from tests.api.command import Case, antiphon, outcomes
@@ -66,7 +72,7 @@ async def texts(stored: MemoryPrompts, id_: str) -> list[str]:
 async def everything(stored: MemoryPrompts) -> list[tuple[Any, ...]]:
     """All that is stored but the times."""
     return [
-        (row.id, row.name, row.default_version, row.draft, version.version, version.template)
+        (row.id, row.name, row.default_version, version.version, version.template)
         for row in await stored.all(PROJECT)
         for version in await stored.versions(PROJECT, row.id) or []
     ]
@@ -275,6 +281,16 @@ async def test_what_is_left_of_an_import_is_done_by_the_next(
     assert await everything(other) == await everything(stored)
 
 
+async def test_where_there_is_nothing_it_is_said(stored: MemoryPrompts, tmp_path: Path) -> None:
+    """R-12: a project with a typing error is noticed."""
+    folder = tmp_path / "typo"
+    assert await export(folder, stored) == [f"no prompts in project '{PROJECT}'"]
+    assert not folder.exists()
+    folder.mkdir()
+    assert await export(folder, stored) == [f"no prompts in project '{PROJECT}'"]
+    assert await read(folder, stored) == [f"no prompts in folder '{folder}'"]
+
+
 # -- what is refused -----------------------------------------------------------------------------
 
 
@@ -307,6 +323,27 @@ async def test_another_projects_id_is_not_taken(stored: MemoryPrompts, tmp_path:
     assert await stored.version(PROJECT, row.id, None) == PromptVersion(
         row.id, 1, 1, {"instructions": "a"}
     )
+
+
+async def test_a_project_and_a_prompt_have_limits(stored: MemoryPrompts, tmp_path: Path) -> None:
+    """R-09: said before anything is stored."""
+    for number in range(MOST_PROMPTS - 1):
+        await stored.add(PromptRow(f"pmpt_{number}", PROJECT, "", 1, 1), {})
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "prompt.yaml").write_text("template: {}")
+    with pytest.raises(PromptFileError, match="more than 1000 prompts, which is the limit"):
+        await read(tmp_path, stored)
+    assert len(await stored.all(PROJECT)) == MOST_PROMPTS - 1
+    (tmp_path / "b/prompt.yaml").unlink()
+    (tmp_path / "b").rmdir()
+    assert await read(tmp_path, stored) == ["a: version 1 is stored"]
+    row = (await stored.all(PROJECT))[0]
+    for number in range(MOST_VERSIONS - 1):
+        await stored.publish(PROJECT, row.id, {"temperature": number / 1000}, 1, default=False)
+    (tmp_path / "a/prompt.yaml").write_text("template: {model: m}")
+    with pytest.raises(PromptFileError, match="a prompt has at most 1000 versions"):
+        await read(tmp_path, stored)
 
 
 BILLION: Final = "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\ntemplate: {metadata: *c}\n"
@@ -456,7 +493,7 @@ def test_the_commands_take_prompts_from_one_database_to_another(tmp_path: Path) 
         (["import", "nowhere"], {}, "[Errno 2] No such file or directory: 'nowhere'"),
         (["import", "."], {"ANTIPHON_DATABASE_URL": "memory://"}, "memory:// keeps no prompts"),
         (["export", "x", "--project", "a b"], {}, "a project is 1 to 64 letters"),
-        (["export", "file"], {}, "[Errno 17] File exists: 'file'"),
+        (["export", "file"], {}, "[Errno 20] Not a directory: 'file'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

@@ -39,6 +39,11 @@ def made(client: httpx2.Client, said: str = "Hi {{name}}", **body: Any) -> Json:
     return ok(client.post(PROMPTS, json={"template": {"instructions": said}, **body}))
 
 
+def listed(prompt: Json) -> Json:
+    """It as lists show it: R-118, nothing that may be large or has to be read from what is."""
+    return {key: value for key, value in prompt.items() if key not in ("variables", "draft")}
+
+
 def long(text: str) -> list[Json]:
     part = {"type": "input_text", "text": text}
     return [{"type": "message", "role": "user", "content": [part]}]
@@ -92,7 +97,11 @@ def test_a_version_stays_as_it_is(plain: httpx2.Client) -> None:
     assert (shown["default_version"], shown["latest_version"]) == ("2", "3")
     assert shown["variables"] == ["b"]
     assert shown["updated_at"] >= prompt["updated_at"]
-    assert ok(plain.get(f"{path}/versions"))["data"] == [third, second, first]
+    in_list = [
+        {key: version[key] for key in ("id", "object", "prompt_id", "version", "created_at")}
+        for version in (third, second, first)
+    ]
+    assert ok(plain.get(f"{path}/versions"))["data"] == in_list
     back = ok(plain.post(path, json={"default_version": "1", "name": "Old"}))
     assert (back["default_version"], back["latest_version"]) == ("1", "3")
     assert (back["name"], back["variables"]) == ("Old", ["a"])
@@ -126,7 +135,7 @@ def test_a_draft_changes_until_it_is_published(plain: httpx2.Client) -> None:
 
 
 def test_lists_are_pages_newest_first(plain: httpx2.Client) -> None:
-    prompts = [made(plain, name=str(number)) for number in range(5)][::-1]
+    prompts = [listed(made(plain, name=str(number))) for number in range(5)][::-1]
     assert ok(plain.get(PROMPTS))["data"] == prompts
     page = ok(plain.get(PROMPTS, params={"limit": 2, "after": prompts[1]["id"]}))
     assert page == {
@@ -146,6 +155,36 @@ def test_lists_are_pages_newest_first(plain: httpx2.Client) -> None:
         for query in ({"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"after": "7"}):
             refused = plain.get(url, params=query)
             assert (refused.status_code, error_of(refused)["param"]) == (400, next(iter(query)))
+
+
+def refused_at_the_limit(reply: httpx2.Response) -> str:
+    assert (reply.status_code, error_of(reply)["type"]) == (400, "invalid_request_error")
+    return str(error_of(reply)["message"])
+
+
+def test_a_project_has_a_thousand_prompts_and_a_prompt_as_many_versions(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """R-09, R-24; with full templates the lists are small and soon there (R-118)."""
+    with serve(tmp_path_factory.mktemp("full")) as server, client_of(server) as client:
+        path = f"{PROMPTS}/{made(client)['id']}"
+        large = {"instructions": "x" * 1_000_000}
+        for _ in range(20):
+            ok(client.post(path + "/versions", json={"template": large}))
+            ok(client.post(path, json={"draft": large}))
+        for url in (PROMPTS, path + "/versions"):
+            assert len(client.get(url, params={"limit": 100}).content) < 10_000
+        for _ in range(1_000 - 21):
+            ok(client.post(path + "/versions", json={"template": {}}))
+        said = refused_at_the_limit(client.post(path + "/versions", json={"template": {}}))
+        assert said.startswith("This prompt has 1000 versions, which is the limit.")
+        assert ok(client.get(path))["latest_version"] == "1000"
+        for _ in range(999):
+            made(client)
+        said = refused_at_the_limit(client.post(PROMPTS, json={"template": {}}))
+        assert said.startswith("This project has 1000 prompts, which is the limit.")
+        ok(client.delete(path))
+        made(client)
 
 
 BAD: Final[list[tuple[str, str, Any, str | None, str]]] = [
@@ -181,7 +220,7 @@ def test_what_is_wrong_is_named(
     error = error_of(refused)
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
     assert code in ("", error["code"])
-    assert ok(plain.get(PROMPTS))["data"] == [prompt]
+    assert ok(plain.get(PROMPTS))["data"] == [listed(prompt)]
 
 
 @pytest.mark.parametrize("version", ["0", "2", "01", "-1", "1.0", "latest", "9" * 400])

@@ -2,13 +2,21 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon.store.base import PromptChange, PromptRow, PromptVersion, Store
+from antiphon.store.base import (
+    MOST_PROMPTS,
+    MOST_VERSIONS,
+    PromptChange,
+    PromptRow,
+    PromptVersion,
+    Store,
+)
 from antiphon.store.sql import SqliteStore
 from tests.store.rows import NOW
 
@@ -62,6 +70,46 @@ async def test_prompts_are_listed_newest_first(store: Store) -> None:
     rows = [await added(store, created_at=NOW + wait) for wait in (0, 5, 5, 1)]
     assert await store.prompts.all("alpha") == [rows[2], rows[1], rows[3], rows[0]]
     assert await store.prompts.all("gamma") == []
+
+
+async def test_a_list_has_no_drafts(store: Store) -> None:
+    """R-09: each may have 1 MiB."""
+    row = await added(store, draft=saying("draft"))
+    assert await store.prompts.all("alpha") == [replace(row, draft=None)]
+    assert (await now_of(store, row)).draft == saying("draft")
+
+
+async def test_a_project_has_so_many_prompts(store: Store) -> None:
+    """R-09."""
+    rows = [prompt() for _ in range(MOST_PROMPTS)]
+    assert all(await asyncio.gather(*(store.prompts.add(row, {}) for row in rows)))
+    one_more = prompt()
+    assert not await store.prompts.add(one_more, {})
+    assert await store.prompts.get("alpha", one_more.id) is None
+    assert await store.prompts.add(prompt(project="beta"), {})
+    assert await store.prompts.delete("alpha", rows[0].id)
+    assert await store.prompts.add(one_more, {})
+    assert len(await store.prompts.all("alpha")) == MOST_PROMPTS
+
+
+async def test_a_prompt_has_so_many_versions(store: Store) -> None:
+    """R-09; a draft that cannot be published stays."""
+    row = await added(store, draft=saying("draft"), versions=MOST_VERSIONS - 1)
+    publish = store.prompts.publish
+    assert await publish("alpha", row.id, saying("last"), NOW, default=True) == MOST_VERSIONS
+    assert await publish("alpha", row.id, saying("more"), NOW, default=True) is None
+    assert await publish("alpha", row.id, None, NOW, default=True) is None
+    shown = await now_of(store, row)
+    assert (shown.versions, shown.draft) == (MOST_VERSIONS, saying("draft"))
+
+
+async def test_the_dates_of_versions(store: Store) -> None:
+    row = await added(store)
+    for wait in (2, 1):
+        await store.prompts.publish("alpha", row.id, {}, NOW + wait, default=True)
+    assert await store.prompts.dates("alpha", row.id) == [NOW, NOW + 2, NOW + 1]
+    assert await store.prompts.dates("beta", row.id) is None
+    assert await store.prompts.dates("alpha", "pmpt_none") is None
 
 
 async def test_a_change_changes_what_it_names(store: Store) -> None:
@@ -237,5 +285,5 @@ async def test_prompts_are_there_after_a_restart(tmp_path: Path) -> None:
     await store.close()
     again = SqliteStore(url)
     await again.open()
-    assert await again.prompts.all("alpha") == [row]
+    assert await now_of(again, row) == row
     await again.close()

@@ -4,6 +4,7 @@ Rules
 1. The API is ours, in OpenAI's style: OpenAI shuts its prompt objects down (spec §1).
 2. A version never changes. What a request without a version gets is the default one.
 3. A template that could never become a request is refused when it is stored.
+4. Lists show no templates, and nothing that has to be read from them: each may have 1 MiB.
 """
 
 import asyncio
@@ -20,11 +21,18 @@ from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
 from antiphon.api.responses import JSON, check_id, paginate
-from antiphon.errors import PromptNotFound
+from antiphon.errors import InvalidRequestError, PromptNotFound
 from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
 from antiphon.protocol.templates import Template, check_steps, variables, version_number
 from antiphon.protocol.validation import missing
-from antiphon.store.base import PromptChange, PromptRow, Prompts, PromptVersion
+from antiphon.store.base import (
+    MOST_PROMPTS,
+    MOST_VERSIONS,
+    PromptChange,
+    PromptRow,
+    Prompts,
+    PromptVersion,
+)
 
 #: Bytes of a body: a template of full size, however its characters are escaped.
 _MAX_BODY: Final = 8 * 1024 * 1024
@@ -71,15 +79,18 @@ class PromptEndpoints:
         await _check(body.template, project)
         id_ = "pmpt_" + secrets.token_hex(24)
         row = PromptRow(id_, project, body.name or "", created_at=now, updated_at=now)
-        await self._prompts.add(row, body.template)
+        if not await self._prompts.add(row, body.template):
+            raise InvalidRequestError(
+                f"This project has {MOST_PROMPTS} prompts, which is the limit. Delete one to add "
+                "another."
+            )
         return _json(_shape(row, body.template))
 
     async def list(self, request: Request, query: Annotated[ListQuery, Query()]) -> Response:
         """The prompts of the project, newest first."""
-        rows = {row.id: row for row in reversed(await self._prompts.all(request.state.project))}
-        page = paginate([{"id": id_} for id_ in rows], query.limit, "desc", query.after)
-        page["data"] = [await self._shown(rows[entry["id"]]) for entry in page["data"]]
-        return _json(page)
+        found = await self._prompts.all(request.state.project)
+        oldest_first = [_head(row) for row in reversed(found)]
+        return _json(paginate(oldest_first, query.limit, "desc", query.after))
 
     async def retrieve(self, request: Request, prompt_id: str) -> Response:
         """One prompt."""
@@ -119,7 +130,11 @@ class PromptEndpoints:
             row.project, prompt_id, body.template, self._now(), default=body.default is not False
         )
         if number is None:
-            await self._row(request, prompt_id)
+            if (await self._row(request, prompt_id)).versions >= MOST_VERSIONS:
+                raise InvalidRequestError(
+                    f"This prompt has {MOST_VERSIONS} versions, which is the limit. Make another "
+                    "prompt to go on."
+                )
             raise missing("template")
         return _json(_version_shape(await self._version(row, number)))
 
@@ -127,13 +142,12 @@ class PromptEndpoints:
         self, request: Request, prompt_id: str, query: Annotated[ListQuery, Query()]
     ) -> Response:
         """The versions of a prompt, newest first."""
-        row = await self._row(request, prompt_id)
-        numbers = [{"id": str(number)} for number in range(1, row.versions + 1)]
-        page = paginate(numbers, query.limit, "desc", query.after)
-        page["data"] = [
-            _version_shape(await self._version(row, int(entry["id"]))) for entry in page["data"]
-        ]
-        return _json(page)
+        check_id(prompt_id, "prompt_id", "pmpt")
+        dates = await self._prompts.dates(request.state.project, prompt_id)
+        if dates is None:
+            raise PromptNotFound(prompt_id)
+        oldest_first = [_version_head(prompt_id, n, date) for n, date in enumerate(dates, 1)]
+        return _json(paginate(oldest_first, query.limit, "desc", query.after))
 
     async def retrieve_version(self, request: Request, prompt_id: str, version: str) -> Response:
         """One version."""
@@ -171,8 +185,8 @@ async def _check(template: Template, project: str, name: str = "template") -> No
         await asyncio.sleep(0)
 
 
-def _shape(row: PromptRow, default: Template) -> dict[str, Any]:
-    """`default`: the template of the default version."""
+def _head(row: PromptRow) -> dict[str, Any]:
+    """A prompt in a list."""
     return {
         "id": row.id,
         "object": "prompt",
@@ -181,21 +195,28 @@ def _shape(row: PromptRow, default: Template) -> dict[str, Any]:
         "updated_at": row.updated_at,
         "default_version": str(row.default_version),
         "latest_version": str(row.versions),
-        "variables": variables(default),
-        "draft": row.draft,
+    }
+
+
+def _shape(row: PromptRow, default: Template) -> dict[str, Any]:
+    """`default`: the template of the default version."""
+    return {**_head(row), "variables": variables(default), "draft": row.draft}
+
+
+def _version_head(prompt_id: str, number: int, created_at: int) -> dict[str, Any]:
+    """A version in a list."""
+    return {
+        "id": str(number),
+        "object": "prompt.version",
+        "prompt_id": prompt_id,
+        "version": str(number),
+        "created_at": created_at,
     }
 
 
 def _version_shape(version: PromptVersion) -> dict[str, Any]:
-    return {
-        "id": str(version.version),
-        "object": "prompt.version",
-        "prompt_id": version.prompt_id,
-        "version": str(version.version),
-        "created_at": version.created_at,
-        "variables": variables(version.template),
-        "template": version.template,
-    }
+    head = _version_head(version.prompt_id, version.version, version.created_at)
+    return {**head, "variables": variables(version.template), "template": version.template}
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -168,9 +168,10 @@ def _write(path: Path, body: Json) -> bool:
 
 
 def known_folders(folder: Path, project: str) -> dict[str, Path]:
-    """Id of a prompt → its folder in `folder`, which is made if it is not there. Raises
-    `PromptFileError` or OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Id of a prompt → its folder in `folder`, which need not be there. Raises `PromptFileError` or
+    OSError."""
+    if not folder.exists():
+        return {}
     return {files.id: files.path for files in read_folder(folder, project)}
 
 

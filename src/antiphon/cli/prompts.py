@@ -29,7 +29,14 @@ from antiphon.cli.prompt_files import (
     write_prompt,
 )
 from antiphon.protocol.templates import Template
-from antiphon.store.base import PromptChange, PromptRow, Prompts, Store
+from antiphon.store.base import (
+    MOST_PROMPTS,
+    MOST_VERSIONS,
+    PromptChange,
+    PromptRow,
+    Prompts,
+    Store,
+)
 
 prompts = typer.Typer(no_args_is_help=True, help="Prompt templates in files.")
 
@@ -77,8 +84,11 @@ def _run(project: str, work: Callable[[Prompts], Awaitable[None]]) -> None:
 
 async def export_to(folder: Path, project: str, stored: Prompts) -> AsyncGenerator[str, None]:
     """Write every prompt into the folder that has its id, else a new one; a line for each."""
+    rows = await stored.all(project)
     known = known_folders(folder, project)
-    for row in reversed(await stored.all(project)):
+    if not rows and not known:
+        yield f"no prompts in project '{project}'"
+    for row in reversed(rows):
         path = known.pop(row.id, None) or new_folder(folder, row.name, row.id)
         older = await _templates(stored, row)
         newest = older.pop(row.versions)
@@ -101,6 +111,11 @@ async def import_from(folder: Path, project: str, stored: Prompts) -> AsyncGener
     """Store what the folder has, once all of it is known to fit; a line for each prompt. Raises
     `PromptFileError` or OSError."""
     changes = [await _plan(stored, project, files) for files in read_folder(folder, project)]
+    new = sum(change.row is None for change in changes)
+    if new and len(await stored.all(project)) + new > MOST_PROMPTS:
+        raise PromptFileError(folder, _full(project))
+    if not changes:
+        yield f"no prompts in folder '{folder}'"
     for change in changes:
         yield f"{change.files.path}: {await _store(stored, project, change)}"
 
@@ -127,6 +142,8 @@ async def _plan(stored: Prompts, project: str, files: PromptFiles) -> _Change:
                 "change",
             )
     publish, number = _missing(files, templates)
+    if len(templates) + len(publish) > MOST_VERSIONS:
+        raise PromptFileError(files.path, f"a prompt has at most {MOST_VERSIONS} versions")
     default = files.default_version or number
     if default > len(templates) + len(publish):
         raise PromptFileError(
@@ -156,6 +173,10 @@ def _same(one: Template, other: Template) -> bool:
     return orjson.dumps(one, option=sort) == orjson.dumps(other, option=sort)
 
 
+def _full(project: str) -> str:
+    return f"project {project} would have more than {MOST_PROMPTS} prompts, which is the limit"
+
+
 async def _store(stored: Prompts, project: str, change: _Change) -> str:
     """Make it so, and say what was done."""
     files, row, publish = change.files, change.row, list(change.publish)
@@ -163,10 +184,12 @@ async def _store(stored: Prompts, project: str, change: _Change) -> str:
     if row is None:
         row = PromptRow(files.id, project, files.name, created_at=now, updated_at=now)
         try:
-            await stored.add(row, publish.pop(0))
+            added = await stored.add(row, publish.pop(0))
         except ValueError:
             why = f"{files.id} belongs to another project"
             raise PromptFileError(files.path / PROMPT, why) from None
+        if not added:
+            raise PromptFileError(files.path / PROMPT, _full(project))
     for template in publish:
         await stored.publish(project, files.id, template, now, default=False)
     same = (files.name, change.default_version) == (row.name, row.default_version)

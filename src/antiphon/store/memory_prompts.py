@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from antiphon.store import prompts
-from antiphon.store.base import PromptChange, PromptRow, PromptVersion, Template
+from antiphon.store.base import (
+    MOST_PROMPTS,
+    PromptChange,
+    PromptRow,
+    PromptVersion,
+    Template,
+)
 
 
 @dataclass(slots=True)
@@ -35,12 +41,18 @@ class MemoryPrompts:
         #: By id, in the order in which they came.
         self._entries: dict[str, _Entry] = {}
 
-    async def add(self, prompt: PromptRow, template: Template) -> None:
+    async def add(self, prompt: PromptRow, template: Template) -> bool:
         """See `Prompts.add`."""
         if prompt.id in self._entries:
             raise ValueError("A prompt with this id exists.")
+        known = [
+            entry for entry in self._entries.values() if entry.prompt.project == prompt.project
+        ]
+        if len(known) >= MOST_PROMPTS:
+            return False
         first = (prompt.created_at, orjson.dumps(template))
         self._entries[prompt.id] = _Entry(_copy(prompt), [first])
+        return True
 
     async def get(self, project: str, id: str) -> PromptRow | None:  # noqa: A002
         """See `Prompts.get`."""
@@ -50,7 +62,9 @@ class MemoryPrompts:
     async def all(self, project: str) -> list[PromptRow]:
         """See `Prompts.all`."""
         known = [entry.prompt for entry in self._entries.values()]
-        found = [_copy(prompt) for prompt in reversed(known) if prompt.project == project]
+        found = [
+            replace(prompt, draft=None) for prompt in reversed(known) if prompt.project == project
+        ]
         return sorted(found, key=lambda prompt: -prompt.created_at)
 
     async def change(self, project: str, id: str, change: PromptChange, now: int) -> bool:  # noqa: A002
@@ -77,9 +91,12 @@ class MemoryPrompts:
         if found is None or said is None:
             return None
         drop = template is None
+        new = prompts.published(found.prompt, now, default=default, drop_draft=drop)
+        if new is None:
+            return None
         found.versions.append((now, orjson.dumps(said)))
-        found.prompt = prompts.published(found.prompt, now, default=default, drop_draft=drop)
-        return found.prompt.versions
+        found.prompt = new
+        return new.versions
 
     async def version(self, project: str, id: str, version: int | None) -> PromptVersion | None:  # noqa: A002
         """See `Prompts.version`."""
@@ -87,6 +104,11 @@ class MemoryPrompts:
         if found is None:
             return None
         return found.version(found.prompt.default_version if version is None else version)
+
+    async def dates(self, project: str, id: str) -> list[int] | None:  # noqa: A002
+        """See `Prompts.dates`."""
+        found = self._find(project, id)
+        return None if found is None else [time for time, _template in found.versions]
 
     async def versions(self, project: str, id: str) -> list[PromptVersion] | None:  # noqa: A002
         """See `Prompts.versions`."""

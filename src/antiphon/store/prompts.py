@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from antiphon.store.base import PromptChange, PromptRow
+from antiphon.store.base import MOST_VERSIONS, PromptChange, PromptRow
 
 
 def changed(prompt: PromptRow, change: PromptChange, now: int) -> PromptRow | None:
@@ -20,8 +20,10 @@ def changed(prompt: PromptRow, change: PromptChange, now: int) -> PromptRow | No
     )
 
 
-def published(prompt: PromptRow, now: int, *, default: bool, drop_draft: bool) -> PromptRow:
-    """It with one version more."""
+def published(prompt: PromptRow, now: int, *, default: bool, drop_draft: bool) -> PromptRow | None:
+    """It with one version more; None when it has all that it may have."""
+    if prompt.versions >= MOST_VERSIONS:
+        return None
     number = prompt.versions + 1
     return replace(
         prompt,

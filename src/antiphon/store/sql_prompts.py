@@ -14,7 +14,13 @@ import orjson
 
 from antiphon.store import prompt_statements as statements
 from antiphon.store import prompts
-from antiphon.store.base import PromptChange, PromptRow, PromptVersion, Template
+from antiphon.store.base import (
+    MOST_PROMPTS,
+    PromptChange,
+    PromptRow,
+    PromptVersion,
+    Template,
+)
 from antiphon.store.readers import Readers
 from antiphon.store.writer import Value, Writer
 
@@ -26,16 +32,20 @@ class SqlitePrompts:
         self._writer = writer
         self._readers = readers
 
-    async def add(self, prompt: PromptRow, template: Template) -> None:
+    async def add(self, prompt: PromptRow, template: Template) -> bool:
         """See `Prompts.add`."""
         values, first = _row(prompt), _version(prompt.id, 1, prompt.created_at, template)
 
-        def step(connection: sqlite3.Connection) -> None:
+        def step(connection: sqlite3.Connection) -> bool:
+            (count,) = connection.execute(statements.COUNT, {"project": prompt.project}).fetchone()
+            if count >= MOST_PROMPTS:
+                return False
             connection.execute(statements.ADD, values)
             connection.execute(statements.ADD_VERSION, first)
+            return True
 
         try:
-            await self._writer.run(step, durable=True, told=False)
+            return await self._writer.run(step, durable=True, told=False)
         except sqlite3.IntegrityError as error:
             raise ValueError("A prompt with this id exists.") from error
 
@@ -47,7 +57,7 @@ class SqlitePrompts:
         """See `Prompts.all`."""
         return await self._readers.ask(
             lambda connection: [
-                _read(row) for row in connection.execute(statements.ALL, {"project": project})
+                PromptRow(*row) for row in connection.execute(statements.ALL, {"project": project})
             ]
         )
 
@@ -80,6 +90,8 @@ class SqlitePrompts:
             if known is None or said is None:
                 return None
             new = prompts.published(known, now, default=default, drop_draft=template is None)
+            if new is None:
+                return None
             connection.execute(statements.CHANGE, _row(new))
             connection.execute(statements.ADD_VERSION, _version(id, new.versions, now, said))
             return new.versions
@@ -90,7 +102,7 @@ class SqlitePrompts:
         """See `Prompts.version`."""
 
         def question(connection: sqlite3.Connection) -> PromptVersion | None:
-            known = _prompt(connection, project, id)
+            known = _head(connection, project, id)
             if known is None:
                 return None
             number = known.default_version if version is None else version
@@ -102,11 +114,21 @@ class SqlitePrompts:
 
         return await self._readers.ask(question)
 
+    async def dates(self, project: str, id: str) -> list[int] | None:  # noqa: A002
+        """See `Prompts.dates`."""
+
+        def question(connection: sqlite3.Connection) -> list[int] | None:
+            if _head(connection, project, id) is None:
+                return None
+            return [time for (time,) in connection.execute(statements.DATES, {"id": id})]
+
+        return await self._readers.ask(question)
+
     async def versions(self, project: str, id: str) -> list[PromptVersion] | None:  # noqa: A002
         """See `Prompts.versions`."""
 
         def question(connection: sqlite3.Connection) -> list[PromptVersion] | None:
-            if _prompt(connection, project, id) is None:
+            if _head(connection, project, id) is None:
                 return None
             rows = connection.execute(statements.VERSIONS, {"id": id})
             return [_read_version(row) for row in rows]
@@ -128,6 +150,12 @@ class SqlitePrompts:
 def _prompt(connection: sqlite3.Connection, project: str, id_: str) -> PromptRow | None:
     row = connection.execute(statements.GET, {"project": project, "id": id_}).fetchone()
     return _read(row) if row else None
+
+
+def _head(connection: sqlite3.Connection, project: str, id_: str) -> PromptRow | None:
+    """It without its draft, which may be large."""
+    row = connection.execute(statements.HEAD, {"project": project, "id": id_}).fetchone()
+    return PromptRow(*row) if row else None
 
 
 def _row(prompt: PromptRow) -> dict[str, Value]:

@@ -10,6 +10,8 @@ from antiphon.store.base.conversations import (
     History,
 )
 from antiphon.store.base.prompts import (
+    MOST_PROMPTS,
+    MOST_VERSIONS,
     PromptChange,
     PromptRow,
     Prompts,
@@ -45,6 +47,8 @@ from antiphon.store.base.runs import (
 from antiphon.store.base.webhooks import Change, Delivery, Endpoint, Webhooks
 
 __all__ = [
+    "MOST_PROMPTS",
+    "MOST_VERSIONS",
     "RUNNING",
     "Batch",
     "Change",
