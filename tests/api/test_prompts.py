@@ -167,7 +167,7 @@ def refused_at_the_limit(reply: httpx2.Response) -> str:
 
 
 async def fill(url: str, id_: str) -> None:
-    """999 more prompts for the project, and all but one of the versions that the prompt may have."""
+    """999 more prompts for the project, and all but one of the versions that one may have."""
     store = SqliteStore(url)
     await store.open()
     await asyncio.gather(
