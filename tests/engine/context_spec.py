@@ -65,12 +65,18 @@ def carried(items: History, *, all_turns: bool) -> History:
 
 def pending(items: History) -> list[str]:
     """The ids of calls that no output has answered, oldest first."""
-    waiting: list[str] = []
+    return [call.call_id for call in unanswered(items) if call.call_id is not None]
+
+
+def unanswered(items: History) -> History:
+    """Those calls."""
+    waiting: History = []
     for said in items:
         if said.kind == "call" and said.call_id is not None:
-            waiting.append(said.call_id)
-        elif said.kind == "output" and said.call_id in waiting:
-            waiting.remove(said.call_id)
+            waiting.append(said)
+        elif said.kind == "output":
+            answered = [call for call in waiting if call.call_id == said.call_id][:1]
+            waiting = [call for call in waiting if not any(call is one for one in answered)]
     return waiting
 
 
@@ -87,11 +93,10 @@ def paired(items: History) -> History | None:
     for index, said in enumerate(named):
         if said.kind == "output" and call_of(named, index) is None:
             return None
-    left = pending(named)
-    cut_off = [said.call_id for said in named if said.kind == "call" and said.cut_off]
-    if any(call_id not in cut_off for call_id in left):
+    left = unanswered(named)
+    if any(not call.cut_off for call in left):
         return None
-    return [said for said in named if not (said.cut_off and said.call_id in left)]
+    return [said for said in named if not any(said is call for call in left)]
 
 
 def call_of(items: Sequence[Said], index: int) -> int | None:
