@@ -43,7 +43,8 @@ def same_answer(one: httpx2.Response, two: httpx2.Response, ids: tuple[str, str]
     assert one.status_code in (400, 404), one.text
     assert one.text.replace(ids[0], "ID") == two.text.replace(ids[1], "ID")
     assert MARKER not in one.text
-    told = ("x-request-id", "openai-processing-ms", "date", "content-length")
+    # An answer that begins before its request has ended closes the connection: that is chance.
+    told = ("x-request-id", "openai-processing-ms", "date", "content-length", "connection")
     headers = [{k: v for k, v in reply.headers.items() if k not in told} for reply in (one, two)]
     assert headers[0] == headers[1]
 

@@ -10,6 +10,7 @@ import pytest
 from antiphon.errors import (
     ConversationLocked,
     ConversationNotFound,
+    Overloaded,
     UpstreamError,
 )
 from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta
@@ -205,8 +206,9 @@ async def test_another_run_that_comes_between_is_seen(opened: Talks) -> None:
 async def test_who_is_always_overtaken_is_told_to_come_again(opened: Talks) -> None:
     talk = await opened(HELLO)
     talk.store.runs.before = [lambda: talk.add("theirs")] * MANY
-    with pytest.raises(ConversationLocked):
+    with pytest.raises(Overloaded) as caught:
         await talk.run()
+    assert caught.value.retry_after == 1.0
     assert set(await talk.texts()) == {"theirs"}
     assert talk.bench.backend.prompts == []
     assert await talk.is_free()

@@ -83,7 +83,7 @@ _QUEUE_RETRY: Final = 5
 _POLL: Final = 1.0
 _PAUSE: Final = 0.02
 #: How often a run is planned anew because its conversation has got other items meanwhile.
-_PLANS: Final = 10
+_PLANS: Final = 20
 #: How often a cancel is tried against others who take the same job.
 _CANCELS: Final = 20
 #: Seconds between two tries, times their number, at most.
@@ -439,14 +439,13 @@ class Engine:
 
 async def _planned(plan: Callable[[], Awaitable[Plan]], begin: Callable[[Plan], Awaitable[T]]) -> T:
     """Plan and begin; anew, when the conversation has got other items in between (R-64)."""
-    for _ in range(_PLANS):
+    for attempt in range(_PLANS):
         made = await plan()
-        if made.work != "compaction":  # it makes what is too long short
-            await made.view.check()
+        await made.view.check()
         try:
             return await begin(made)
         except ConversationMoved:
-            continue
+            await asyncio.sleep(attempt * random.uniform(0, _STEP_BACK))  # noqa: S311
         except ConversationBusy:
-            break
-    raise ConversationLocked
+            raise ConversationLocked from None
+    raise Overloaded(retry_after=_POLL)
