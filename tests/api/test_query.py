@@ -132,6 +132,8 @@ def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client)
     }
     assert {path: ref.rpartition("/")[2] for path, ref in bodies.items()} == {
         "/v1/responses": "CreateResponse",
+        "/v1/responses/compact": "Compact",
+        "/v1/responses/input_tokens": "CountInputTokens",
         "/v1/conversations": "NewConversation",
         conversation: "ChangedConversation",
         conversation + "/items": "NewItems",

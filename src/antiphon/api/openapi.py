@@ -87,7 +87,9 @@ def _part(
 ) -> dict[str, Any]:
     whole = schemas[CreateResponse.__name__]
     some = {key: value for key, value in whole["properties"].items() if key in fields}
-    body = {**whole, "title": name, "description": description, "properties": some}
+    form = name.replace(" ", "")
+    schemas[form] = {**whole, "title": form, "description": description, "properties": some}
+    body = {"$ref": _SCHEMAS + form}
     answer = {"schema": {"type": "object"}}
     return {
         "tags": ["Responses"],
