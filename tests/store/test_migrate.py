@@ -25,7 +25,7 @@ from tests.store.conversing import begin, held, run
 from tests.store.rows import Clock, api_key, response
 from tests.store.test_older import KNOWN_0004, SAVE_0004
 
-HEAD = "0005"
+HEAD = "0006"
 #: The columns of revision 0001.
 OLDEST = "id, project, status, created_at, expires_at, previous_response_id, deleted, body, input"
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from antiphon.protocol.items.base import Item
 from antiphon.store import items, memory_listing
 from antiphon.store.base import Listing, Page, ResponseRow, Turn
+from antiphon.store.memory_approvals import MemoryApprovals
 from antiphon.store.memory_conversations import MemoryConversations
 from antiphon.store.memory_keys import MemoryKeys
 from antiphon.store.memory_prompts import MemoryPrompts
@@ -35,6 +36,7 @@ class MemoryStore(MemoryKeys):
         super().__init__()
         self._rows = Rows(most_rows=most_rows, most_bytes=most_bytes, ttl=ttl, clock=clock)
         self.prompts = MemoryPrompts()
+        self.approvals = MemoryApprovals()
         self.webhooks = MemoryWebhooks()
         self.conversations = MemoryConversations(self._rows, most=most_rows, most_bytes=most_bytes)
         self.runs = MemoryRuns(self._rows, self.conversations, self.webhooks, clock)
@@ -112,7 +114,8 @@ class MemoryStore(MemoryKeys):
         """See `Responses.expire`."""
         removed = self._rows.expire(now, limit)
         keys = self.runs.drop_keys(lambda key, _: key.expires_at <= now)
-        return min(limit, removed + keys)
+        used = self.approvals.expire(now, max(0, limit - removed - keys))
+        return min(limit, removed + keys + used)
 
     def _live(self, project: str, id: str) -> ResponseRow | None:  # noqa: A002
         entry = self._rows.there(id)

@@ -20,6 +20,7 @@ from antiphon.store.chains import Chains
 from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
+from antiphon.store.sql_approvals import SqliteApprovals
 from antiphon.store.sql_conversations import SqliteConversations
 from antiphon.store.sql_keys import SqliteKeys
 from antiphon.store.sql_prompts import SqlitePrompts
@@ -47,6 +48,7 @@ class SqliteStore(SqliteKeys):
         self._locks = OwnerLocks(self.path)
         self.runs = SqliteRuns(self._writer, self._readers, self._watch, self._locks, clock)
         self.prompts = SqlitePrompts(self._writer, self._readers)
+        self.approvals = SqliteApprovals(self._writer, self._readers)
         self.conversations = SqliteConversations(self._writer, self._readers)
         self.webhooks = SqliteWebhooks(self._writer, self._readers)
         self._probe: asyncio.Future[int] | None = None

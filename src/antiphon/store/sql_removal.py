@@ -15,6 +15,7 @@ from typing import Final
 
 from antiphon.store import run_statements as sql
 from antiphon.store import statements
+from antiphon.store.sql_approvals import DROP_APPROVALS_DUE
 from antiphon.store.writer import Value
 
 #: Batches of events that one sweep removes: about 20 ms of the writer.
@@ -48,7 +49,7 @@ def expire(connection: sqlite3.Connection, now: int, limit: int) -> int:
             for statement in (sql.DROP, *_WITH_IT):
                 connection.execute(statement, {"id": id_})
         removed += 1
-    for statement in (sql.DROP_KEYS_DUE, sql.DROP_LOST_JOBS):
+    for statement in (sql.DROP_KEYS_DUE, sql.DROP_LOST_JOBS, DROP_APPROVALS_DUE):
         values = {"now": now, "limit": limit - removed}
         removed += connection.execute(statement, values).rowcount
     return removed

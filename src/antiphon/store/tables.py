@@ -255,6 +255,17 @@ prompt_versions = Table(
     Column("template", LargeBinary, nullable=False),
 )
 
+#: Approvals of MCP calls, each used by one response.
+used_approvals = Table(
+    "used_approvals",
+    metadata,
+    Column("project", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("response_id", String, nullable=False),
+    Column("expires_at", Integer, nullable=False),
+)
+Index("used_approvals_by_expiry", used_approvals.c.expires_at)
+
 #: What `encrypted_content` is sealed with.
 encryption_keys = Table(
     "encryption_keys",

@@ -1,7 +1,9 @@
-"""The port to what is remembered: responses and keys, runs, conversations, prompts, webhooks."""
+"""The port to what is remembered: responses and keys, runs, conversations, prompts, approvals,
+webhooks."""
 
 from typing import Protocol
 
+from antiphon.store.base.approvals import UsedApprovals
 from antiphon.store.base.conversations import (
     Conversation,
     ConversationBusy,
@@ -85,6 +87,7 @@ __all__ = [
     "Template",
     "Turn",
     "Twin",
+    "UsedApprovals",
     "Webhooks",
 ]
 
@@ -105,6 +108,11 @@ class Store(Responses, Protocol):
     @property
     def prompts(self) -> Prompts:
         """Prompt templates."""
+        ...
+
+    @property
+    def approvals(self) -> UsedApprovals:
+        """Approvals that were used."""
         ...
 
     @property
