@@ -119,3 +119,14 @@ async def test_so_many_names_are_looked_up_at_once_and_no_more() -> None:
         assert "none" in await ask(egress, "none.example", friend.port)
         assert len(friend.got) == 1
     await egress.close()
+
+
+async def test_a_name_that_leads_nowhere_is_an_error_like_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only behind an interface of this machine (a zone), which is no address for a socket."""
+    scoped = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 80, 0, 2))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [scoped])
+    egress = Egress(Policy())
+    assert "no address" in await ask(egress, "link.example")
+    await egress.close()

@@ -11,6 +11,7 @@ Rules
 4. Names are looked up on threads of our own, which nobody waits for: a nameserver that hangs holds
    up neither the look-ups of others, which share the few threads of the loop, nor the end.
 5. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
+   Bodies are read, and redirects of pages followed, in `egress_pages.py`.
 6. Why a request failed is for the log: to the outside a refused address, a closed port and a dead
    host are the same (R-94). It says neither the URL, which may have a secret in it, nor what the
    other side sent, which may repeat it (R-130).
@@ -51,22 +52,50 @@ _PRIVATE: Final = (
     "(ANTIPHON_ALLOW_PRIVATE_HOSTS)"
 )
 
-#: The only IPv6 addresses that lead anywhere in public (RFC 4291 §2.4).
-_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 #: An IPv4 address is in the last 32 bits (RFC 6052).
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-#: Not public, whatever the Python version says of them.
-_NEVER: Final = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "192.0.0.0/24",  # IETF protocols; metadata of a cloud
-        "192.88.99.0/24",  # relays of 6to4
-        "168.63.129.16/32",  # Azure's platform inside of every virtual network
-        "2001::/23",  # Teredo and other IETF protocols
-        "2002::/16",  # 6to4: any IPv4 address, private ones too
-        "3fff::/20",  # documentation
+#: The only IPv6 addresses that lead anywhere in public (RFC 4291 §2.4). Outside are loopback,
+#: compatible and translated IPv4 (``::ffff:0:0:0/96``), local NAT64 (``64:ff9b:1::/48``), unique
+#: local, link local, site local and multicast addresses.
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+#: Not public: IANA's registries of special addresses, whole, and what clouds use inside. Python's
+#: `is_global` is not asked: each version knows another registry.
+_NOT_PUBLIC_V4: Final = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network; Linux connects 0.0.0.0 to itself
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # behind a carrier's NAT; metadata of a cloud
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # Azure's platform inside of every virtual network
+            "169.254.0.0/16",  # link local; metadata of most clouds
+            "172.16.0.0/12",
+            "192.0.0.0/24",  # IETF protocols; metadata of a cloud
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # relays of 6to4
+            "192.168.0.0/16",
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
     )
 )
+_NOT_PUBLIC_V6: Final = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # Teredo, benchmarks, ORCHID and other IETF protocols
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4: any IPv4 address, private ones too
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+#: The upper half of an ISATAP interface's name (RFC 5214 §6.1); the lower is any IPv4 address.
+_ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
 class Refused(OSError):
@@ -182,11 +211,14 @@ def _inner(address: Address) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
-        return False
-    if any(address in network for network in _NEVER):
-        return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    """What `_inner` made of an address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC_V4)
+    return (
+        address in _GLOBAL_UNICAST
+        and not any(address in network for network in _NOT_PUBLIC_V6)
+        and int(address) >> 32 & 0xFFFFFFFF not in _ISATAP
+    )
 
 
 class Resolver(AbstractResolver):
@@ -249,9 +281,9 @@ class Resolver(AbstractResolver):
 
 
 def _addresses(host: str, port: int) -> list[ResolveResult]:
-    """The addresses of a name that can be reached without naming an interface."""
+    """The addresses of a name that can be reached without naming an interface. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return [
+    results = [
         ResolveResult(
             hostname=host,
             host=str(address[0]),
@@ -263,6 +295,9 @@ def _addresses(host: str, port: int) -> list[ResolveResult]:
         for family, _, protocol, _, address in found
         if len(address) < 4 or not address[3]
     ]
+    if not results:  # aiohttp takes for granted that there is one
+        raise OSError("no address that can be reached")
+    return results
 
 
 def _why(error: Exception) -> str:
@@ -310,9 +345,16 @@ class Egress:
         session = self._session(trusted=self.policy.trusts(url.raw_host or ""))
         try:
             async with session.request(
-                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                data=body or None,
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
                 yield response
+        except SendError:  # of who reads the body
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SendError(_why(error)) from error
 
