@@ -29,7 +29,8 @@ FLOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "antiphon.protocol": _GROUND,
     "antiphon.egress": _GROUND,
     "antiphon.backends": _GROUND,
-    "antiphon.tools": _GROUND,
+    "antiphon.egress_pages": (*_GROUND, "antiphon.egress"),
+    "antiphon.tools": (*_GROUND, "antiphon.egress", "antiphon.egress_pages"),
     "antiphon.store": _GROUND,
     "antiphon.engine": (*_GROUND, *_PORTS),
     "antiphon.api": (*_GROUND, *_PORTS, "antiphon.engine"),
@@ -48,11 +49,17 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
 #: Module → heavy extras that it may import inside a function (design §3).
 LAZY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.engine.counting": frozenset({"bpe_openai"}),
+    "antiphon.protocol.grammars": frozenset({"llguidance"}),
+    "antiphon.tools.web.text": frozenset({"trafilatura"}),
+    "antiphon.tools.web.duckduckgo": frozenset({"ddgs", "ddgs.exceptions"}),
+    "antiphon.tools.mcp.tool": frozenset({"antiphon.tools.mcp.connection.Connection"}),
 }
-#: The three borders of design §10 rule 7: run, worker (of jobs, of webhooks), HTTP 500.
+#: The borders of design §10 rule 7: run, call of a tool (decision 0007), worker (of jobs, of
+#: webhooks), HTTP 500.
 BROAD_EXCEPT: Final = frozenset(
     {
         "antiphon.engine.run",
+        "antiphon.engine.calls",
         "antiphon.engine.jobs",
         "antiphon.engine.webhooks",
         "antiphon.api.headers",

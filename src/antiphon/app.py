@@ -59,6 +59,7 @@ from antiphon.backends.routing import TableRouter
 from antiphon.backends.simulator.backend import Simulator
 from antiphon.config import BackendConfig, Config, ConfigError, WebhookConfig, load_config
 from antiphon.egress import Egress, Policy
+from antiphon.engine.calls import ToolLimits
 from antiphon.engine.conversations import ConversationService
 from antiphon.engine.endings import Retention
 from antiphon.engine.jobs import JobOptions
@@ -74,6 +75,11 @@ from antiphon.store.migrate import is_current
 from antiphon.store.registry import open_store
 from antiphon.store.sqlite import path_of
 from antiphon.tools.base import Tool
+from antiphon.tools.mcp.servers import configured
+from antiphon.tools.mcp.tool import Mcp
+from antiphon.tools.web.providers import provider_from
+from antiphon.tools.web.tool import TYPES as WEB_SEARCH
+from antiphon.tools.web.tool import WebSearch, WebSearchOptions
 
 log = structlog.get_logger(__name__)
 
@@ -94,21 +100,17 @@ class Antiphon:
     """The server: `asgi` is the application."""
 
     def __init__(self, settings: Settings, tools: Mapping[str, Tool] | None = None) -> None:
-        """Raises `ConfigError` or ValueError when the configuration cannot be used. `tools`: hosted
-        tools by the `type` of the request's tool."""
+        """Raises `ConfigError` or ValueError when the configuration cannot be used. `tools`: more
+        hosted tools by the `type` of the request's tool."""
         self.settings = settings
         config = load_config(settings.config)
         self.router = TableRouter(_backends(settings, config))
         self.store: Store = open_store(settings.database_url)
         self._static_keys = parse_keys(settings.api_keys)
         self._auth = Authenticator(self._static_keys, self.store)
-        self.engine = Engine(
-            self.store,
-            self.router,
-            _engine_options(settings),
-            tools,
-        )
         self._egress = Egress(_policy(settings))
+        self._tools = {**_tools(config or Config(), self._egress), **(tools or {})}
+        self.engine = Engine(self.store, self.router, _engine_options(settings), self._tools)
         self._fixed_webhooks = _fixed_webhooks(config, self._egress.policy)
         self._deliverer = Deliverer(
             self.store.webhooks,
@@ -219,6 +221,8 @@ class Antiphon:
                 task.cancel()
             await self.engine.close()
             await self._deliverer.close()
+            for tool in dict.fromkeys(self._tools.values()):
+                await tool.aclose()
             await self._egress.close()
             await self.router.aclose()
             await self.store.close()
@@ -272,6 +276,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         most_in_flight_per_project=settings.max_in_flight_per_project,
         run_timeout=settings.run_timeout,
         shutdown_patience=settings.shutdown_grace + _LAST_WORDS,
+        tools=ToolLimits(settings.tool_timeout, settings.tool_turns, settings.tool_output),
         encryption_keys=parse_encryption_keys(settings.encryption_keys),
     )
 
@@ -305,6 +310,24 @@ def _policy(settings: Settings) -> Policy:
         return Policy(settings.allow_private_hosts)
     except ValueError as error:
         raise ConfigError(f"ANTIPHON_ALLOW_PRIVATE_HOSTS: {error}") from None
+
+
+def _tools(config: Config, egress: Egress) -> dict[str, Tool]:
+    """The hosted tools by the `type` of a request's tool. A new one is a line here."""
+    search = config.web_search
+    try:
+        servers = configured(config.mcp_servers, os.environ)
+        provider = None if search is None else provider_from(search, os.environ)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    options = WebSearchOptions()
+    if search is not None:
+        allowed = search.allowed_domains
+        options = WebSearchOptions(
+            search.respect_robots, None if allowed is None else tuple(allowed)
+        )
+    web = WebSearch(provider, egress, options)
+    return {"mcp": Mcp(egress.policy, servers), **dict.fromkeys(WEB_SEARCH, web)}
 
 
 def _fixed_webhooks(config: Config | None, policy: Policy) -> list[Endpoint]:

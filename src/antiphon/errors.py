@@ -19,10 +19,12 @@
     ├── PayloadTooLarge          413  invalid_request_error   request_too_large
     ├── UnsupportedMediaType     415  invalid_request_error   unsupported_media_type
     ├── IdempotencyKeyReused     422  invalid_request_error   idempotency_key_reused
+    ├── ExternalConnectorError   424  external_connector_error  http_error
     ├── RateLimitError           429  requests                rate_limit_exceeded
     ├── UpstreamError            502  server_error            server_error
     ├── Overloaded               503  service_unavailable_error  server_is_overloaded
-    └── UpstreamTimeout          504  server_error            server_error
+    ├── UpstreamTimeout          504  server_error            server_error
+    └── ToolFailed               inside a response only: a hosted call that did not work
 
 Rules
 1. The first line of a class docstring is its default message.
@@ -248,6 +250,18 @@ class IdempotencyKeyReused(APIError):
     status = 422
     type = "invalid_request_error"
     default_code = "idempotency_key_reused"
+
+
+class ExternalConnectorError(APIError):
+    """Error retrieving tool list from MCP server."""
+
+    status = 424
+    type = "external_connector_error"
+    default_code = "http_error"
+
+
+class ToolFailed(APIError):
+    """The tool failed."""
 
 
 class RateLimitError(APIError):

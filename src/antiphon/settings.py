@@ -68,8 +68,9 @@ class Settings(BaseSettings):
     )
     allow_private_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts, addresses or networks that webhooks may be sent to although they are "
-        "private, comma-separated: `localhost,127.0.0.1,10.0.0.0/8`.",
+        description="Hosts, addresses or networks that MCP servers and pages of requests, and "
+        "webhooks, may be at although they are private, comma-separated: "
+        "`localhost,127.0.0.1,10.0.0.0/8`.",
     )
     webhook_first_retry: float = Field(
         5.0,
@@ -150,6 +151,26 @@ class Settings(BaseSettings):
         le=_SECONDS,
         allow_inf_nan=False,
         description="Seconds that one response may take.",
+    )
+    tool_timeout: float = Field(
+        60.0,
+        gt=0,
+        le=_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that one call of a hosted tool may take.",
+    )
+    tool_turns: int = Field(
+        32,
+        ge=1,
+        le=1_000,
+        description="Turns that a model may take in one response while it calls tools; in the last "
+        "one it has to do without hosted tools.",
+    )
+    tool_output: int = Field(
+        256 * 1024,
+        ge=1_024,
+        le=16 * 1024 * 1024,
+        description="Characters that one call of a hosted tool may bring; more is cut off.",
     )
     shutdown_grace: float = Field(
         30.0,

@@ -6,7 +6,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import orjson
@@ -16,6 +16,7 @@ from antiphon.errors import APIError
 from antiphon.protocol.deltas import Delta
 from antiphon.protocol.ids import make_id
 from antiphon.protocol.request import CreateResponse
+from antiphon.tools.base import Call, CallItem, HostedFunction, Outcome, Scope, Stage
 
 Json: TypeAlias = dict[str, Any]
 #: One step of a scripted turn: deltas of one read, a pause in seconds, or a failure.
@@ -102,6 +103,67 @@ class ScriptedBackend:
 
     async def aclose(self) -> None:
         """Nothing to release."""
+
+
+class ScriptedTool:
+    """A hosted tool that does what the test wrote down; it keeps the calls that it got. One object
+    is the tool and what is opened of it. Its items are those of the code interpreter: the code is
+    that of the arguments, `Outcome` gives what it printed."""
+
+    item_type = "code_interpreter_call"
+
+    def __init__(
+        self,
+        run: Callable[[Call, CallItem], Awaitable[str]] | None = None,
+        *functions: HostedFunction,
+        prepare: Callable[[Stage], Awaitable[None]] | None = None,
+    ) -> None:
+        """`run` gives what was printed; without it a call prints its code. Without `functions`
+        there is one, ``code_interpreter``, that may be repeated."""
+        self.calls: list[Call] = []
+        self.scopes: list[Scope] = []
+        self.closed = 0
+        self._run = run
+        self._prepare = prepare
+        self.functions: Sequence[HostedFunction] = functions or (
+            HostedFunction("code_interpreter", "Runs Python.", {"type": "object"}),
+        )
+
+    def check(self, tool: Json, path: str) -> list[str]:  # noqa: ARG002
+        """Everything is fine."""
+        return []
+
+    def open(self, tool: Json, scope: Scope) -> "ScriptedTool":  # noqa: ARG002
+        """Itself."""
+        self.scopes.append(scope)
+        return self
+
+    async def prepare(self, stage: Stage) -> None:
+        """What the test said."""
+        if self._prepare is not None:
+            await self._prepare(stage)
+
+    def begin(self, call: Call) -> Json:
+        """The code, nothing else yet."""
+        return {"code": call.arguments, "container_id": "cntr_1", "outputs": None}
+
+    def failed(self, call: Call, reason: str) -> Outcome:  # noqa: ARG002
+        """The reason, as what was printed."""
+        return Outcome({"outputs": [{"type": "logs", "logs": reason}]}, "failed", told=reason)
+
+    async def run(self, call: Call, item: CallItem) -> Outcome:
+        """What the test said."""
+        self.calls.append(call)
+        item.emit("code_interpreter_call.interpreting")
+        printed = f"ran {call.arguments}" if self._run is None else await self._run(call, item)
+        return Outcome({"outputs": [{"type": "logs", "logs": printed}]})
+
+    def close(self) -> None:
+        """Counted."""
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        """Nothing to end."""
 
 
 def decode(frames: Iterable[tuple[str, bytes]]) -> list[Json]:

@@ -56,6 +56,23 @@ def _hosted(type_: str, **keys: Any) -> Row:
     return Row(f"tools {type_}", {"tools": [{"type": type_, **keys}]}, error=(400, None, "tools"))
 
 
+def _mcp_refused(key: str, value: str, code: str = "invalid_value") -> Row:
+    """What a server is that this one does not know, or may not ask."""
+    tool = {"type": "mcp", "server_label": "s", key: value}
+    return Row(f"tools mcp {key}", {"tools": [tool]}, error=(400, code, f"tools[0].{key}"))
+
+
+def _client(type_: str, **keys: Any) -> Row:
+    """A tool of the client: a function for the model."""
+    tool = {"type": type_, **keys}
+    return Row(
+        f"tools {type_} {keys}",
+        {"tools": [tool]},
+        {"tools.0.function.name": type_},
+        {"tools.0": tool},
+    )
+
+
 TOOLS: Final = [
     _function("name", {}, {"name": "f"}, {"name": "f", "description": None, "parameters": None}),
     _function("description", {"description": "D"}, {"description": "D"}, {"description": "D"}),
@@ -89,13 +106,27 @@ TOOLS: Final = [
         {"tools": [{**_C, "format": _GRAMMAR}]},
         {"tools.0.function": {"name": "c", "parameters": _described(_GRAMMAR_TOLD)}},
         {"tools.0.format": _GRAMMAR},
-        ("tools[0].format",),
+    ),
+    Row(
+        "tools custom with a grammar to openai",
+        {"model": "openai", "tools": [{**_C, "format": _GRAMMAR}]},
+        {
+            "tools.0.custom": {
+                "name": "c",
+                "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}},
+            }
+        },
+        {"tools.0.format": _GRAMMAR},
     ),
     Row(
         "tools custom with a grammar to the simulator",
-        {"model": "simulator", "tools": [{**_C, "format": _GRAMMAR}]},
-        echo={"tools.0.format": _GRAMMAR},
-        ignored=("tools[0].format",),
+        {"model": "simulator", "tools": [{**_C, "format": _GRAMMAR}], "tool_choice": "required"},
+        echo={"tools.0.format": _GRAMMAR, "output.0.input": "a"},
+    ),
+    Row(
+        "tools custom with a broken grammar",
+        {"tools": [{**_C, "format": {**_GRAMMAR, "definition": "(a"}}]},
+        error=(400, "invalid_value", "tools[0].format.definition"),
     ),
     Row("tools two of a name", {"tools": [_F, _F]}, error=(400, "invalid_value", "tools[1].name")),
     _hosted("file_search", vector_store_ids=["vs_1"]),
@@ -103,17 +134,83 @@ TOOLS: Final = [
     _hosted("web_search_2025_08_26"),
     _hosted("web_search_preview"),
     _hosted("web_search_preview_2025_03_11"),
-    _hosted("mcp", server_label="s", server_url="https://example.com/mcp"),
+    Row(
+        "tools web_search offline",
+        {"tools": [{"type": "web_search", "external_web_access": False}]},
+        {"tools.0.function.name": "web_search", "tools.1.function.name": "open_page"},
+        {
+            "tools.0": {
+                "type": "web_search",
+                "external_web_access": False,
+                "filters": None,
+                "search_context_size": "medium",
+                "user_location": None,
+            }
+        },
+    ),
+    _mcp_refused("connector_id", "nobody"),
+    _mcp_refused("tunnel_id", "tunnel_1", "unsupported_parameter"),
+    _mcp_refused("server_url", "http://127.0.0.1:9/mcp"),
     _hosted("code_interpreter", container={"type": "auto"}),
     _hosted("image_generation"),
     _hosted("computer"),
     _hosted("computer_use_preview", display_width=8, display_height=8, environment="linux"),
-    _hosted("shell"),
-    _hosted("local_shell"),
-    _hosted("apply_patch"),
-    _hosted("tool_search"),
+    Row(
+        "tools shell in a container",
+        {"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]},
+        error=(400, None, "tools[0].environment"),
+    ),
+    _client("shell"),
+    _client("shell", environment={"type": "local"}),
+    _client("local_shell"),
+    _client("apply_patch"),
+    _client("tool_search"),
+    _client("tool_search", execution="client"),
     _hosted("programmatic_tool_calling"),
-    _hosted("namespace", name="n", description="D", tools=[_F]),
+    Row(
+        "tools namespace",
+        {"tools": [{"type": "namespace", "name": "n", "description": "D", "tools": [_F]}]},
+        {"tools.0.function.name": "f", "tools.0.function.description": "[n: D]"},
+        {
+            "tools.0": {
+                "type": "namespace",
+                "name": "n",
+                "description": "D",
+                "tools": [{**_F, "strict": True}],
+            }
+        },
+    ),
+    Row(
+        "tools in the input",
+        {
+            "input": [
+                {"type": "additional_tools", "role": "developer", "tools": [_F]},
+                {"role": "user", "content": "Hi"},
+            ],
+            "tool_choice": {"type": "function", "name": "f"},
+        },
+        {"tools.0.function.name": "f", "tool_choice": _FUNCTION_F},
+    ),
+    Row(
+        "tools in the input that must stand in tools",
+        {
+            "input": [
+                {"type": "additional_tools", "role": "developer", "tools": [{"type": "mcp"}]},
+                {"role": "user", "content": "Hi"},
+            ],
+        },
+        {"tools": ABSENT},
+        ignored=("input[0].tools",),
+    ),
+    Row(
+        "tools broken in the input",
+        {
+            "input": [
+                {"type": "additional_tools", "role": "developer", "tools": [{**_F, "name": 1}]}
+            ]
+        },
+        error=(400, "invalid_type", "input[0].tools[0].name"),
+    ),
 ]
 
 
@@ -121,7 +218,7 @@ def _choice(choice: Any, got: Any, *, model: str = "plain", name: str = "") -> R
     return Row(
         f"tool_choice {name or choice} to {model}",
         {"model": model, "tools": [_F, _G, _C], "tool_choice": choice},
-        {"tool_choice": got, "tools.2.function.name": "c"},
+        {"tool_choice": got, f"tools.2.{'custom' if model == 'openai' else 'function'}.name": "c"},
         {"tool_choice": choice},
     )
 
@@ -149,6 +246,12 @@ CHOICES: Final = [
     _choice(
         {"type": "custom", "name": "c"},
         {"type": "function", "function": {"name": "c"}},
+        name="custom",
+    ),
+    _choice(
+        {"type": "custom", "name": "c"},
+        {"type": "custom", "custom": {"name": "c"}},
+        model="openai",
         name="custom",
     ),
     _choice(

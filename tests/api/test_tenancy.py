@@ -124,6 +124,7 @@ _REFERENCES: Final[list[Json]] = [
     {"type": "reasoning", "id": "ID", "summary": []},
     {"type": "image_generation_call", "id": "ID"},
 ]
+_ANSWER: Final[Json] = {"type": "mcp_approval_response", "approval_request_id": "ID"}
 #: Fields of a request that name something.
 FIELDS: Final[list[tuple[str, Json]]] = [
     ("response", {"previous_response_id": "ID"}),
@@ -132,6 +133,8 @@ FIELDS: Final[list[tuple[str, Json]]] = [
     ("prompt", {"prompt": {"id": "ID"}}),
     ("prompt", {"prompt": {"id": "ID", "version": "1", "variables": {"a": "b"}}}),
     *(("item", {"input": [item]}) for item in _REFERENCES),
+    ("item", {"input": [{**_ANSWER, "approve": True}]}),
+    ("item", {"input": [{**_ANSWER, "approve": False}]}),
 ]
 #: Where requests go, and what else they say there.
 _WAYS: Final[list[tuple[str, Json]]] = [
@@ -195,7 +198,8 @@ def house(client: httpx2.Client, other: httpx2.Client, _upstream: ChatUpstream) 
         return made
 
     _upstream.script(Reply.chat(MARKER))
-    said = [{"role": "user", "content": MARKER}]
+    asked = {"type": "mcp_approval_request", "server_label": "s", "name": "n"}
+    said = [{"role": "user", "content": MARKER}, {**asked, "arguments": f'"{MARKER}"'}]
     one = post("/v1/responses", model="m", input=MARKER, metadata=tag)
     conversation = post("/v1/conversations", items=said, metadata=tag)["id"]
     turn = post("/v1/responses", model="m", input=MARKER, conversation=conversation)

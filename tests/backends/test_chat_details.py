@@ -215,14 +215,15 @@ def played(deltas: list[Delta], *, summarise: bool, hosted: bool) -> list[Json]:
         summarise=summarise,
         seal=lambda payload: orjson.dumps(payload).decode(),
         sealed=True,
-        hosted=frozenset({"f"} if hosted else ()),
+        held=frozenset({"f"} if hosted else ()),
     )
     machine = ResponseMachine(response, mint, options)
     machine.start()
     machine.feed(deltas)
     machine.end_turn()
-    for call in machine.take_hosted():
-        machine.begin_call("web_search_call", {"action": {"query": call.name}}).close("completed")
+    for call in machine.take_held():
+        action = {"type": "search", "query": call.name}
+        machine.begin_call("web_search_call", {"action": action}).close("completed", {})
     output: list[Json] = machine.output
     return output
 

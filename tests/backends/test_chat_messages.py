@@ -9,7 +9,9 @@ import pytest
 from antiphon.backends.chat_completions.messages import chat_messages
 from antiphon.backends.profiles import GENERIC, PROFILES, Profile
 from antiphon.errors import InvalidRequestError
+from antiphon.protocol.items.base import Seen
 from antiphon.protocol.items.reasoning import restored
+from antiphon.protocol.untrusted import quoted
 
 Item = dict[str, Any]
 OPENAI = PROFILES["openai"]
@@ -73,6 +75,10 @@ def search(id_: str) -> Item:
     """A call that an MCP server has answered: call and result in one."""
     named = {"server_label": "s", "name": "search", "arguments": "{}", "output": "ok"}
     return {"type": "mcp_call", "id": id_, "status": "completed", **named}
+
+
+#: What such a server said, as a model reads it.
+OK = quoted("mcp server s", "ok")
 
 
 def searching(id_: str) -> Item:
@@ -288,16 +294,27 @@ CALLS = [
         [search("1"), search("2"), said("assistant", "Found."), search("3"), thought("hm")],
         [
             assistant(None, calls=[searching("1"), searching("2")]),
-            tool("1"),
-            tool("2"),
+            tool("1", OK),
+            tool("2", OK),
             assistant("Found.", calls=[searching("3")]),
-            tool("3"),
+            tool("3", OK),
         ],
     ),
     Case(
         "a call with its result beside one of the client",
         [search("1"), call("2"), result("2", "x")],
-        [assistant(None, calls=[searching("1"), calling("2")]), tool("1"), tool("2", "x")],
+        [assistant(None, calls=[searching("1"), calling("2")]), tool("1", OK), tool("2", "x")],
+    ),
+    Case(
+        "calls that this server answered one after the other",
+        [Seen(search("1"), 1), Seen(search("2"), 2), Seen(search("3"), 2)],
+        [
+            assistant(None, calls=[searching("1")]),
+            tool("1", OK),
+            assistant(None, calls=[searching("2"), searching("3")]),
+            tool("2", OK),
+            tool("3", OK),
+        ],
     ),
     Case(
         "texts in a result",

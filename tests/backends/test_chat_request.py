@@ -290,7 +290,7 @@ DROPPED: list[tuple[str, Json, list[str], Profile]] = [
     ("required", {"tools": [F], "tool_choice": "required"}, ["tool_choice"], OLLAMA),
     ("none", {"tools": [F], "tool_choice": "none"}, [], OLLAMA),
     ("grammar", {"tools": [F, {**T, "format": {"type": "grammar", "syntax": "regex",
-                                               "definition": "a"}}]}, ["tools[1].format"], OPENAI),
+                                               "definition": "a"}}]}, [], GENERIC),
     ("deferred", {"tools": [{**F, "defer_loading": True}]}, ["tools[0].defer_loading"], OPENAI),
 ]  # fmt: skip
 
@@ -386,5 +386,6 @@ def test_the_owner_of_the_models_tells_the_profile() -> None:
 def test_every_profile_can_send_everything(profile: Profile) -> None:
     parameters = {key: value for row in SENT for key, value in row[1].items()}
     body = sent({**parameters, "tools": [F, T], "tool_choice": "required"}, profile)
-    assert [tool["function"]["name"] for tool in body["tools"]] == ["f", "t"]
+    assert [tool[tool["type"]]["name"] for tool in body["tools"]] == ["f", "t"]
+    assert body["tools"][1]["type"] == ("custom" if profile.custom_tools else "function")
     assert orjson.dumps(body)

@@ -485,7 +485,6 @@ def test_parameters_without_effect_are_named_when_sent() -> None:
         "text.verbosity",
         "reasoning.effort",
         "reasoning.summary",
-        "tools[1].format",
     ]
     asked = CreateResponse(model="m", input="", reasoning={"summary": "auto"})
     assert Simulator().check(asked) == []

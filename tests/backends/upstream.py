@@ -51,6 +51,19 @@ class Reply:
         return cls(body=body)
 
     @classmethod
+    def calls(cls, *calls: tuple[str, Any]) -> "Reply":
+        """Calls of functions: a name, and arguments as JSON or as the model wrote them."""
+        body: list[Step] = []
+        for index, (name, arguments) in enumerate(calls):
+            text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+            function = {"name": name, "arguments": text}
+            call = {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+            body.append(sse(chunk(tool_calls=[call])))
+        counts = {"prompt_tokens": 11, "completion_tokens": 5}
+        body += [sse(chunk(finish="tool_calls")), sse({"choices": [], "usage": counts}), DONE]
+        return cls(body=body)
+
+    @classmethod
     def json(cls, value: Any, status: int = 200, **headers: str) -> "Reply":
         """A JSON body; underscores in the names of `headers` become dashes."""
         named = {key.replace("_", "-"): text for key, text in headers.items()}

@@ -21,50 +21,74 @@ from antiphon.app import Antiphon
 from antiphon.cli.common import read_settings
 from antiphon.cli.serve import server_of
 from antiphon.cli.worker import work
-from antiphon.tools.base import CallItem, Json, Tool
+from antiphon.tools.base import (
+    Call,
+    CallItem,
+    HostedFunction,
+    Json,
+    OpenTool,
+    Outcome,
+    Scope,
+    Stage,
+    Tool,
+)
 
 RUNS: Final = "runs.log"
 
 
 @dataclass
 class CountingTool:
-    """Takes the ``seconds`` that its call names, and says which run it was."""
+    """Takes the ``seconds`` that its call names, and says which run it was. One object is the tool
+    and all that is opened of it: it keeps nothing."""
 
-    type: str
     name: str
     repeatable: bool
     path: Path
     item_type: str = "code_interpreter_call"
 
-    def describe(self, tool: Json) -> Json:
+    @property
+    def functions(self) -> list[HostedFunction]:
         """A function with the code and how long it takes."""
-        return {
-            "type": "function",
-            "name": self.name,
-            "parameters": {
-                "type": "object",
-                "properties": {"code": {"type": "string"}, "seconds": {"type": "number"}},
-            },
+        parameters = {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "seconds": {"type": "number"}},
         }
+        return [HostedFunction(self.name, "Runs code.", parameters, repeatable=self.repeatable)]
 
-    def begin(self, tool: Json, arguments: Json) -> Json:
+    def check(self, tool: Json, path: str) -> list[str]:
+        """Everything is fine."""
+        return []
+
+    def open(self, tool: Json, scope: Scope) -> OpenTool:
+        """Itself."""
+        return self
+
+    async def prepare(self, stage: Stage) -> None:
+        """There is nothing to find out."""
+
+    def begin(self, call: Call) -> Json:
         """The code, nothing else yet."""
-        return self._fields(arguments, None)
+        return self._fields(call, None)
 
-    def failed(self, tool: Json, arguments: Json, reason: str) -> Json:
+    def failed(self, call: Call, reason: str) -> Outcome:
         """The reason, as what it printed."""
-        return self._fields(arguments, reason)
+        return Outcome(self._fields(call, reason), "failed")
 
-    async def run(self, tool: Json, arguments: Json, item: CallItem) -> Json:
+    async def run(self, call: Call, item: CallItem) -> Outcome:
         """Start, wait, finish."""
+        arguments = call.read()
         code = str(arguments.get("code"))
-        item.progress("in_progress")
         run = self._note(f"start {self.name} {code} {os.getpid()}")
-        item.progress("interpreting")
+        item.emit("code_interpreter_call.interpreting")
         await asyncio.sleep(float(arguments.get("seconds", 0.0)))
         self._note(f"finish {self.name} {code} {os.getpid()}")
-        item.progress("completed")
-        return self._fields(arguments, run)
+        return Outcome(self._fields(call, run))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
     def _note(self, line: str) -> str:
         """One write: it is whole or not there, whatever happens to the process."""
@@ -76,9 +100,9 @@ class CountingTool:
             os.close(file)
         return line
 
-    def _fields(self, arguments: Json, logs: str | None) -> Json:
+    def _fields(self, call: Call, logs: str | None) -> Json:
         return {
-            "code": str(arguments.get("code")),
+            "code": str(call.read().get("code")),
             "container_id": "cntr_1",
             "outputs": None if logs is None else [{"type": "logs", "logs": logs}],
         }
@@ -87,7 +111,7 @@ class CountingTool:
 def tools(path: Path) -> dict[str, Tool]:
     """By the `type` of the request's tool."""
     return {
-        name: CountingTool(name, name, name == "code_interpreter", path)
+        name: CountingTool(name, name == "code_interpreter", path)
         for name in ("code_interpreter", "image_generation")
     }
 

@@ -17,8 +17,8 @@ from antiphon.errors import (
 from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta, UsageReport
 from antiphon.protocol.response import Usage
 from antiphon.store.memory import MemoryStore
-from antiphon.testing import Step, assert_valid_beginning, assert_valid_log
-from antiphon.tools.base import CallItem
+from antiphon.testing import ScriptedTool, Step, assert_valid_beginning, assert_valid_log
+from antiphon.tools.base import Call, CallItem, HostedFunction, Outcome
 from tests.engine.bench import HANGS, HELLO, Bench, bury, jobs, pair, said, until
 
 Json = dict[str, Any]
@@ -34,36 +34,33 @@ CALLS: Sequence[Step] = [
 ]
 
 
-class Python:
+class Python(ScriptedTool):
     """A hosted tool that says what it did, and can hang at its `stuck`-th call."""
 
-    type = name = "code_interpreter"
-    item_type = "code_interpreter_call"
+    type = "code_interpreter"
 
     def __init__(self, *, repeatable: bool = True, stuck: int = 0) -> None:
-        self.repeatable = repeatable
+        function = HostedFunction("code_interpreter", "", {"type": "object"}, repeatable=repeatable)
+        super().__init__(self._work, function)
         self.ran: list[str] = []
         self.stopped = 0
         self._stuck = stuck
 
-    def describe(self, tool: Json) -> Json:
-        return {"type": "function", "name": self.name, "parameters": {"type": "object"}}
+    def begin(self, call: Call) -> Json:
+        return {**super().begin(call), "code": call.read()["code"]}
 
-    def begin(self, tool: Json, arguments: Json) -> Json:
-        return {"code": arguments["code"], "container_id": "cntr_1", "outputs": None}
+    def failed(self, call: Call, reason: str) -> Outcome:
+        return Outcome({"outputs": [{"type": "logs", "logs": reason}]}, "failed")
 
-    def failed(self, tool: Json, arguments: Json, reason: str) -> Json:
-        return {"outputs": [{"type": "logs", "logs": reason}]}
-
-    async def run(self, tool: Json, arguments: Json, item: CallItem) -> Json:
-        self.ran.append(arguments["code"])
-        item.progress("interpreting")
+    async def _work(self, call: Call, item: CallItem) -> str:
+        code: str = call.read()["code"]
+        self.ran.append(code)
         try:
             if len(self.ran) == self._stuck:
                 await asyncio.sleep(60)
         finally:
             self.stopped += 1
-        return {"outputs": [{"type": "logs", "logs": f"ran {arguments['code']}"}]}
+        return f"ran {code}"
 
 
 # -- the life of a job ---------------------------------------------------------------------------
@@ -223,7 +220,7 @@ async def test_a_hosted_call_that_may_not_be_repeated_has_failed() -> None:
     first = Bench(CALLS, tools={tool.type: tool})
     async with first.working():
         made = await first.admit(tools=[PYTHON])
-        await said(first, made.id, "response.code_interpreter_call.interpreting")
+        await said(first, made.id, "response.code_interpreter_call.completed")
         second = pair(first, HELLO, tools={tool.type: tool})
         async with second.working():
             await bury(first)
@@ -292,17 +289,18 @@ async def test_the_progress_of_a_hosted_call_is_shown_while_it_runs() -> None:
     async with bench.working():
         made = await bench.admit(tools=[PYTHON])
         await said(bench, made.id, "response.code_interpreter_call.interpreting")
-        assert tool.stopped == 0
+        await until(lambda: tool.ran == ["1", "2"])
+        assert tool.stopped == 1, "the other one still runs"
     tool = Python(stuck=1)
     bench = Bench(CALLS, tools={tool.type: tool})
     _, task, log = await bench.start(stream=True, tools=[PYTHON])
     async with asyncio.timeout(5):
         async for frames in log.read():
-            if frames[-1][0] == "response.code_interpreter_call.interpreting":
+            if "response.code_interpreter_call.interpreting" in dict(frames):
                 break
     task.cancel()
     await asyncio.wait([task])
-    assert tool.stopped == 1
+    assert tool.stopped == 2
 
 
 # -- cancel and delete ---------------------------------------------------------------------------
@@ -334,10 +332,11 @@ async def test_cancel_stops_a_hosted_call() -> None:
     async with bench.working():
         made = await bench.admit(tools=[PYTHON])
         await said(bench, made.id, "response.code_interpreter_call.interpreting")
+        await until(lambda: tool.stopped == 1)
         await bench.engine.cancel("p", made.id)
-        await until(lambda: bool(tool.stopped))
+        await until(lambda: tool.stopped == 2)
         shown = await bench.shown(made.id)
-    assert [item["status"] for item in shown["output"]] == ["completed", "incomplete"]
+    assert [item["status"] for item in shown["output"]] == ["completed", "incomplete", "completed"]
 
 
 async def test_cancel_of_a_run_that_was_taken_over_shows_what_stays() -> None:

@@ -15,7 +15,7 @@ from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta, UsageRepo
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
 from antiphon.testing import Step, assert_valid_log, decode
-from antiphon.tools.base import CallItem
+from antiphon.tools.base import Call, CallItem
 from tests.engine.bench import HELLO, Bench, bury, jobs, pair, said, until
 from tests.engine.test_jobs import PYTHON, Python
 
@@ -291,9 +291,9 @@ async def test_a_tool_loop_is_compacted_where_it_has_become_too_long() -> None:
     """Once: what that left is no reason for another one."""
 
     class Chatty(Python):
-        async def run(self, tool: Json, arguments: Json, item: CallItem) -> Json:
-            self.ran.append(arguments["code"])
-            return {"outputs": [{"type": "logs", "logs": LONG * len(self.ran)}]}
+        async def _work(self, call: Call, item: CallItem) -> str:
+            await super()._work(call, item)
+            return LONG * len(self.ran)
 
     turns = [LOOKS, LOOKS, SUMMARY, ANSWER]
     bench = await opened(*turns, tools={"code_interpreter": (tool := Chatty())})

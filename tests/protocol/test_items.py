@@ -10,6 +10,7 @@ from antiphon.protocol.effects import Fold
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Call, Result
 from antiphon.protocol.request import parse_request
+from antiphon.protocol.untrusted import quoted
 
 Json = dict[str, Any]
 #: Output items as OpenAI sent them, one of each shape; long texts are cut.
@@ -149,8 +150,8 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
             "id": "ws_1",
             "action": {"type": "search", "query": "q", "sources": [{"type": "url", "url": "u"}]},
         },
-        Call("ws_1", "web_search", '{"type":"search","query":"q"}'),
-        Result("ws_1", '[{"type":"url","url":"u"}]'),
+        Call("ws_1", "web_search", '{"query":"q"}'),
+        Result("ws_1", quoted("web_search", '[{"type":"url","url":"u"}]')),
     ),
     (
         {"type": "web_search_call", "id": "ws_1", "status": "failed"},
@@ -206,7 +207,7 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
             "output": "o",
         },
         Call("mcp_1", "n", "{}"),
-        Result("mcp_1", "o"),
+        Result("mcp_1", quoted("mcp server l", "o")),
     ),
     (
         {
@@ -218,7 +219,7 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
             "error": {"type": "http_error", "code": 500},
         },
         Call("mcp_1", "n", "{}"),
-        Result("mcp_1", '{"type":"http_error","code":500}'),
+        Result("mcp_1", quoted("mcp server l", '{"type":"http_error","code":500}')),
     ),
     (
         {
@@ -229,7 +230,7 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
             "error": "broken",
         },
         Call("mcp_call", "n", "{}"),
-        Result("mcp_call", "broken"),
+        Result("mcp_call", quoted("mcp server l", "broken")),
     ),
     (
         {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"], "timeout_ms": None}},

@@ -2,7 +2,8 @@
 
 Rules
 1. `play` does what a run does: turns of a model, hosted calls after them, a checkpoint after each
-   step; between any two events it can die, several times.
+   step; between any two events it can die, several times. All hosted calls of a turn are announced
+   before the first is run; then each is run to its end.
 2. Who goes on knows the events and the last checkpoint before the cut, nothing else.
 """
 
@@ -32,9 +33,10 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.effects import Fold
 from antiphon.protocol.emitter import Frame
-from antiphon.protocol.machine import HostedCall, MachineOptions, ResponseMachine, fold_log
+from antiphon.protocol.machine import HeldCall, MachineOptions, ResponseMachine, fold_log
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage, new_response
+from antiphon.protocol.writers import HostedWriter
 from antiphon.testing import FixedMint, assert_valid_beginning, assert_valid_log, decode
 
 OFFICIAL: Final[TypeAdapter[Any]] = TypeAdapter(ResponseStreamEvent)
@@ -44,31 +46,31 @@ TOOLS: Final[dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]]] =
     "search": (
         "web_search_call",
         {"action": {"type": "search", "query": ""}},
-        ["in_progress", "searching", "completed"],
+        ["searching"],
         {"action": {"type": "search", "query": "q", "sources": []}},
     ),
     "files": (
         "file_search_call",
         {"queries": []},
-        ["in_progress", "searching", "completed"],
+        ["searching"],
         {"queries": ["q"], "results": None},
     ),
     "python": (
         "code_interpreter_call",
         {"code": "", "container_id": "cntr_1", "outputs": []},
-        ["in_progress", "interpreting", "completed"],
+        ["interpreting"],
         {"outputs": None},
     ),
     "draw": (
         "image_generation_call",
         {"result": None},
-        ["in_progress", "generating", "completed"],
+        ["generating"],
         {"result": "aGk="},
     ),
     "remote": (
         "mcp_call",
         {"server_label": "s", "name": "n", "arguments": "{}", "output": None, "error": None},
-        ["in_progress", "completed"],
+        [],
         {"output": "sun"},
     ),
 }
@@ -84,12 +86,13 @@ class Turn:
 
 @dataclass
 class Checkpoint:
-    """What the next owner is told (`engine.progress`)."""
+    """What the next owner is told (`engine.progress`). `pending`: calls, and the places of their
+    items once they are announced."""
 
     settled: int = 0
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
-    pending: list[HostedCall] = field(default_factory=list)
+    pending: list[tuple[HeldCall, int | None]] = field(default_factory=list)
 
 
 class Died(Exception):
@@ -134,7 +137,14 @@ def play(
         machine.usage = checkpoint.usage
         life = Life(machine, log, until)
         try:
-            machine.resume(checkpoint.settled)
+            going_on = [index for _, index in checkpoint.pending if index is not None]
+            unfinished = machine.unfinished
+            checkpoint.pending = [
+                (call, index)
+                for call, index in checkpoint.pending
+                if index is None or index in unfinished
+            ]
+            machine.resume(checkpoint.settled, going_on)
             life.commit()
             for made in steps(life, turns, checkpoint):
                 checkpoint = made
@@ -153,22 +163,29 @@ def steps(life: Life, turns: Sequence[Turn], at: Checkpoint) -> Iterator[Checkpo
     """Go on from a checkpoint; yields the next ones."""
     machine = life.machine
     at = Checkpoint(at.settled, at.usage, at.turns, list(at.pending))
+    writers: list[HostedWriter] = []
 
-    def reached(turns_done: int, pending: list[HostedCall]) -> Checkpoint:
+    def reached(turns_done: int, pending: Sequence[tuple[HeldCall, int | None]]) -> Checkpoint:
         return Checkpoint(len(machine.response["output"]), machine.usage, turns_done, list(pending))
 
     while True:
-        while at.pending:
-            call = at.pending.pop(0)
-            item_type, fields, progress, last = TOOLS[call.name]
-            item = machine.begin_call(item_type, dict(fields))
-            life.commit()
-            for step in progress:
-                item.progress(step)
-                life.commit()
-            item.close("completed", dict(last))
-            life.commit()
+        if at.pending:
+            writers = [announced(life, call, index) for call, index in at.pending]
+            at.pending = [
+                (call, writer.output_index)
+                for (call, _), writer in zip(at.pending, writers, strict=True)
+            ]
             yield reached(at.turns, at.pending)
+        for call, writer in zip([call for call, _ in at.pending], writers, strict=True):
+            item_type, _, progress, last = TOOLS[call.name]
+            for step in progress:
+                writer.emit(f"{item_type}.{step}")
+                life.commit()
+            writer.close("completed", dict(last))
+            life.commit()
+            del at.pending[0]
+            yield reached(at.turns, at.pending)
+        writers = []
         if at.turns == len(turns):
             return
         turn = turns[at.turns]
@@ -179,10 +196,20 @@ def steps(life: Life, turns: Sequence[Turn], at: Checkpoint) -> Iterator[Checkpo
         machine.feed([Finish(turn.end)])
         machine.end_turn()
         at.turns += 1
-        at.pending = machine.take_hosted()
+        at.pending = [(call, None) for call in machine.take_held()]
         life.commit()
         if at.turns < len(turns) or at.pending:
             yield reached(at.turns, at.pending)
+
+
+def announced(life: Life, call: HeldCall, index: int | None) -> HostedWriter:
+    """The item of a call: a new one, or the one that was there."""
+    if index is not None:
+        return life.machine.reopen_call(index)
+    item_type, fields, *_ = TOOLS[call.name]
+    writer = life.machine.begin_call(item_type, dict(fields))
+    life.commit()
+    return writer
 
 
 TEXT = st.text(max_size=6)
@@ -215,12 +242,12 @@ OPTIONS = st.builds(
     MachineOptions,
     obfuscation=st.booleans(),
     parallel_tool_calls=st.booleans(),
-    hosted=st.just(frozenset(TOOLS)),
+    held=st.just(frozenset(TOOLS)),
     summarise=st.booleans(),
     seal=st.sampled_from([None, repr]),
     sealed=st.booleans(),
 )
-HOSTED: Final = MachineOptions(hosted=frozenset(TOOLS))
+HOSTED: Final = MachineOptions(held=frozenset(TOOLS))
 
 
 def shape(output: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

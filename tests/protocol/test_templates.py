@@ -6,13 +6,14 @@ import orjson
 import pytest
 from openai.types.responses import ResponseOutputMessage, ResponsePrompt
 
-from antiphon.errors import ModelNotFound, PromptNotFound
+from antiphon.errors import InvalidRequestError, ModelNotFound, PromptNotFound
 from antiphon.protocol.request import CreateResponse, parse_request
 from antiphon.protocol.response import new_response
 from antiphon.protocol.templates import (
     MAX_BYTES,
     Applied,
     apply_template,
+    check_steps,
     wanted_version,
 )
 from tests.protocol.template_talk import ID, Json, applied, ask, refusal, stored_template, user
@@ -323,3 +324,13 @@ def test_what_is_echoed_fits_openais_types() -> None:
 def test_without_a_prompt_there_is_none() -> None:
     request = parse_request(b'{"model":"m","input":"Hi"}')
     assert "prompt" not in new_response(request, id="resp_1", created_at=1, status="queued")
+
+
+@pytest.mark.parametrize("key", ["authorization", "headers"])
+def test_a_template_holds_no_secrets(key: str) -> None:
+    """R-91: it would be stored."""
+    value = "Bearer x" if key == "authorization" else {"x-key": "v"}
+    tool = {"type": "mcp", "server_label": "s", "server_url": "https://x", key: value}
+    with pytest.raises(InvalidRequestError) as caught:
+        list(check_steps({"input": [], "tools": [tool]}))
+    assert caught.value.param == f"template.tools[0].{key}"

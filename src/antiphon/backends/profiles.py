@@ -40,6 +40,8 @@ class Profile:
     #: The forms of `tool_choice` that are obeyed: all, those with a name, the three words, none.
     #: The rest is done by leaving tools out.
     tool_choice: Literal["all", "names", "words", "ignored"] = "names"
+    #: Custom tools are known, with their grammars; else they are functions with one string.
+    custom_tools: bool = False
     #: `parallel_tool_calls` is obeyed.
     parallel_tool_calls: bool = True
     #: ``response_format: {"type": "json_object"}`` is known; else a schema of any object is sent.
@@ -90,6 +92,7 @@ _OPENAI = Profile(
         {"user", "safety_identifier", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
     ),
     tool_choice="all",
+    custom_tools=True,
     hides_reasoning=True,
     think="never",
     windows=(),

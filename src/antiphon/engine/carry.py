@@ -7,9 +7,11 @@ Rules
    `all_turns` (`reasoning.context`).
 3. Sealed reasoning gets back what the backend had said. What a client sends must open (400); what
    was stored here and does not open any more is shown as far as it is in the clear.
+4. What a user was asked about a call, and approved, is seen in the call itself. A call that was
+   denied is shown as one that was answered so; a request without an answer is not shown.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -24,6 +26,8 @@ Json: TypeAlias = dict[str, Any]
 #: Foreign seals that are named one by one.
 _MOST_NAMED: Final = 8
 _SEALED: Final = ("reasoning", "compaction")
+#: Characters of a `call_id` (spec §1, other limits).
+_MAX_CALL_ID: Final = 64
 
 
 class Seals(Protocol):
@@ -51,9 +55,12 @@ class Carrier:
     async def carry(self, items: list[Item], own: int = 0) -> list[Item]:
         """What of `items`, oldest first, a model sees; the last `own` of them were sent by the
         client. Raises `InvalidEncryptedContent`."""
-        if not {item["type"] for item in items} & _MATTERS:
+        types = {item["type"] for item in items}
+        if not types & _MATTERS:
             return items
         sent = {id(item) for item in items[len(items) - own :]}
+        if types & _APPROVALS:
+            items = list(_answered(items))
         shown = await self._since_compaction(items, sent)
         last = None if self.all_reasoning else last_user_message(shown)
         current = -1 if last is None else last
@@ -111,7 +118,10 @@ class Carrier:
 
 #: Items that say something about the context and nothing to the model.
 _MARKS: Final = frozenset({"compaction", "compaction_trigger"})
-_MATTERS: Final = _MARKS | {"reasoning"}
+#: What a user was asked, and said.
+_APPROVALS: Final = frozenset({"mcp_approval_request", "mcp_approval_response"})
+_MATTERS: Final = _MARKS | _APPROVALS | {"reasoning"}
+_DENIED: Final = "The user did not approve this call, so it was not run."
 
 
 def foreign_seals(request: CreateResponse) -> list[str]:
@@ -124,6 +134,29 @@ def foreign_seals(request: CreateResponse) -> list[str]:
         and not text.startswith(OURS)
     ]
     return found if len(found) <= _MOST_NAMED else ["input[].encrypted_content"]
+
+
+def _answered(items: list[Item]) -> Iterator[Item]:
+    """The items without approvals; calls that were denied in their places."""
+    reasons = {
+        item["approval_request_id"]: item.get("reason")
+        for item in items
+        if item["type"] == "mcp_approval_response" and not item["approve"]
+    }
+    for item in items:
+        if item["type"] not in _APPROVALS:
+            yield item
+        elif item["type"] == "mcp_approval_request" and item.get("id") in reasons:
+            reason = reasons[item["id"]]
+            keys = ("name", "arguments", "server_label")
+            call = {"type": "function_call", "call_id": item["id"][-_MAX_CALL_ID:]}
+            yield {**call, **{key: item[key] for key in keys}}
+            told = f"{_DENIED} Reason: {reason}" if reason else _DENIED
+            yield {
+                "type": "function_call_output",
+                "call_id": call["call_id"],
+                "output": told,
+            }
 
 
 def _refusal(item: Item) -> InvalidEncryptedContent:

@@ -26,7 +26,7 @@ from antiphon.engine.journal import Durable
 from antiphon.engine.leases import Leases
 from antiphon.engine.metrics import QUEUE_LENGTH, RECOVERED
 from antiphon.engine.mint import SystemMint
-from antiphon.engine.plan import Plan, Planner
+from antiphon.engine.plan import Accepted, Plan, Planner
 from antiphon.engine.progress import Progress
 from antiphon.engine.run import Run
 from antiphon.errors import APIError, Overloaded
@@ -321,7 +321,7 @@ class Jobs:
         while True:
             try:
                 plan = plan or await self._planner.plan(
-                    request, row.project, mint, stored=own_items
+                    request, row.project, mint, accepted=Accepted(row.id, own_items)
                 )
                 fold, number = await read_log(self._runs, row.id)
             except Overloaded as error:

@@ -13,6 +13,7 @@ from antiphon.engine.log import EventLog
 from antiphon.engine.mint import SystemMint
 from antiphon.engine.plan import Plan
 from antiphon.engine.run import Run
+from antiphon.engine.secrets import has_secrets, hide
 from antiphon.engine.view import Truncated
 from antiphon.errors import IdempotencyKeyReused
 from antiphon.protocol.items.base import Item
@@ -120,14 +121,17 @@ def compaction_of(plan: Plan, mint: SystemMint, compacted: Compacted) -> dict[st
 
 async def pinned(plan: Plan, raw: bytes) -> bytes:
     """The body of a POST for whoever makes it later: with the version of the template that it was
-    accepted with."""
-    if plan.request.prompt is None:
+    accepted with, and without secrets in the clear."""
+    prompt, hidden = plan.request.prompt, has_secrets(plan.request.tools)
+    if prompt is None and not hidden:
         return raw
-    version = plan.request.prompt["version"]
 
     def work() -> bytes:
         body = orjson.loads(raw)
-        body["prompt"]["version"] = version
+        if prompt is not None:
+            body["prompt"]["version"] = prompt["version"]
+        if hidden:
+            hide(body.get("tools") or [], plan.project, plan.sealer)
         return orjson.dumps(body)
 
     return await asyncio.to_thread(work) if len(raw) > _LARGE else work()

@@ -57,6 +57,12 @@ LOG_LINES_DROPPED: Final = Counter(
     "Log lines that were lost because nobody took them in time.",
     registry=REGISTRY,
 )
+TOOL_CALLS: Final = Counter(
+    "antiphon_tool_calls",
+    "Calls of hosted tools that ended, by type of their items and status.",
+    ["type", "status"],
+    registry=REGISTRY,
+)
 _INPUT: Final = _TOKENS.labels("input")
 _OUTPUT: Final = _TOKENS.labels("output")
 

@@ -8,10 +8,12 @@ Rules
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from antiphon.backends.base import Backend, Prompt, Router
+from antiphon.engine.approvals import Approvals, Decision, read_decisions
+from antiphon.engine.calls import Calls, ToolLimits
 from antiphon.engine.carry import Carrier, foreign_seals
 from antiphon.engine.history import read_past
 from antiphon.engine.journal import Journal
@@ -20,7 +22,9 @@ from antiphon.engine.prompt import Context, build_context, own_items
 from antiphon.engine.recent import Recent
 from antiphon.engine.run import Run, Work
 from antiphon.engine.sealing import Kind, Sealer
-from antiphon.engine.support import check_support
+from antiphon.engine.secrets import revealed
+from antiphon.engine.support import check_support, check_tools
+from antiphon.engine.toolbox import Toolbox
 from antiphon.engine.view import View, threshold
 from antiphon.engine.window import Window
 from antiphon.errors import InvalidRequestError, PromptNotFound
@@ -30,11 +34,20 @@ from antiphon.protocol.machine import MachineOptions, ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.schemas import AnswerSchema, schema_steps
 from antiphon.protocol.templates import Applied, apply_template, wanted_version
+from antiphon.protocol.validation import echo
 from antiphon.store.base import Store
-from antiphon.tools.base import Tool
+from antiphon.tools.base import OpenTool, Scope, Tool
 
 #: Seconds of checking schemas after which others get their turn.
 _TURN: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job: the id of its response, and the request's own input as it was stored."""
+
+    id: str
+    input: list[Item]
 
 
 @dataclass(slots=True)
@@ -49,8 +62,7 @@ class Plan:
     answer_schema: AnswerSchema | None
     context: Context
     view: View
-    #: Name of the function → the hosted tool and the request's `tool`.
-    tools: Mapping[str, tuple[Tool, dict[str, Any]]]
+    calls: Calls
     sealer: Sealer
     work: Work = "answer"
 
@@ -76,9 +88,9 @@ class Plan:
             journal=journal,
             timeout=timeout,
             seal=self._seal("compaction"),
+            calls=self.calls,
             work=self.work,
             answer_schema=self.answer_schema,
-            tools=self.tools,
             progress=progress,
             ignored=self.ignored,
         )
@@ -87,25 +99,21 @@ class Plan:
         """What the request asks of the event stream."""
         request = self.request
         include, reasoning = request.include or (), request.reasoning or {}
-        choice = request.tool_choice
-        allowed: frozenset[str] | None = None
-        if choice == "none":
-            allowed = frozenset()
-        elif isinstance(choice, dict) and choice["type"] == "allowed_tools":
-            allowed = frozenset(tool["name"] for tool in choice["tools"] if "name" in tool)
         stream_options = request.stream_options or {}
         obfuscated = stream_options.get("include_obfuscation") is not False
-        return MachineOptions(
+        format_ = (request.text or {}).get("format") or {}
+        options = MachineOptions(
             obfuscation=bool(request.stream) and obfuscated,
             logprobs="message.output_text.logprobs" in include,
             parallel_tool_calls=request.parallel_tool_calls is not False,
-            allowed_tools=allowed,
-            hosted=frozenset(self.tools),
+            sources=self.calls.scope.sources if self.calls.toolbox.opened else None,
+            linked=format_.get("type", "text") == "text",
             summarise=bool(reasoning.get("summary") or reasoning.get("generate_summary")),
             seal=self._seal("reasoning"),
             # Who stores nothing has to send it back (spec §9).
             sealed=request.store is False or "reasoning.encrypted_content" in include,
         )
+        return self.calls.toolbox.options(options)
 
     def _seal(self, kind: Kind) -> Callable[[dict[str, Any]], str]:
         return lambda payload: self.sealer.seal(kind, self.project, payload)
@@ -120,6 +128,7 @@ class Planner:
     sealer: Sealer
     #: `type` of a request's tool → the hosted tool.
     tools: Mapping[str, Tool]
+    limits: ToolLimits = field(default_factory=ToolLimits)
 
     async def plan(
         self,
@@ -127,39 +136,43 @@ class Planner:
         project: str,
         mint: Mint,
         *,
-        stored: list[Item] | None = None,
+        accepted: Accepted | None = None,
         recent: Recent | None = None,
         generate: bool = True,
     ) -> Plan:
-        """Raises `APIError`. `stored`: the request's input as it was stored, if it was."""
+        """Raises `APIError`. `accepted`: the job, if one is planned for the second time."""
         await self.sealer.refresh()
         applied = await self._applied(request, project)
         request, front = applied.request, applied.front
-        ignored = check_support(request, self.tools) + foreign_seals(request)
+        if accepted is not None:
+            request = await revealed(request, project, self.sealer)
+        ignored = check_support(request) + foreign_seals(request)
+        ignored += await check_tools(request, self.tools)
         backend, model = self.router.route(request.model or "")
-        hosted = {
-            self.tools[tool["type"]].name: (self.tools[tool["type"]], tool)
-            for tool in request.tools or ()
-            if tool["type"] in self.tools
-        }
-        described = _described(request, hosted)
+        scope = Scope(project, frozenset(request.include or ()), self.limits.most_text)
+        toolbox = Toolbox(request, self._opened(request, scope))
+        checked = toolbox.checked_request()
         if front:
-            _check_front(backend, described, front)
-        ignored += backend.check(described)
+            _check_front(backend, checked, front)
+        ignored += backend.check(checked)
         answer_schema = await _in_turns(schema_steps(request, project))
-        if stored is not None:
-            request = request.model_copy(update={"input": stored})
+        if accepted is not None:
+            request = request.model_copy(update={"input": accepted.input})
         past = await read_past(request, project, self.store, recent)
         own = await own_items(request, project, self.store, mint, past)
         all_turns = (request.reasoning or {}).get("context") == "all_turns"
         carrier = Carrier(self.sealer, project, all_reasoning=all_turns)
-        context = await build_context(own, past, carrier, sent=stored is None)
+        response_id = None if accepted is None else accepted.id
+        decisions = await read_decisions(own, past, project, self.store, response_id)
+        _check_servers(request, decisions)
+        context = await build_context(own, past, carrier, sent=accepted is None)
+        toolbox.refresh(context.shown)
         size = await backend.window(model)
         compact_at = threshold(request, size)
         if request.context_management and compact_at is None:
             ignored.append("context_management")
         view = View(
-            Prompt(described, model, front + context.shown),
+            Prompt(toolbox.seen_request(first=True), model, front + context.shown),
             Window(backend, size, request.truncation == "auto", len(front)),
             carrier,
             compact_at,
@@ -172,10 +185,18 @@ class Planner:
             answer_schema,
             context,
             view,
-            hosted,
+            Calls(toolbox, scope, Approvals(self.sealer, self.store), self.limits, decisions),
             self.sealer,
             _work(request, generate=generate),
         )
+
+    def _opened(self, request: CreateResponse, scope: Scope) -> dict[int, OpenTool]:
+        """The hosted tools of a request, by their places."""
+        return {
+            place: self.tools[tool["type"]].open(tool, scope)
+            for place, tool in enumerate(request.tools or ())
+            if tool["type"] in self.tools
+        }
 
     async def _applied(self, request: CreateResponse, project: str) -> Applied:
         """The request together with its prompt template."""
@@ -203,15 +224,17 @@ def _work(request: CreateResponse, *, generate: bool) -> Work:
     return "compaction" if asked else "answer"
 
 
-def _described(
-    request: CreateResponse, hosted: Mapping[str, tuple[Tool, dict[str, Any]]]
-) -> CreateResponse:
-    """The request as a model sees it: functions stand for hosted tools."""
-    if not hosted:
-        return request
-    standing_in = {id(asked): tool.describe(asked) for tool, asked in hosted.values()}
-    tools = [standing_in.get(id(tool), tool) for tool in request.tools or ()]
-    return request.model_copy(update={"tools": tools})
+def _check_servers(request: CreateResponse, decisions: list[Decision]) -> None:
+    """Raise `InvalidRequestError` for an approved call whose server is not there."""
+    labels = {tool.get("server_label") for tool in request.tools or () if tool["type"] == "mcp"}
+    for decision in decisions:
+        label = decision.request["server_label"]
+        if decision.approve and label not in labels:
+            raise InvalidRequestError(
+                f"MCP server '{echo(label)}' of approval request '{echo(decision.request['id'])}' "
+                "not found in 'tools' parameter.",
+                param="tools",
+            )
 
 
 async def _in_turns(

@@ -7,52 +7,35 @@ Rules
 2. A run that is abandoned says nothing more: somebody else has it now.
 3. What fails before the model has said anything is an HTTP error: `accepted` tells the API when
    it may begin to answer 200.
-4. A turn of the model, and each hosted call after it, is a step. After a step the journal has all
-   that somebody else needs to go on; a hosted call that has finished is never made again (R-66).
+4. A turn of the model, and each hosted call after it (`calls.py`), is a step. After a step the
+   journal has all that somebody else needs to go on; a hosted call that has finished is never made
+   again (R-66).
+5. The loop ends: when the model has answered, when the client has to, or when its turns are over.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
-import orjson
 import structlog
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
+from antiphon.engine.calls import Calls
 from antiphon.engine.compaction import NoSummary
 from antiphon.engine.journal import Journal
 from antiphon.engine.progress import Progress
 from antiphon.engine.view import View
 from antiphon.errors import APIError, ContextLengthExceeded, UpstreamError, UpstreamTimeout
-from antiphon.protocol.machine import HostedCall, ResponseMachine
+from antiphon.protocol.machine import ResponseMachine
 from antiphon.protocol.schemas import AnswerSchema
-from antiphon.protocol.writers import HostedWriter
-from antiphon.tools.base import Tool
 
 log = structlog.get_logger(__name__)
 
 #: What there is to do: answer, make a compaction and no more, or nothing at all (a warm-up).
 Work: TypeAlias = Literal["answer", "compaction", "nothing"]
-
-#: Model turns of one response (R-120).
-MOST_TURNS: Final = 32
-INTERRUPTED: Final = "The server stopped while this call was running; its outcome is unknown."
-
-
-@dataclass(frozen=True, slots=True)
-class _LiveItem:
-    """The item of a hosted call: its progress is shown when it happens."""
-
-    item: HostedWriter
-    tell: Callable[[], None]
-
-    def progress(self, step: str, fields: dict[str, Any] | None = None) -> None:
-        """See `tools.base.CallItem`."""
-        self.item.progress(step, fields)
-        self.tell()
 
 
 @dataclass(slots=True)
@@ -69,10 +52,9 @@ class Run:
     timeout: float
     #: Seals the payload of a compaction.
     seal: Callable[[dict[str, Any]], str]
+    calls: Calls
     work: Work = "answer"
     answer_schema: AnswerSchema | None = None
-    #: Name of the function that the model sees → the hosted tool and the request's `tool`.
-    tools: Mapping[str, tuple[Tool, dict[str, Any]]] = field(default_factory=dict)
     #: Where a background run goes on from; None: in the foreground, from the start.
     progress: Progress | None = None
     #: Parameters that the answer did not honour, for ``x-antiphon-ignored``.
@@ -91,6 +73,8 @@ class Run:
     abandoned: bool = False
     #: Whether the model has said anything in this turn.
     _heard: bool = False
+    #: Whether a hosted tool has done anything.
+    _committed: bool = False
 
     async def run(self) -> None:
         """Everything from the first event to the last. Whatever happens, the log ends."""
@@ -98,6 +82,7 @@ class Run:
             await self._speak()
             await self._publish()
         finally:
+            self.calls.close()
             self.journal.close()
             if not self.abandoned:
                 metrics.count(self.machine.status, self.machine.usage, self.error)
@@ -118,7 +103,7 @@ class Run:
         """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""
         if self.machine.status == "in_progress":
             self.machine.beat()
-            self._tell()
+            self.tell()
 
     # -- the work ----------------------------------------------------------------------------
 
@@ -147,58 +132,64 @@ class Run:
             self.accepted.set()
 
     async def _begin(self) -> None:
-        if self.progress is None:
+        progress = self.progress
+        if progress is None:
             self.machine.start()
         else:
-            self.machine.usage = self.progress.usage
-            self.machine.resume(self.progress.settled)
-        await self.journal.begin(self.machine, self.progress)
-        self._tell()
+            self.machine.usage = progress.usage
+            unfinished = self.machine.unfinished
+            # What had ended may be in the log before the progress knows of it.
+            progress.pending = [
+                call for call in progress.pending if call.index is None or call.index in unfinished
+            ]
+            going_on = [call.index for call in progress.pending if call.index is not None]
+            self.machine.resume(progress.settled, going_on)
+        await self.journal.begin(self.machine, progress)
+        self.tell()
 
     async def _steps(self) -> None:
-        """Turns of the model and the hosted calls between them (design §4)."""
+        """Turns of the model and the calls between them (design §4)."""
         progress = self.progress or Progress()
         if self.work == "compaction" and not self.machine.output:
             await self._compact(progress)
-        while self.work == "answer":
+        if self.work != "answer":
+            return
+        context = self.view.start.items
+        await self.calls.get_ready(self, progress, context)
+        while True:
+            if progress.pending:
+                await self.calls.run(self, progress, context)
+            if self.calls.is_over(progress):
+                return
+            if progress.turns >= self.calls.limits.turns:
+                raise UpstreamError(
+                    f"The model called tools in {progress.turns} turns and came to no end.",
+                    should_retry=False,
+                )
+            await self._turn(progress)
+            self.calls.take(self.machine, progress)
             if not progress.pending:
-                if progress.waits_for_client:
-                    return
-                if progress.turns == MOST_TURNS:
-                    raise UpstreamError(
-                        f"The model called hosted tools in {MOST_TURNS} turns and came to no end.",
-                        should_retry=False,
-                    )
-                await self._turn(progress)
-                progress.pending = self.machine.take_hosted()
-                progress.waits_for_client = self.machine.waits_for_client
-                if not progress.pending:
-                    return
-                progress.turns += 1
-                await self._checkpoint(progress)
-            while progress.pending:
-                await self._call(progress.pending[0], progress)
-                del progress.pending[0]
-                progress.begun = False
-                await self._checkpoint(progress)
+                return
+            await self.checkpoint(progress)
 
     async def _turn(self, progress: Progress) -> None:
         """One model turn: deltas into the machine, events into the log."""
         machine = self.machine
         machine.finish_reason = None
-        prompt = await self.view.show(machine.output)
+        self.view.equip(self.calls.request(progress))
+        prompt = await self.view.show(self.calls.seen(machine, progress))
         if await self.view.must_compact(prompt):
             try:
                 await self._compact(progress)
             except NoSummary:  # it may still fit as it is
                 log.warning("no_summary", response_id=self.id)
-            prompt = await self.view.show(machine.output)
+            prompt = await self.view.show(self.calls.seen(machine, progress))
         prompt = await self.view.fit(prompt)
-        await self._generate(prompt)
+        await self._generate(replace(prompt, items=self.calls.toolbox.renamed(prompt.items)))
         if machine.finish_reason is None:
             raise UpstreamError(should_retry=False)
         machine.end_turn()
-        self._tell()
+        self.tell()
         self._check_answer()
 
     async def _generate(self, prompt: Prompt) -> None:
@@ -221,56 +212,41 @@ class Run:
         async with contextlib.aclosing(self.backend.generate(prompt)) as turn:
             async for deltas in turn:
                 if not self.spoken:
-                    self.spoken = True
-                    self.accepted.set()
+                    self._go()
                 self._heard = self._heard or bool(deltas)
                 self.machine.feed(deltas)
-                self._tell()
+                self.tell()
                 await self.journal.room()
 
     async def _compact(self, progress: Progress) -> None:
         """Let a summary take the place of the context (spec §9)."""
-        compacted = await self.view.compact(self.machine.output.copy())
+        seen = self.calls.seen(self.machine, progress)
+        compacted = await self.view.compact(seen.copy())
         # In a thread: it may be long (R-118).
         sealed = await asyncio.to_thread(self.seal, compacted.payload())
-        self.spoken = True
-        self.accepted.set()
+        self._go()
         self.machine.usage += compacted.usage
         self.machine.begin_compaction().close(sealed)
-        self._tell()
-        await self._checkpoint(progress)
+        self.tell()
+        await self.checkpoint(progress)
 
-    async def _call(self, call: HostedCall, progress: Progress) -> None:
-        """Run one hosted call; what goes wrong is told to the model."""
-        tool, asked = self.tools[call.name]
-        try:
-            arguments = orjson.loads(call.arguments or b"{}")
-        except orjson.JSONDecodeError:
-            arguments = {}
-        item = self.machine.begin_call(tool.item_type, tool.begin(asked, arguments))
-        self._tell()
-        if progress.begun:
-            item.close("failed", tool.failed(asked, arguments, INTERRUPTED))
-            self._tell()
-            return
-        if not tool.repeatable:
-            progress.begun = True
-            await self._checkpoint(progress)
-        try:
-            fields = await tool.run(asked, arguments, _LiveItem(item, self._tell))
-        except APIError as error:
-            item.close("failed", tool.failed(asked, arguments, error.message))
-        else:
-            item.close("completed", fields)
-        self._tell()
-
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Show what the machine has said."""
         self.journal.append(self.machine.take())
 
-    async def _checkpoint(self, progress: Progress) -> None:
+    def commit(self) -> None:
+        """Something is done that must not be done again, whatever fails then."""
+        self._committed = True
+        self._go()
+
+    def _go(self) -> None:
+        """From now on failures are events."""
+        self.spoken = True
+        self.accepted.set()
+
+    async def checkpoint(self, progress: Progress) -> None:
         """A step is done."""
-        if not progress.begun:
-            progress.settled = self.machine.announced
+        progress.settled = self.machine.announced
         progress.usage = self.machine.usage
         await self.journal.checkpoint(self.machine, progress)
 
@@ -292,6 +268,8 @@ class Run:
     # -- the end -----------------------------------------------------------------------------
 
     def _fail(self, error: APIError) -> None:
+        if self._committed:  # who sends the request again would have it done again (R-52)
+            error.should_retry = False
         self.error = error
         self.machine.fail(error)
 

@@ -22,6 +22,7 @@ import structlog
 
 from antiphon.backends.base import Router, TokenCount
 from antiphon.engine.admission import Admission, Place
+from antiphon.engine.calls import ToolLimits
 from antiphon.engine.durable import DurableLog
 from antiphon.engine.endings import REMEMBERED, Retention, appended
 from antiphon.engine.follow import follow
@@ -107,6 +108,7 @@ class EngineOptions:
     run_timeout: float = 3600.0
     #: Seconds that `close` waits for runs that belong to no connection and to nobody else.
     shutdown_patience: float = 35.0
+    tools: ToolLimits = field(default_factory=ToolLimits)
     #: Keys of sealed contents, the one that seals first; none: those of the store.
     encryption_keys: Sequence[EncryptionKey] = ()
 
@@ -126,7 +128,7 @@ class Engine:
         self.router = router
         self._options = options
         self.sealer = Sealer(store, options.encryption_keys)
-        self._planner = Planner(store, router, self.sealer, tools or {})
+        self._planner = Planner(store, router, self.sealer, tools or {}, options.tools)
         self._admission = Admission(options.most_in_flight, options.most_in_flight_per_project)
         self._foreground: dict[str, Foreground] = {}
         self._freeing: set[asyncio.Task[None]] = set()

@@ -13,6 +13,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import hmac
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -26,7 +27,8 @@ from antiphon.errors import Overloaded
 from antiphon.protocol.fields import MAX_FILE_DATA
 from antiphon.store.base import EncryptionKey
 
-Kind: TypeAlias = Literal["reasoning", "compaction"]
+#: ``secret``: what a tool of a background request needs, while the request waits (R-91).
+Kind: TypeAlias = Literal["reasoning", "compaction", "secret"]
 #: The id of its key, and its body.
 _Seal: TypeAlias = tuple[str, str]
 
@@ -130,6 +132,8 @@ class Sealer:
         #: has not.
         self.lost: set[str] = set()
         self._ciphers: dict[str, AESGCM] = {}
+        #: What codes are made with, by id: not the key itself, which seals.
+        self._code_keys: dict[str, bytes] = {}
         self._newest = ""
         self._take(keys)
 
@@ -154,6 +158,17 @@ class Sealer:
         bound = _bound(kind, project, key_id)
         sealed = nonce + self._ciphers[key_id].encrypt(nonce, orjson.dumps(payload), bound)
         return f"{_VERSION}.{key_id}.{_encoded(sealed)}"
+
+    def code(self, project: str, text: bytes) -> str:
+        """Hex digits that only this server can make for this text, with its newest key."""
+        return _code(self._code_keys[self._newest], project, text)
+
+    def is_code(self, project: str, text: bytes, code: str) -> bool:
+        """Whether `code` is, or begins, the code of the text, with any key."""
+        return any(
+            hmac.compare_digest(_code(key, project, text)[: len(code)], code)
+            for key in self._code_keys.values()
+        )
 
     async def unseal(self, kind: Kind, project: str, text: str) -> Any:
         """What was sealed; None for what is not ours.
@@ -214,13 +229,21 @@ class Sealer:
         self._answered = True
 
     def _take(self, keys: Iterable[EncryptionKey]) -> None:
+        keys = list(keys)
         self._ciphers = {key.id: AESGCM(key.key) for key in keys}
+        self._code_keys = {
+            key.id: hmac.digest(key.key, b"antiphon codes", "sha256") for key in keys
+        }
         self._newest = next(iter(self._ciphers), "")
 
 
 def _bound(kind: Kind, project: str, key_id: str) -> bytes:
     """What a seal is bound to; only the project may have any characters in it."""
     return f"{_VERSION}|{kind}|{project}|{key_id}".encode()
+
+
+def _code(key: bytes, project: str, text: bytes) -> str:
+    return hmac.digest(key, project.encode() + b"\0" + text, "sha256").hex()
 
 
 def _encoded(raw: bytes) -> str:

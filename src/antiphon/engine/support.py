@@ -7,14 +7,23 @@ Rules
 3. One table each; a later release takes its row out.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Final
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from antiphon.errors import InvalidRequestError, UnsupportedParameter
+from antiphon.protocol.client_tools import CLIENT_TOOLS
+from antiphon.protocol.grammars import check_grammar
+from antiphon.protocol.loaded_tools import loaded
 from antiphon.protocol.request import CreateResponse
+from antiphon.tools.base import Tool
 
-#: Tools whose calls the client runs itself; every other type needs a runner on this server.
-CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+Json: TypeAlias = dict[str, Any]
+
+#: Tools of the client that need nothing here, and those that can be searched for.
+_PLAIN: Final = frozenset({"function", "custom", "namespace", "tool_search"})
+#: Items that bring tools.
+_TOOL_ITEMS: Final = ("additional_tools", "tool_search_output")
 
 #: parameter → does this request use it?
 _REFUSED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
@@ -28,46 +37,64 @@ _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
     "background_options.continuation_id": lambda request: (
         (request.background_options or {}).get("continuation_id") is not None
     ),
-    "input.additional_tools": lambda request: any(
-        item["type"] == "additional_tools" for item in request.input
-    ),
 }
 
 
-def check_support(request: CreateResponse, hosted: Collection[str]) -> list[str]:
-    """The parameters that are ignored; `InvalidRequestError` for those that cannot be honoured.
-    `hosted`: the types of tools that this server runs."""
+def check_support(request: CreateResponse) -> list[str]:
+    """The parameters that are ignored; `InvalidRequestError` for those that cannot be honoured."""
     for name, used in _REFUSED.items():
         if used(request):
             raise UnsupportedParameter(
                 f"Unsupported parameter: '{name}' is not supported by this server yet.", param=name
             )
-    _check_tools(request, hosted)
-    _check_tool_choice(request)
     return [name for name, used in _IGNORED.items() if used(request)]
 
 
-def _check_tool_choice(request: CreateResponse) -> None:
-    """A tool of an input item satisfies the protocol, but the model will not see it."""
-    choice = request.tool_choice
-    if choice is None or choice in ("auto", "none"):
+async def check_tools(request: CreateResponse, hosted: Mapping[str, Tool]) -> list[str]:
+    """The same for tools, those in input items too. `hosted`: the tools that this server runs, by
+    type."""
+    ignored: list[str] = []
+    for place, tool in enumerate(request.tools or ()):
+        path = f"tools[{place}]"
+        if tool["type"] in hosted:
+            keys = hosted[tool["type"]].check(tool, path)
+            ignored += [f"{path}.{key}" for key in keys]
+        else:
+            await _check_client_tool(request, tool, path)
+    for place, item in enumerate(request.input):
+        if item["type"] in _TOOL_ITEMS:
+            tools, others = loaded(item, f"input[{place}]")
+            for tool in tools:
+                await _check_client_tool(request, tool, f"input[{place}].tools")
+            known = {tool.get("server_label") for tool in request.tools or ()}
+            if any(other.get("server_label") not in known for other in others):
+                ignored.append(f"input[{place}].tools")
+    return ignored
+
+
+async def _check_client_tool(request: CreateResponse, tool: Json, path: str) -> None:
+    type_ = tool["type"]
+    if type_ in _PLAIN:
+        for place, inner in enumerate(tool.get("tools") or ()):
+            await _check_grammar(inner, f"{path}.tools[{place}]")
+        await _check_grammar(tool, path)
         return
-    seen = {(tool["type"], tool.get("name")) for tool in request.tools or ()}
-    wanted = [choice] if isinstance(choice, dict) else []
-    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        wanted = choice["tools"]
-    if not seen or any((tool["type"], tool.get("name")) not in seen for tool in wanted):
+    environment = tool.get("environment") or {"type": "local"}
+    if type_ in CLIENT_TOOLS and environment["type"] == "local":
+        return
+    if type_ in CLIENT_TOOLS:
         raise InvalidRequestError(
-            "Tool choice not found in 'tools' parameter. Tools in input items are not supported "
-            "by this server yet.",
-            param="tool_choice",
+            f"Environment '{environment['type']}' of tool '{type_}' is not supported by this "
+            "server; 'local' is.",
+            param=f"{path}.environment",
         )
+    raise InvalidRequestError(
+        f"Hosted tool '{type_}' is not supported with {request.model}.", param="tools"
+    )
 
 
-def _check_tools(request: CreateResponse, hosted: Collection[str]) -> None:
-    for tool in request.tools or ():
-        if tool["type"] not in CLIENT_TOOLS and tool["type"] not in hosted:
-            raise InvalidRequestError(
-                f"Hosted tool '{tool['type']}' is not supported with {request.model}.",
-                param="tools",
-            )
+async def _check_grammar(tool: Json, path: str) -> None:
+    """In a thread: compiling may take its time (R-118)."""
+    format_ = tool.get("format") or {}
+    if format_.get("type") == "grammar":
+        await asyncio.to_thread(check_grammar, format_, path)

@@ -60,6 +60,12 @@ class View:
     def __post_init__(self) -> None:
         self._whole = len(self.start.items)
 
+    def equip(self, request: CreateResponse) -> None:
+        """What the next turn is asked: its tools may be others."""
+        if request is not self.start.request:
+            self.start = replace(self.start, request=request)
+            self._fitted = None
+
     async def check(self) -> None:
         """Raise `ContextLengthExceeded` for what will not fit and nothing can be done about."""
         if self.compact_at is None:

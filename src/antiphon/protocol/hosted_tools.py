@@ -148,6 +148,8 @@ class WebSearchTool(TypedDict):
     return_token_budget: NotRequired[Literal["default", "unlimited"] | None]
     #: Only the preview has it on paper, but Codex sends it with the current name.
     search_content_types: NotRequired[Many[Literal["text", "image"]] | None]
+    #: The Agents SDK has it.
+    image_settings: NotRequired[Json | None]
 
 
 @with_config(CLOSED)

@@ -8,21 +8,23 @@ Rules
    is the response; the items before it are ``completed``.
 3. Calls of tools that the request does not allow, and second calls where
    ``parallel_tool_calls`` is false, are suppressed (spec §10 allowed_tools, §1).
-4. Calls of hosted tools say nothing while the model makes them: the engine runs them after the turn
-   (`take_hosted`), and each becomes an item then (`begin_call`).
+4. Calls of some functions say nothing while the model makes them (`MachineOptions.held`): those of
+   hosted tools, and those that are only shown when they are whole and right. The engine takes them
+   after the turn (`take_held`), and each becomes an item then (`begin_call`, `say_call`), or none.
 5. A log can end anywhere; `resume` goes on from there. What a turn that never ended has said is
    taken back: those items keep their places in `output` until the terminal event leaves them out,
    so that an index means the same for every client at any time (decision 0005).
 6. Status: (queued →) in_progress → completed | incomplete | failed | cancelled, never back.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
 from antiphon.errors import APIError
+from antiphon.protocol.citations import Sources
 from antiphon.protocol.deltas import (
     Delta,
     Finish,
@@ -40,7 +42,8 @@ from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.ids import ID_PATTERN, Mint
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
-from antiphon.protocol.response import Response, Usage, output_text
+from antiphon.protocol.response import Response, Usage, output_text, tool_usage
+from antiphon.protocol.whole_calls import say_call
 from antiphon.protocol.writers import (
     CallWriter,
     CompactionWriter,
@@ -80,8 +83,14 @@ class MachineOptions:
     parallel_tool_calls: bool = True
     #: Names that the model may call; None: any.
     allowed_tools: frozenset[str] | None = None
-    #: Names of functions that stand for hosted tools.
-    hosted: frozenset[str] = frozenset()
+    #: Functions whose calls are taken by the engine when the turn is over.
+    held: frozenset[str] = frozenset()
+    #: Function → the name and the namespace of the client's tool that it stands for, where the
+    #: client knows it by another name than the model.
+    shown: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    #: What the model may cite in its text; None: nothing. `linked`: a mark becomes a visible link.
+    sources: Sources | None = None
+    linked: bool = True
     #: Raw reasoning is shown as a summary: the request asked for one.
     summarise: bool = False
     #: Makes the `encrypted_content` of reasoning; None: there is none.
@@ -91,11 +100,13 @@ class MachineOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class HostedCall:
-    """What the model wants of a hosted tool: the name of its function, JSON arguments."""
+class HeldCall:
+    """A call that said nothing yet: the name of the function, and what the model wrote: JSON
+    arguments, or the free text of a custom tool. `call_id` is the upstream's, if it can serve."""
 
     name: str
     arguments: str
+    call_id: str | None = None
 
 
 class ResponseMachine:
@@ -107,7 +118,8 @@ class ResponseMachine:
         """`response` is a new one, or what a log amounts to of which `first` is the next number."""
         self._emitter = Emitter(response, mint, obfuscation=options.obfuscation, first=first)
         self._mint = mint
-        self._options = options
+        #: May be exchanged between turns: which tools there are can change.
+        self.options = options
         #: Tokens of all turns so far.
         self.usage = Usage()
         #: How the last turn ended; None until the model said so.
@@ -120,7 +132,7 @@ class ResponseMachine:
         self._calls: dict[int, bool] = {}
         self._opened: set[int] = set()
         self._call_ids = {item["call_id"] for item in self.response["output"] if "call_id" in item}
-        self._hosted: dict[int, tuple[str, list[str]]] = {}
+        self._silent: dict[int, tuple[str, str | None, list[str]]] = {}
         #: Whether the last turn left calls that the client has to answer.
         self.waits_for_client = False
         #: `truncated` of the Response, a field of ours: what of the context the model did not see.
@@ -158,6 +170,11 @@ class ResponseMachine:
         """How many items were announced so far."""
         return self._emitter.fold.next_index
 
+    @property
+    def unfinished(self) -> set[int]:
+        """The indices of items that were announced and are not done."""
+        return self._emitter.fold.open
+
     def body(self) -> bytes:
         """The Response as it is now, encoded."""
         self._emitter.fold.settle()
@@ -184,14 +201,14 @@ class ResponseMachine:
         self._emitter.emit_response("response.created", status="queued")
         self._emitter.emit_response("response.queued")
 
-    def resume(self, settled: int) -> None:
+    def resume(self, settled: int, going_on: Collection[int] = ()) -> None:
         """``response.in_progress``: the start of a background response, or its going on after
         somebody died. Items above the first `settled` ones are taken back, which the event tells in
         `withdrawn`; those that were half said are done first: official clients insist on it
-        (spec §4.3)."""
+        (spec §4.3). `going_on`: the indices of calls that will be run on (`reopen_call`)."""
         fold = self._emitter.fold
         fold.settle()
-        for index in sorted(fold.open):
+        for index in sorted(fold.open.difference(going_on)):
             fields = {"output_index": index, "item": _broken_off(fold.item(index))}
             self._emitter.emit("response.output_item.done", fields)
         lost = [n for n in range(settled, fold.next_index) if n not in fold.withdrawn]
@@ -219,16 +236,34 @@ class ResponseMachine:
         self._calls.clear()
         self._opened.clear()
 
-    def take_hosted(self) -> list[HostedCall]:
-        """The calls of hosted tools that the last turn made; none when it was cut off."""
-        calls, self._hosted = self._hosted, {}
+    def take_held(self) -> list[HeldCall]:
+        """The calls that the last turn made in silence; none when it was cut off."""
+        calls, self._silent = self._silent, {}
         if self.finish_reason != "stop":
             return []
-        return [HostedCall(name, "".join(pieces)) for name, pieces in calls.values()]
+        return [HeldCall(name, "".join(text), call_id) for name, call_id, text in calls.values()]
 
     def begin_call(self, item_type: str, fields: Json) -> HostedWriter:
         """The item of a hosted call, announced; who runs the tool writes and closes it."""
-        return HostedWriter(self._emitter, item_type, fields)
+        return HostedWriter.announced(self._emitter, item_type, fields)
+
+    def reopen_call(self, output_index: int) -> HostedWriter:
+        """The item of a hosted call that another process announced, to be written and closed."""
+        return HostedWriter(self._emitter, output_index, fresh=False)
+
+    def say_call(self, call: HeldCall, item_type: str, fields: Json) -> None:
+        """The whole item of a call that the client has to answer."""
+        say_call(self._emitter, item_type, self._call_id(call.call_id), fields)
+        self.waits_for_client = True
+
+    def say_item(self, item: Item) -> None:
+        """A whole item without events of its own: ``added`` and ``done``; it has its id."""
+        index = self._emitter.add_item(item)
+        self._emitter.emit("response.output_item.done", {"output_index": index, "item": item})
+
+    def new_id(self, prefix: str) -> str:
+        """An id for an item of this response."""
+        return self._mint.item_id(prefix)
 
     def begin_compaction(self) -> CompactionWriter:
         """A compaction item, announced; who makes the summary closes it."""
@@ -284,6 +319,7 @@ class ResponseMachine:
             "incomplete_details": None,
             "output": self.output,
             "output_text": output_text(self.output),
+            "tool_usage": tool_usage(self.output),
             **({"truncated": self.truncated} if self.truncated is not None else {}),
             # `auto` is what was asked for; the answer says which tier it was (spec §1).
             "service_tier": "default" if tier == "auto" else tier,
@@ -318,10 +354,10 @@ class ResponseMachine:
             self._calls[delta.index] = self._is_allowed(delta)
         if not self._calls[delta.index]:
             return
-        if delta.name in self._options.hosted:
-            self._hosted.setdefault(delta.index, (delta.name or "", []))
-        if delta.index in self._hosted:
-            self._hosted[delta.index][1].append(delta.arguments)
+        if delta.name in self.options.held:
+            self._silent.setdefault(delta.index, (delta.name or "", delta.call_id, []))
+        if delta.index in self._silent:
+            self._silent[delta.index][2].append(delta.arguments)
         else:
             self._say(delta.index, delta)
 
@@ -332,10 +368,10 @@ class ResponseMachine:
         self.finish_reason = delta.reason
 
     def _is_allowed(self, delta: ToolCallDelta) -> bool:
-        allowed = self._options.allowed_tools
+        allowed = self.options.allowed_tools
         if allowed is not None and delta.name not in allowed:
             return False
-        return self._options.parallel_tool_calls or not any(self._calls.values())
+        return self.options.parallel_tool_calls or not any(self._calls.values())
 
     def _say(self, topic: Topic, delta: Speech) -> None:
         """Write into the item of `topic`, which is open, or can be opened, or has to wait."""
@@ -365,13 +401,14 @@ class ResponseMachine:
 
     def _open(self, topic: Topic, delta: Speech) -> ItemWriter | None:
         """The new item of `topic`; None for the rest of a call that has been closed as whole."""
-        options = self._options
+        options = self.options
         if isinstance(delta, ToolCallDelta):
             if delta.index in self._opened:
                 return None
             self._opened.add(delta.index)
-            call_id = self._call_id(delta.call_id)
-            return CallWriter(self._emitter, delta.kind, delta.name or "", call_id)
+            name = delta.name or ""
+            shown = options.shown.get(name, (name, None))
+            return CallWriter(self._emitter, delta.kind, shown, self._call_id(delta.call_id))
         if topic == "reasoning":
             return ReasoningWriter(
                 self._emitter,
@@ -379,7 +416,12 @@ class ResponseMachine:
                 seal=options.seal,
                 sealed=options.sealed,
             )
-        return MessageWriter(self._emitter, logprobs=options.logprobs)
+        return MessageWriter(
+            self._emitter,
+            logprobs=options.logprobs,
+            sources=options.sources,
+            linked=options.linked,
+        )
 
     def _close(self, status: str) -> None:
         if self._writer is not None:

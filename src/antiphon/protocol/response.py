@@ -5,9 +5,10 @@ Rules
 2. Keys come in the order of OpenAI's wire. `output_text` is ours in the body, as SDKs compute it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from antiphon.protocol.effects import Json
 from antiphon.protocol.items.base import Item
@@ -92,7 +93,7 @@ def new_response(
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": _text(request),
         "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
-        "tool_usage": _tool_usage(),
+        "tool_usage": tool_usage([]),
         "tools": [_tool(tool) for tool in request.tools or ()],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -175,19 +176,69 @@ def _text(request: CreateResponse) -> Json:
 
 
 def _tool(tool: Json) -> Json:
-    """Echo a tool with its defaults filled in (spec §3.2)."""
-    echo = dict(tool)
-    if tool["type"] == "function":
-        for key in ("description", "parameters"):
-            echo.setdefault(key, None)
-        echo["strict"] = bool(tool.get("strict"))
-    elif tool["type"] == "custom":
-        echo.setdefault("description", None)
-        echo["format"] = tool.get("format") or {"type": "text"}
+    """Echo a tool with its defaults filled in, and without its secrets (spec §3.2, R-91)."""
+    fill = _ECHOES.get(tool["type"])
+    return dict(tool) if fill is None else fill(tool)
+
+
+def _function(tool: Json) -> Json:
+    echo = {"description": None, "parameters": None, **tool}
+    return {**echo, "strict": bool(tool.get("strict"))}
+
+
+def _custom(tool: Json) -> Json:
+    return {"description": None, **tool, "format": tool.get("format") or {"type": "text"}}
+
+
+def _web_search(tool: Json) -> Json:
+    filled = {"search_context_size": "medium", "user_location": None}
+    if not tool["type"].startswith("web_search_preview"):
+        filled["filters"] = None
+    echo = {**tool, **{key: tool.get(key) or default for key, default in filled.items()}}
+    if echo["user_location"] is not None:
+        nulls = dict.fromkeys(("city", "country", "region", "timezone"))
+        echo["user_location"] = {"type": "approximate", **nulls, **echo["user_location"]}
     return echo
 
 
-def _tool_usage() -> Json:
+def _mcp(tool: Json) -> Json:
+    """`authorization` and `headers` are secrets, and so may be what follows the path of a URL."""
+    echo = {
+        **dict.fromkeys(("allowed_tools", "headers", "require_approval", "server_description")),
+        **tool,
+        "headers": None,
+    }
+    echo["require_approval"] = tool.get("require_approval") or "always"
+    if tool.get("server_url"):
+        echo["server_url"] = re.split("[?#]", tool["server_url"], maxsplit=1)[0]
+    echo.pop("authorization", None)
+    return echo
+
+
+_ECHOES: Final[dict[str, Callable[[Json], Json]]] = {
+    "function": _function,
+    "custom": _custom,
+    "mcp": _mcp,
+    **dict.fromkeys(
+        (
+            "web_search",
+            "web_search_2025_08_26",
+            "web_search_preview",
+            "web_search_preview_2025_03_11",
+        ),
+        _web_search,
+    ),
+}
+
+
+def tool_usage(output: Sequence[Item]) -> Json:
+    """What hosted tools cost beside tokens (spec §7): searches that came to their end."""
+    searches = [item for item in output if item["type"] == "web_search_call"]
+    done = [
+        item
+        for item in searches
+        if item.get("status") == "completed" and (item.get("action") or {}).get("type") == "search"
+    ]
     return {
         "image_gen": {
             "input_tokens": 0,
@@ -196,7 +247,7 @@ def _tool_usage() -> Json:
             "output_tokens_details": {"image_tokens": 0, "text_tokens": 0},
             "total_tokens": 0,
         },
-        "web_search": {"num_requests": 0},
+        "web_search": {"num_requests": len(done)},
     }
 
 

@@ -9,7 +9,7 @@ Rules
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -112,6 +112,7 @@ def check_steps(
             param=name,
             code="template_too_large",
         )
+    _check_secrets(template.get("tools", ()), name)
     check_places(template.get("instructions", ""), template.get("input", ()), name)
     probe = CreateResponse().model_copy(
         update={"model": "any", **template, "input": text_input("json")}
@@ -125,6 +126,19 @@ def check_steps(
         raise InvalidRequestError(
             error.message, param=f"{name}.{error.param}", code=error.code
         ) from None
+
+
+def _check_secrets(tools: Sequence[Json], name: str) -> None:
+    """What is a secret of a request is never stored (R-91)."""
+    for place, tool in enumerate(tools):
+        for key in ("authorization", "headers"):
+            if tool["type"] == "mcp" and tool.get(key):
+                raise InvalidRequestError(
+                    f"A template cannot hold '{key}': it would be stored. Send the tool with the "
+                    "request, or name a server of the configuration by 'connector_id'.",
+                    param=f"{name}.tools[{place}].{key}",
+                    code="invalid_value",
+                )
 
 
 def variables(template: Template) -> list[str]:

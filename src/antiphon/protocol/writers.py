@@ -7,11 +7,13 @@ Rules
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 
+from antiphon.protocol.citations import Citation, CitationReader, Piece, Sources
 from antiphon.protocol.deltas import (
+    Logprob,
     ReasoningDelta,
     ReasoningState,
     RefusalDelta,
@@ -21,6 +23,7 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.effects import Json
 from antiphon.protocol.emitter import Emitter
+from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.items import ITEM_TYPES
 
 
@@ -62,6 +65,15 @@ class Parts:
             self._emitter.emit(f"{self._event}.added", {**self._place(), "part": _new_part(part)})
         self._emitter.emit_delta(_DELTA[part], {**self._place(), "delta": text, **(extra or {})})
 
+    def annotate(self, annotation: Json) -> None:
+        """An annotation of the open part's text, which was said already."""
+        part = self._emitter.fold.locate(
+            (self._item["output_index"], self._name, self._index, "text")
+        )
+        place = {**self._place(), "annotation_index": len(part["annotations"])}
+        fields = {**place, "annotation": annotation}
+        self._emitter.emit("response.output_text.annotation.added", fields)
+
     def close(self) -> None:
         """The ``.done`` of the open part's string, then that of the part."""
         if self._open is None:
@@ -81,11 +93,19 @@ class Parts:
 
 
 class MessageWriter:
-    """The assistant's message: ``output_text`` and ``refusal`` parts."""
+    """The assistant's message: ``output_text`` and ``refusal`` parts. Marks of `sources` in the
+    text become annotations (`citations.py`)."""
 
-    def __init__(self, emitter: Emitter, *, logprobs: bool) -> None:
+    def __init__(
+        self, emitter: Emitter, *, logprobs: bool, sources: Sources | None, linked: bool
+    ) -> None:
         self._emitter = emitter
         self._logprobs = logprobs
+        self._sources = sources
+        self._linked = linked
+        #: Of the open text; None: nothing can be cited, or no text is open.
+        self._reader: CitationReader | None = None
+        self._waiting: list[Logprob] = []
         item: Json = {
             "id": emitter.mint.item_id("msg"),
             "type": "message",
@@ -99,10 +119,17 @@ class MessageWriter:
     def write(self, delta: TextDelta | RefusalDelta) -> None:
         """See `ItemWriter`."""
         if isinstance(delta, RefusalDelta):
+            self._end_text()
             self._content.write("refusal", delta.text)
-        else:
-            logprobs = delta.logprobs if self._logprobs and delta.logprobs else []
-            self._content.write("output_text", delta.text, {"logprobs": logprobs})
+            return
+        if self._logprobs and delta.logprobs:
+            self._waiting += delta.logprobs
+        if self._sources is None:
+            self._say(delta.text)
+            return
+        if self._reader is None:
+            self._reader = CitationReader(self._sources, linked=self._linked)
+        self._say_pieces(self._reader.feed(delta.text))
 
     def is_whole(self) -> bool:
         """See `ItemWriter`."""
@@ -110,8 +137,25 @@ class MessageWriter:
 
     def close(self, status: str) -> None:
         """See `ItemWriter`."""
+        self._end_text()
         self._content.close()
         _item_done(self._emitter, self._output_index, {"status": status})
+
+    def _end_text(self) -> None:
+        if self._reader is not None:
+            self._say_pieces(self._reader.close())
+            self._reader = None
+
+    def _say_pieces(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            if isinstance(piece, Citation):
+                self._content.annotate(piece.body())
+            else:
+                self._say(piece)
+
+    def _say(self, text: str) -> None:
+        logprobs, self._waiting = self._waiting, []
+        self._content.write("output_text", text, {"logprobs": logprobs})
 
 
 class ReasoningWriter:
@@ -180,21 +224,25 @@ class ReasoningWriter:
 class CallWriter:
     """A call of a client's tool: ``function`` or ``custom``."""
 
-    def __init__(self, emitter: Emitter, kind: str, name: str, call_id: str) -> None:
+    def __init__(
+        self, emitter: Emitter, kind: str, shown: tuple[str, str | None], call_id: str
+    ) -> None:
+        """`shown`: the tool's name and its namespace."""
         self._emitter = emitter
-        self._name = name
+        self._name, namespace = shown
         self._field, self._event, prefix, item_type = _CALLS[kind]
         self._id = emitter.mint.item_id(prefix)
-        self._output_index = emitter.add_item(
-            {
-                "id": self._id,
-                "type": item_type,
-                "status": "in_progress",
-                self._field: "",
-                "call_id": call_id,
-                "name": name,
-            }
-        )
+        item: Json = {
+            "id": self._id,
+            "type": item_type,
+            "status": "in_progress",
+            self._field: "",
+            "call_id": call_id,
+            "name": self._name,
+        }
+        if namespace is not None:
+            item["namespace"] = namespace
+        self._output_index = emitter.add_item(item)
 
     def write(self, delta: ToolCallDelta) -> None:
         """See `ItemWriter`."""
@@ -227,25 +275,45 @@ class CallWriter:
 
 
 class HostedWriter:
-    """A call of a hosted tool, while the tool runs."""
+    """The item of a hosted tool while it works: ``added`` and ``….in_progress``, events of its own,
+    ``….completed`` or ``….failed``, ``done``; of these only what the type of the item has."""
 
-    def __init__(self, emitter: Emitter, item_type: str, fields: Json) -> None:
+    def __init__(self, emitter: Emitter, output_index: int, *, fresh: bool) -> None:
+        """An item that is announced already; not `fresh`: by another process."""
         self._emitter = emitter
-        self._type = item_type
-        self._id = emitter.mint.item_id(ITEM_TYPES[item_type].prefix)
-        item = {"id": self._id, "type": item_type, "status": "in_progress", **fields}
-        self._output_index = emitter.add_item(item)
+        self.output_index = output_index
+        self.fresh = fresh
+        item = emitter.fold.item(output_index)
+        self.id: str = item["id"]
+        self._type: str = item["type"]
 
-    def progress(self, step: str, fields: Json | None = None) -> None:
-        """An event of the item's own: ``interpreting`` is
-        ``response.code_interpreter_call.interpreting``."""
-        place = {"item_id": self._id, "output_index": self._output_index}
-        self._emitter.emit(f"response.{self._type}.{step}", {**place, **(fields or {})})
+    @classmethod
+    def announced(cls, emitter: Emitter, item_type: str, fields: Json) -> "HostedWriter":
+        """A new item."""
+        known = ITEM_TYPES[item_type]
+        status = {"status": "in_progress"} if known.has_status else {}
+        item = {"id": emitter.mint.item_id(known.prefix), "type": item_type, **status, **fields}
+        writer = cls(emitter, emitter.add_item(item), fresh=True)
+        writer._say("in_progress")
+        return writer
 
-    def close(self, status: str, fields: Json | None = None) -> None:
-        """End it: ``completed`` or ``failed``, with what came out."""
-        self._emitter.fold.item(self._output_index).update(fields or {})
-        _item_done(self._emitter, self._output_index, {"status": status})
+    def emit(self, event: str, fields: Json | None = None) -> None:
+        """See `tools.base.CallItem`."""
+        place: Json = {"item_id": self.id, "output_index": self.output_index, **(fields or {})}
+        if "delta" in place:
+            self._emitter.emit_delta(f"response.{event}", place)
+        else:
+            self._emitter.emit(f"response.{event}", place)
+
+    def close(self, status: Literal["completed", "failed"], fields: Json) -> None:
+        """End it, with what came out."""
+        self._say(status)
+        stated = {"status": status} if ITEM_TYPES[self._type].has_status else {}
+        _item_done(self._emitter, self.output_index, {**fields, **stated})
+
+    def _say(self, step: str) -> None:
+        if f"response.{self._type}.{step}" in EFFECTS:
+            self.emit(f"{self._type}.{step}")
 
 
 class CompactionWriter:

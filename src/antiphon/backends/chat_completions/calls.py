@@ -8,7 +8,8 @@ Rules
    begins, or at the end. Names may come in fragments, repeated, or growing.
 3. A function call without arguments has the arguments ``{}``: clients parse them as JSON.
 4. A custom tool was sent as a function with the one parameter `input`; its text is unwrapped as it
-   comes. What is not that object is passed on as it is.
+   comes. What is not that object is passed on as it is, and so is the input of a call that is
+   `custom` on the wire.
 """
 
 import json
@@ -116,6 +117,8 @@ class CallAssembler:
             call.id = id_ or None
         if isinstance(name, str) and not call.told:
             call.name = _grown(call.name, name)
+        if fragment.get("custom") is not None and not call.told:
+            call.kind = "custom"
         arguments = function.get("arguments")
         if arguments is None:
             arguments = function.get("input")
@@ -151,9 +154,8 @@ class CallAssembler:
         return call
 
     def _tell(self, call: _Call, out: list[Delta]) -> None:
-        if call.unwrap is None and call.name in self._custom:
-            call.unwrap = InputUnwrapper()
-            call.kind = "custom"
+        if call.kind == "function" and call.name in self._custom:
+            call.unwrap, call.kind = InputUnwrapper(), "custom"
         arguments, call.arguments = call.arguments, ""
         if call.unwrap:
             arguments = call.unwrap.feed(arguments)
@@ -168,7 +170,8 @@ class CallAssembler:
     def _end(self, call: _Call, out: list[Delta]) -> None:
         if not call.told:
             self._tell(call, out)
-        rest = call.unwrap.close() if call.unwrap else "" if call.said else "{}"
+        empty = "" if call.said or call.kind == "custom" else "{}"
+        rest = call.unwrap.close() if call.unwrap else empty
         if rest:
             out.append(ToolCallDelta(call.index, rest, kind=call.kind))
 

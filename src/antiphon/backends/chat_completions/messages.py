@@ -8,7 +8,8 @@ Rules
    takes them in place.
 4. The server gets its old reasoning back where it wants it: the text of the turn, or, if it gave
    one, the state, unchanged and in order, instead.
-5. Items that are neither message, reasoning, call nor result are not shown to a chat model.
+5. Calls of custom tools are functions with one string, unless the profile knows them.
+6. Items that are neither message, reasoning, call nor result are not shown to a chat model.
 """
 
 import base64
@@ -21,7 +22,7 @@ from antiphon.backends.chat_completions.details import DETAILS, Detail, details_
 from antiphon.backends.profiles import Profile
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.items import ITEM_TYPES
-from antiphon.protocol.items.base import Item, Result
+from antiphon.protocol.items.base import Call, Item, Result, turn_of
 from antiphon.protocol.items.reasoning import state_of
 
 Message: TypeAlias = dict[str, Any]
@@ -83,6 +84,7 @@ class _Writer:
         self._details: dict[str, list[Detail]] = {}
         self._calls: list[dict[str, Any]] = []
         self._answered = False  # a call of this turn carries its own result
+        self._turn: int | None = None
         self._results: dict[str, deque[tuple[int, Result]]] = defaultdict(deque)
         self._used: set[int] = set()  # positions of results that are written already
         for position, item in enumerate(items):
@@ -118,10 +120,9 @@ class _Writer:
     def _take_call(self, position: int, item: Item) -> None:
         item_type = ITEM_TYPES[item["type"]]
         if item_type.as_call:
+            self._end_earlier_turn(item)
             call = item_type.as_call(item)
-            # Servers parse the arguments of the history; a call without any is {} (calls.py).
-            function = {"name": call.name, "arguments": call.arguments or "{}"}
-            self._calls.append({"id": call.call_id, "type": "function", "function": function})
+            self._calls.append(_call(item, call, self._profile))
             self._answered = self._answered or item_type.as_result is not None
         elif item_type.as_result:
             self.end_turn()
@@ -154,6 +155,13 @@ class _Writer:
         """What the model says after a result that came with the call is a new turn."""
         if self._answered:
             self.end_turn()
+
+    def _end_earlier_turn(self, item: Item) -> None:
+        """Calls that this server answered one after the other are no parallel calls."""
+        turn = turn_of(item)
+        if turn is not None and turn != self._turn:
+            self._end_answered_turn()
+        self._turn = turn
 
     def _write_results(self, results: list[tuple[int, Result]]) -> None:
         others: list[Part] = []
@@ -191,6 +199,15 @@ class _Writer:
         if all(part["type"] == "text" for part in chat_parts):
             return "\n".join(part["text"] for part in chat_parts)
         return chat_parts
+
+
+def _call(item: Item, call: Call, profile: Profile) -> dict[str, Any]:
+    if item["type"] == "custom_tool_call" and profile.custom_tools:
+        custom = {"name": call.name, "input": item["input"]}
+        return {"id": call.call_id, "type": "custom", "custom": custom}
+    # Servers parse the arguments of the history; a call without any is {} (calls.py).
+    function = {"name": call.name, "arguments": call.arguments or "{}"}
+    return {"id": call.call_id, "type": "function", "function": function}
 
 
 def _part(part: Part, profile: Profile) -> Part:

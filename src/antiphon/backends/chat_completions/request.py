@@ -4,7 +4,8 @@ Rules
 1. Pure. The prompt is read, never changed.
 2. Always streamed, always with usage.
 3. What cannot be honoured raises in `check_request`; what is dropped is named there (never silent).
-4. A custom tool is sent as a function with the one string parameter `input`.
+4. A custom tool is sent as a function with the one string parameter `input`, where the server does
+   not know custom tools.
 """
 
 from collections.abc import Callable
@@ -126,7 +127,10 @@ def _tools(request: CreateResponse, profile: Profile) -> dict[str, Any]:
         tools = [tool for tool in tools if (tool["type"], tool["name"]) in names]
     if not tools or (choice == "none" and native is None):
         return {}
-    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in tools], "tool_choice": native}
+    fields: dict[str, Any] = {
+        "tools": [_tool(tool, profile) for tool in tools],
+        "tool_choice": native,
+    }
     if profile.parallel_tool_calls:
         fields["parallel_tool_calls"] = request.parallel_tool_calls
     return fields
@@ -139,21 +143,26 @@ def _native_choice(choice: Any, profile: Profile) -> Any:
     if isinstance(choice, str):
         return choice
     if choice["type"] != "allowed_tools":
-        return "required" if profile.tool_choice == "words" else _function_choice(choice)
+        return "required" if profile.tool_choice == "words" else _named(choice, profile)
     if profile.tool_choice != "all":
         return choice["mode"]
-    allowed = {"mode": choice["mode"], "tools": [_function_choice(t) for t in choice["tools"]]}
+    allowed = {"mode": choice["mode"], "tools": [_named(t, profile) for t in choice["tools"]]}
     return {"type": "allowed_tools", "allowed_tools": allowed}
 
 
-def _function_choice(tool: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": tool["name"]}}
+def _named(tool: dict[str, Any], profile: Profile) -> dict[str, Any]:
+    kind = "custom" if tool["type"] == "custom" and profile.custom_tools else "function"
+    return {"type": kind, kind: {"name": tool["name"]}}
 
 
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+def _tool(tool: dict[str, Any], profile: Profile) -> dict[str, Any]:
     function = {"name": tool["name"]}
     if tool.get("description"):
         function["description"] = tool["description"]
+    if tool["type"] == "custom" and profile.custom_tools:
+        if (text_format := _native_format(tool.get("format") or {})) is not None:
+            function["format"] = text_format
+        return {"type": "custom", "custom": function}
     if tool["type"] == "custom":
         function["parameters"] = _free_text(tool.get("format") or {})
     else:
@@ -161,6 +170,13 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
         if tool.get("strict") is not None:
             function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
+
+
+def _native_format(text_format: dict[str, Any]) -> dict[str, Any] | None:
+    if text_format.get("type") != "grammar":
+        return None
+    grammar = {key: text_format[key] for key in ("syntax", "definition")}
+    return {"type": "grammar", "grammar": grammar}
 
 
 def _free_text(text_format: dict[str, Any]) -> dict[str, Any]:
@@ -192,8 +208,6 @@ def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
         dropped.append("text.verbosity")
     for i, tool in enumerate(request.tools or ()):
         dropped += [f"tools[{i}].{key}" for key in _TOOL_HINTS if tool.get(key)]
-        if (tool.get("format") or {}).get("type") == "grammar":
-            dropped.append(f"tools[{i}].format")  # told to the model, but not enforced
     if request.tools and request.parallel_tool_calls is False and not profile.parallel_tool_calls:
         dropped.append("parallel_tool_calls")
     choice = request.tool_choice

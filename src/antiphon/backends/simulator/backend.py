@@ -61,14 +61,7 @@ class Simulator:
             "prompt_cache_retention": request.prompt_cache_retention,
             "service_tier": None if tier in ("auto", "default") else tier,
         }
-        return [
-            *(name for name, value in sent.items() if value is not None),
-            *(
-                f"tools[{index}].format"
-                for index, tool in enumerate(request.tools or ())
-                if (tool.get("format") or {}).get("type") == "grammar"
-            ),
-        ]
+        return [name for name, value in sent.items() if value is not None]
 
     async def generate(self, prompt: Prompt) -> Deltas:
         """One turn; see `Backend.generate`."""

@@ -21,6 +21,7 @@ import orjson
 
 from antiphon.backends.base import Prompt
 from antiphon.backends.simulator.directives import read_directives
+from antiphon.backends.simulator.pattern import UnsupportedPatternError, example
 from antiphon.backends.simulator.schema import instance
 from antiphon.backends.simulator.values import NoInstanceError
 from antiphon.protocol.deltas import (
@@ -35,6 +36,7 @@ from antiphon.protocol.deltas import (
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, Result
 from antiphon.protocol.items.reading import is_rule, last_user_message
+from antiphon.protocol.untrusted import unquoted
 
 Json: TypeAlias = dict[str, Any]
 
@@ -174,11 +176,21 @@ def _json_of(schema: Any) -> str:
         return '{"simulator": "found no instance of this schema"}'
 
 
+def _free_text(name: str, form: Json) -> str:
+    """The input of a custom tool; of a regular expression, what it matches."""
+    if form.get("syntax") == "regex":
+        try:
+            return example(form["definition"])
+        except UnsupportedPatternError:
+            pass
+    return f"Simulated input for {name}"
+
+
 _Kind: TypeAlias = Literal["function", "custom"]
 _KINDS: Final[dict[str, _Kind]] = {"function": "function", "custom": "custom"}
 _ARGUMENTS: Final[dict[str, Callable[[Json], str]]] = {
     "function": lambda tool: _json_of(tool["parameters"]) if tool.get("parameters") else "{}",
-    "custom": lambda tool: f"Simulated input for {tool['name']}",
+    "custom": lambda tool: _free_text(tool["name"], tool.get("format") or {}),
 }
 #: `text.format` → the answer.
 _FORMATS: Final[dict[str, Callable[[Json], str]]] = {
@@ -240,7 +252,8 @@ def _other_parts(item: Item) -> list[Any]:
 
 
 def _output_of(result: Result) -> str:
-    return _texts(_listed(result.output))
+    """What a tool returned, without the marks of what is untrusted."""
+    return unquoted(_texts(_listed(result.output)))
 
 
 def _text_of(items: list[Item]) -> str:

@@ -49,6 +49,28 @@ class Result(NamedTuple):
     output: str | list[Any]
 
 
+class Seen(dict[str, Any]):
+    """An item of this run as the model sees it: with what only the model is told of a call, and the
+    turn of the model that it belongs to. No JSON makes one, and none shows what it has more."""
+
+    __slots__ = ("told", "turn")
+
+    def __init__(self, item: Item, turn: int, told: str | list[Any] | None = None) -> None:
+        super().__init__(item)
+        self.turn = turn
+        self.told = told
+
+
+def told_of(item: Item) -> str | list[Any] | None:
+    """What the model is told of the call beside the item; None: no more than the item says."""
+    return item.told if isinstance(item, Seen) else None
+
+
+def turn_of(item: Item) -> int | None:
+    """The turn of this run that it belongs to; None: it is of an earlier run, or of the client."""
+    return item.turn if isinstance(item, Seen) else None
+
+
 @dataclass(frozen=True, slots=True)
 class ItemType:
     """One type of item. `prefix` is that of its id, without the underscore (spec §3.1)."""
@@ -61,6 +83,8 @@ class ItemType:
     as_result: Callable[[Item], Result] | None = None
     #: The status of one that was half done when its run broke off.
     broken_off: str = "incomplete"
+    #: Whether it has a `status` on the wire (spec §3.3).
+    has_status: bool = True
 
 
 def encode(value: Any) -> str:

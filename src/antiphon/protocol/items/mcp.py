@@ -1,7 +1,8 @@
 """Remote MCP servers: their tools, calls and approvals.
 
-A chat model reads calls with their outputs back. Lists of tools and approvals are for the client
-and the server; the model learns of the tools by their definitions.
+A chat model reads calls with their outputs back, which are marked as somebody else's text
+(reliability R-123). Lists of tools and approvals are for the client and the server, and have no
+status (spec App. B); the model learns of the tools by their definitions.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -11,7 +12,17 @@ from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
 from antiphon.protocol.fields import LENIENT, CalledName, ItemId, Many, Name, Text, by_kind
-from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
+from antiphon.protocol.items.base import (
+    Call,
+    Item,
+    ItemShape,
+    ItemType,
+    Result,
+    encode,
+    pair_id,
+    told_of,
+)
+from antiphon.protocol.untrusted import quoted_output
 
 Json = dict[str, Any]
 
@@ -73,10 +84,12 @@ def _as_call(item: Item) -> Call:
 
 
 def _as_result(item: Item) -> Result:
-    error = item.get("error")
-    if error is not None:
-        return Result(pair_id(item), error if isinstance(error, str) else encode(error))
-    return Result(pair_id(item), item.get("output", ""))
+    output = told_of(item)
+    if output is None:
+        error = item.get("error")
+        text = error if isinstance(error, str) or error is None else encode(error)
+        output = item.get("output") or "" if text is None else text
+    return Result(pair_id(item), quoted_output(f"mcp server {item['server_label']}", output))
 
 
 ITEM_TYPES = (
@@ -89,6 +102,7 @@ ITEM_TYPES = (
             "response.mcp_list_tools.completed": effects.nothing,
             "response.mcp_list_tools.failed": effects.nothing,
         },
+        has_status=False,
     ),
     ItemType(
         "mcp_call",
@@ -104,6 +118,6 @@ ITEM_TYPES = (
         as_call=_as_call,
         as_result=_as_result,
     ),
-    ItemType("mcp_approval_request", "mcpr", McpApprovalRequest),
-    ItemType("mcp_approval_response", "mcpr", McpApprovalResponse),
+    ItemType("mcp_approval_request", "mcpr", McpApprovalRequest, has_status=False),
+    ItemType("mcp_approval_response", "mcpr", McpApprovalResponse, has_status=False),
 )

@@ -1,4 +1,4 @@
-"""Web searches: call and result in one item."""
+"""Web searches, and pages that were read: call and result in one item."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -7,7 +7,17 @@ from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
 from antiphon.protocol.fields import LENIENT, Many, Name, Text, by_type
-from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
+from antiphon.protocol.items.base import (
+    Call,
+    Item,
+    ItemShape,
+    ItemType,
+    Result,
+    encode,
+    pair_id,
+    told_of,
+)
+from antiphon.protocol.untrusted import quoted_output
 
 
 @with_config(LENIENT)
@@ -62,14 +72,26 @@ class WebSearchCall(ItemShape):
 
 
 def _as_call(item: Item) -> Call:
-    action = {key: value for key, value in item.get("action", {}).items() if key != "sources"}
-    return Call(pair_id(item), "web_search", encode(action))
+    """As a call of the functions that the tool has (`antiphon.tools.web.functions`)."""
+    action = item.get("action") or {}
+    if action.get("type") in ("open_page", "find_in_page"):
+        keys = ("url", "pattern")
+        arguments = {key: action[key] for key in keys if action.get(key) is not None}
+        return Call(pair_id(item), action["type"], encode(arguments))
+    query = action.get("query") or next(iter(action.get("queries") or ()), None)
+    return Call(pair_id(item), "web_search", encode({"query": query} if query else {}))
 
 
 def _as_result(item: Item) -> Result:
-    """The sources; what they said is in the message that follows."""
-    sources = item.get("action", {}).get("sources")
-    return Result(pair_id(item), encode(sources) if sources else item.get("status", "completed"))
+    """What the model was told in this run. Of an earlier one there are the results or sources, if
+    the client asked for them; what they said is in the message that follows."""
+    told = told_of(item)
+    kept = item.get("results") or (item.get("action") or {}).get("sources")
+    if told is None and kept:
+        told = encode(kept)
+    if told is None:
+        return Result(pair_id(item), item.get("status") or "completed")
+    return Result(pair_id(item), quoted_output("web_search", told))
 
 
 ITEM_TYPES = (

@@ -1,0 +1,254 @@
+"""Text of pages is made elsewhere: reliability R-58, R-118, R-123, R-130."""
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from antiphon.errors import ToolFailed
+from antiphon.tools.web import extractor as module
+from antiphon.tools.web.extractor import Extractor
+from antiphon.tools.web.text import MOST_TEXT, NotReadable, page_text
+from antiphon.tools.web.text_worker import ANSWER, REQUEST, serve
+from tests.tools.web_world import ARTICLE, article, nobody_waits
+
+HTML = "text/html; charset=utf-8"
+#: Each attribute is compared with all before it: this takes more than ten seconds.
+QUADRATIC = (
+    "<html><body><p " + " ".join(f"a{number}=1" for number in range(80_000)) + ">x</p>"
+).encode()
+#: More than is looked at, one paragraph after another.
+HUGE = article("</p><p>".join(f"{number} {ARTICLE}" for number in range(2_000))).encode()
+
+
+@pytest.fixture
+async def extractor() -> AsyncIterator[Extractor]:
+    made = Extractor()
+    yield made
+    await made.aclose()
+
+
+async def test_one_process_reads_page_after_page(extractor: Extractor) -> None:
+    pids = set()
+    for number in range(3):
+        page = await extractor.text(article(title=f"Page {number}").encode(), HTML)
+        assert page.title == f"Page {number}"
+        assert ARTICLE in page.text
+        (worker,) = extractor._idle
+        pids.add(worker.process.pid)
+    assert len(pids) == 1
+
+
+async def test_a_page_that_takes_long_holds_nobody_up_and_is_given_up() -> None:
+    """R-118, R-58: its process is killed, and the next page is read."""
+    extractor = Extractor(patience=1.5)
+    async with nobody_waits():
+        start = time.monotonic()
+        with pytest.raises(ToolFailed, match="takes too long"):
+            await extractor.text(QUADRATIC, HTML)
+        assert time.monotonic() - start < 6
+        assert ARTICLE in (await extractor.text(article().encode(), HTML)).text
+    await extractor.aclose()
+
+
+async def test_a_huge_page_holds_nobody_up(extractor: Extractor) -> None:
+    """R-118: what takes the parser seconds does not take them from us."""
+    assert len(HUGE) > 8_000_000
+    async with nobody_waits():
+        page = await extractor.text(HUGE, HTML)
+    assert len(page.text) == MOST_TEXT
+
+
+async def test_who_gives_up_ends_the_work(extractor: Extractor) -> None:
+    """R-58."""
+    reading = asyncio.create_task(extractor.text(QUADRATIC, HTML))
+    await asyncio.sleep(0.5)
+    (pid,) = children()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    async with asyncio.timeout(2):
+        await asyncio.gather(*extractor._ending)
+    assert pid not in children()
+
+
+async def test_so_many_pages_at_once_and_no_more() -> None:
+    extractor = Extractor(most=2, patience=30)
+    pages = [asyncio.create_task(extractor.text(HUGE, HTML)) for _ in range(4)]
+    await asyncio.sleep(0.5)
+    assert len(children()) == 2
+    for page in pages:
+        page.cancel()
+    await asyncio.gather(*pages, return_exceptions=True)
+    await extractor.aclose()
+    assert children() == set()
+
+
+async def test_a_process_that_has_nothing_to_do_ends() -> None:
+    extractor = Extractor(idle=0.1)
+    await extractor.text(b"x", "text/plain")
+    assert len(children()) == 1
+    async with asyncio.timeout(5):
+        while children():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await extractor.text(b"y", "text/plain")).text == "y"
+    await extractor.aclose()
+
+
+async def test_a_process_that_died_is_replaced(extractor: Extractor) -> None:
+    await extractor.text(b"x", "text/plain")
+    (worker,) = extractor._idle
+    worker.process.kill()
+    await worker.process.wait()
+    assert (await extractor.text(b"y", "text/plain")).text == "y"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "raise SystemExit",
+        "import os; os.kill(os.getpid(), 9)",
+        "import sys; sys.stdout.buffer.write(b'\\xff' * 100)",
+        "import sys; sys.stdout.buffer.write(b'\\0\\0\\0\\2no')",
+    ],
+)
+async def test_a_parser_that_breaks_breaks_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    real = asyncio.create_subprocess_exec
+
+    async def start(*command: str, **more: object) -> asyncio.subprocess.Process:
+        return await real(sys.executable, "-c", program, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    extractor = Extractor()
+    with pytest.raises(ToolFailed, match="cannot be read"):
+        await extractor.text(article().encode(), HTML)
+    await extractor.aclose()
+
+
+async def test_the_process_knows_no_secret_of_the_server(
+    extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-130: what reads foreign HTML has no keys."""
+    monkeypatch.setenv("ANTIPHON_API_KEYS", "SECRET-KEY")
+    await extractor.text(b"x", "text/plain")
+    (worker,) = extractor._idle
+    environment = await asyncio.to_thread(Path(f"/proc/{worker.process.pid}/environ").read_bytes)
+    assert b"PYTHONPATH" in environment
+    assert b"SECRET-KEY" not in environment
+
+
+def test_the_process_ends_with_the_server() -> None:
+    """Also when that is killed: its stdin ends."""
+    program = """
+        import asyncio, os
+        from antiphon.tools.web.extractor import Extractor
+
+        async def main():
+            extractor = Extractor()
+            await extractor.text(b"x", "text/plain")
+            print(extractor._idle[0].process.pid, flush=True)
+            os.kill(os.getpid(), 9)
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 5
+    while is_running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Not, when it is a zombie that init has yet to collect."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children() -> set[int]:
+    """Processes of this test that make text of pages."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                ours = b"antiphon.tools.web.text_worker" in file.read()
+            with open(f"/proc/{name}/stat", encoding="ascii") as file:
+                state, parent = file.read().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if ours and state != "Z" and int(parent) == os.getpid():
+            found.add(int(name))
+    return found
+
+
+# -- the other side ------------------------------------------------------------------------------
+
+
+def frame(body: bytes, content_type: str) -> bytes:
+    return REQUEST.pack(len(content_type), len(body)) + content_type.encode() + body
+
+
+def test_frames_are_answered_in_order() -> None:
+    source = io.BytesIO(frame(b"one", "text/plain") + frame(b"two", "image/png") + b"cut")
+    sink = io.BytesIO()
+    serve(source, sink)
+    answers, rest = [], sink.getvalue()
+    while rest:
+        (length,) = ANSWER.unpack(rest[:4])
+        answers.append(orjson.loads(rest[4 : 4 + length]))
+        rest = rest[4 + length :]
+    assert answers == [
+        {"title": "", "text": "one"},
+        {"problem": "It is not a page that can be read."},
+    ]
+
+
+def test_an_answer_always_fits() -> None:
+    """Every character as long as it can be in JSON."""
+    text = page_text("\x01\x85\U0001f9a6".encode() * 600_000, "text/plain").text
+    assert len(orjson.dumps({"title": text[:300], "text": text})) < module._MOST_ANSWER
+
+
+def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    with pytest.raises(NotReadable, match="needs the package 'trafilatura'"):
+        page_text(article().encode(), HTML)
+    assert page_text(b"plain", "text/plain").text == "plain"
+
+
+@pytest.mark.parametrize(
+    ("markup", "title"),
+    [
+        ("<TITLE lang=de>A &amp; B</TITLE>", "A & B"),
+        ("<title>\n two\n lines </title>", "two lines"),
+        ("<title></title>", ""),
+        ("no title", ""),
+        ("<title>" + "x" * 5_000 + "</title>", "x" * 300),
+    ],
+)
+def test_titles(markup: str, title: str) -> None:
+    assert page_text(f"<html>{markup}<body><p>text</p>".encode(), HTML).title == title
+
+
+def test_spaces_and_empty_lines_are_few() -> None:
+    text = page_text(b"a \t b\r\n\r\n\r\n\r\n\x0bc\n  d", "text/plain").text
+    assert text == "a b\n\nc\nd"
