@@ -50,8 +50,8 @@ INTERRUPTED: Final = "The server stopped while this call was running; its outcom
 _CRASHED: Final = "The tool crashed."
 _USED: Final = "The approval of this call was used before."
 _NO_MORE: Final = (
-    "Not run: this response has made all the tool calls that it may make (max_tool_calls). "
-    "Answer with what you have."
+    "Not run: this response has made all the tool calls (max_tool_calls) or all the turns that it "
+    "may make. Answer with what you have."
 )
 _UNKNOWN: Final = "Not run: there is no such tool any more."
 #: Turns in a row with nothing but refused calls after which the response ends.
@@ -199,7 +199,7 @@ class Calls:
     async def run(self, ground: Ground, progress: Progress, context: list[Item]) -> None:
         """Answer all pending calls, or hand them to the client."""
         machine = ground.machine
-        left = self._budget(machine)
+        left = self._budget(machine) if progress.turns < self.limits.turns else 0
         refused = 0
         hosted: list[tuple[PendingCall, Hosted]] = []
         asked: list[tuple[PendingCall, Entry, Hosted]] = []
