@@ -114,7 +114,7 @@ async def test_events_gather_for_one_commit(runs: Watched) -> None:
 async def test_a_checkpoint_commits_what_was_said_before_it(runs: Watched) -> None:
     log = log_of(runs)
     log.append(frames(2))
-    await log.checkpoint(Snapshot("in_progress", b"{1}", b"p"))
+    await log.checkpoint(lambda: Snapshot("in_progress", b"{1}", b"p"))
     row = await runs.find(ID)
     assert row is not None
     assert (row.status, row.body) == ("in_progress", b"{1}")

@@ -6,11 +6,14 @@ Rules
    further behind reads the store: slow readers cost the run nothing and hold no memory.
 3. While the store is in trouble the run waits (`room`), and what it said is committed later.
 4. A refused commit means that the run is somebody else's now, or over: `lost` is set, once.
+5. Events, and the snapshot or the ending that belongs to them, are one commit (R-66, R-67). What is
+   asked for goes with the next batch, whoever writes it; a snapshot is made when that batch is
+   taken, so all who wait for their turn share one.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -46,6 +49,11 @@ class DurableLog:
         self._pending_bytes = 0
         #: The number of `_pending[0]`: everything below it is committed.
         self._next = first
+        #: Makes a snapshot. How many were asked for, and how many of these are committed.
+        self._snapshot: Callable[[], Snapshot] | None = None
+        self._asked = self._kept = 0
+        #: The end, once the run is there and until it is committed.
+        self._ending: Ending | None = None
         self._tail: deque[Frame] = deque()
         self._tail_bytes = 0
         self._flusher: asyncio.Task[None] | None = None
@@ -73,14 +81,19 @@ class DurableLog:
         """Wait while too much is not committed."""
         await self._room.wait()
 
-    async def checkpoint(self, snapshot: Snapshot) -> None:
-        """Commit all that was said, and with it how far the run is."""
-        await self._persist(lambda events: self._runs.append(self._lease, events, snapshot))
+    async def checkpoint(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Commit all that was said, and with it how far the run is by then."""
+        self._snapshot = snapshot
+        self._asked += 1
+        mine = self._asked
+        await asyncio.sleep(0)  # calls that end at once need only one
+        await self._persist(lambda: self._kept >= mine)
 
     async def finish(self, frames: list[Frame], ending: Ending) -> None:
         """Commit the last frames with the terminal state, then show them."""
         self._pending += frames
-        await self._persist(lambda events: self._runs.finish(self._lease, events, ending))
+        self._ending = ending
+        await self._persist(lambda: self._ending is None)
 
     def close(self) -> None:
         """No frame of this run will follow."""
@@ -94,25 +107,35 @@ class DurableLog:
         while self._pending and not self.lost:
             if len(self._pending) < _ENOUGH:
                 await asyncio.sleep(GATHER)
-            await self._persist(lambda events: self._runs.append(self._lease, events))
+            end = self._next + len(self._pending)
+            await self._persist(lambda: self._next >= end)  # noqa: B023
         self._flusher = None
 
-    async def _persist(self, write: Callable[[Batch], Awaitable[bool]]) -> None:
-        """Commit what is pending with `write`; as often as it takes."""
+    async def _persist(self, is_done: Callable[[], bool]) -> None:
+        """Commit until `is_done`, whoever does it; as often as it takes."""
         async with self._writing:
-            while not self.lost:
-                batch = Batch(self._next, self._pending.copy())
+            while not (self.lost or is_done()):
                 try:
-                    accepted = await write(batch)
+                    await self._commit()
                 except APIError as error:
                     log.warning("events_wait", response_id=self.response_id, error=error.message)
                     await asyncio.sleep(_RETRY)
-                    continue
-                if accepted:
-                    self._show(batch.frames)
-                else:
-                    self._lose()
-                return
+
+    async def _commit(self) -> None:
+        """All that is pending, with what was asked for."""
+        batch, asked = Batch(self._next, self._pending.copy()), self._asked
+        if self._ending is not None:
+            accepted = await self._runs.finish(self._lease, batch, self._ending)
+            self._ending = None
+        elif self._snapshot is not None and asked > self._kept:
+            accepted = await self._runs.append(self._lease, batch, self._snapshot())
+        else:
+            accepted = await self._runs.append(self._lease, batch)
+        if accepted:
+            self._kept = asked
+            self._show(batch.frames)
+        else:
+            self._lose()
 
     def _show(self, frames: list[Frame]) -> None:
         """They are committed: readers may have them."""

@@ -37,7 +37,8 @@ class Journal(Protocol):
         ...
 
     async def checkpoint(self, machine: ResponseMachine, progress: Progress) -> None:
-        """A step is done: `progress` is what the next owner needs to go on from here."""
+        """A step is done: `progress` is what the next owner needs to go on from here. It may be
+        written down a little later, as it is then: it always fits the events that were said."""
         ...
 
     async def finish(self, frames: list[Frame], status: str, body: bytes) -> None:
@@ -126,7 +127,9 @@ class Durable:
 
     async def checkpoint(self, machine: ResponseMachine, progress: Progress) -> None:
         """See `Journal`."""
-        await self.log.checkpoint(Snapshot(machine.status, machine.body(), progress.encode()))
+        await self.log.checkpoint(
+            lambda: Snapshot(machine.status, machine.body(), progress.encode())
+        )
 
     async def finish(self, frames: list[Frame], status: str, body: bytes) -> None:
         """See `Journal`."""

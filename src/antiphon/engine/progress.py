@@ -1,12 +1,21 @@
 """How far a run is: what the next owner of a background run needs to go on (decision 0005), and
-what the model knows of the run that its output does not say (decision 0007)."""
+what the model knows of the run that its output does not say (decision 0007).
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+Rules
+1. The next owner may be of an older version or a newer one (R-74). A field that has its default is
+   not written: so a run that uses nothing new can be read by versions that refuse what they do not
+   know. Those insist on `usage` and `pending`, which are always there.
+2. What a newer version has written beside what is known here is left out.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import orjson
 
 from antiphon.protocol.response import Usage
+
+_Kept = TypeVar("_Kept", "Progress", "PendingCall", "Note", Usage)
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +53,9 @@ class Progress:
     #: Items that had been announced: they stay, whatever happens, unless they were taken back.
     settled: int = 0
     usage: Usage = field(default_factory=Usage)
-    #: Model turns that have ended with calls.
+    #: Model turns that have ended with calls, and the tokens that the model wrote in them.
     turns: int = 0
+    spent: int = 0
     #: Calls of the last turn, or that the user has approved, that are still to be answered.
     pending: list[PendingCall] = field(default_factory=list)
     #: Whether the last turn left calls that the client has to answer.
@@ -62,20 +72,53 @@ class Progress:
     sources: list[list[str]] = field(default_factory=list)
 
     def encode(self) -> bytes:
-        """As JSON."""
-        return orjson.dumps(asdict(self))
+        """As JSON; what the version before did not know only where there is something to say."""
+        later = {
+            "spent": self.spent,
+            "ready": self.ready,
+            "refused": self.refused,
+            "notes": self.notes,
+            "turn_of": self.turn_of,
+            "told": self.told,
+            "sources": self.sources,
+        }
+        return orjson.dumps(
+            {
+                "settled": self.settled,
+                "usage": self.usage,
+                "turns": self.turns,
+                "pending": [_call(call) for call in self.pending],
+                "waits_for_client": self.waits_for_client,
+                **{name: value for name, value in later.items() if value},
+            }
+        )
 
     @classmethod
     def decode(cls, encoded: bytes) -> "Progress":
-        """What `encode` made, of this version or the one before; the beginning where there is
-        nothing."""
+        """What `encode` made, of whatever version; the beginning where there is nothing."""
         if not encoded:
             return cls()
         kept = orjson.loads(encoded)
-        begun = kept.pop("begun", False)
-        kept["usage"] = Usage(**kept["usage"])
-        kept["pending"] = [PendingCall(**call) for call in kept["pending"]]
-        kept["notes"] = [Note(**note) for note in kept.get("notes", ())]
-        if begun:
+        kept["usage"] = _known(Usage, kept["usage"])
+        kept["pending"] = [_known(PendingCall, call) for call in kept["pending"]]
+        kept["notes"] = [_known(Note, note) for note in kept.get("notes", ())]
+        if kept.get("begun") and kept["pending"]:  # the version before said it of the first only
             kept["pending"][0].begun = True
-        return cls(**kept)
+        return _known(cls, kept)
+
+
+def _call(call: PendingCall) -> dict[str, Any]:
+    later = {
+        "call_id": call.call_id,
+        "approval": call.approval,
+        "index": call.index,
+        "begun": call.begun or None,
+    }
+    known = {name: value for name, value in later.items() if value is not None}
+    return {"name": call.name, "arguments": call.arguments, **known}
+
+
+def _known(kind: type[_Kept], written: dict[str, Any]) -> _Kept:
+    """An object of this kind, of those fields that it has."""
+    names = {one.name for one in fields(kind)}
+    return kind(**{name: value for name, value in written.items() if name in names})
