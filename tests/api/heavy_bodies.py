@@ -72,6 +72,18 @@ def _call(call_id: str) -> Json:
     return {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"}
 
 
+def _mcp_call(output: str) -> Json:
+    call = {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "n", "arguments": "{}"}
+    return {**call, "output": output}
+
+
+def _loaded(count: int, items: int) -> list[Json]:
+    """Tools in items."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    tools = [{"type": "function", "name": f"f{i}", "parameters": schema} for i in range(count)]
+    return [{"type": "additional_tools", "role": "developer", "tools": tools}] * items
+
+
 def _nested(levels: int) -> list[Heavy]:
     objects = partial(_deep, b'{"a":', b"1", b"}", levels)
     return [
@@ -101,6 +113,9 @@ WIDE: Final = [
     _input("10,000 items, the last is wrong", lambda: [*[_MESSAGE] * 9_999, 7]),
     _input("10,000 wrong messages", lambda: [{"role": 1, "content": 1}] * 10_000),
     _input("1,000,000 numbers", lambda: [1] * 1_000_000),
+    _input("20,000 tools in an item", lambda: [*_loaded(20_000, 1), _MESSAGE]),
+    _input("1,152 tools in items", lambda: [*_loaded(128, 9), _MESSAGE]),
+    _input("1,024 tools in items", lambda: [*_loaded(128, 8), _MESSAGE], 200),
     _input("100,000 parts", lambda: _message(_text("x"), 100_000), 200, 400),
     _input("5,000 calls without outputs", lambda: [_call(f"c{i}") for i in range(5_000)]),
     _json("100,000 includes", lambda: {"include": ["nonsense"] * 100_000}),
@@ -130,6 +145,8 @@ LONG: Final = [
     _input("10 MiB of commas", lambda: ", " * (5 * MIB), 200),
     _input("3 MiB of quotes and commas", lambda: '", ' * MIB, 200),
     _input("an image of 19 MiB", lambda: _message(_image(), 1), 200),
+    _input("9 MiB of < from a tool", lambda: [_MESSAGE, _mcp_call("<" * (9 * MIB))], 200),
+    _input("9 MiB from a tool", lambda: [_MESSAGE, _mcp_call("the quick fox " * 674_000)], 200),
     _input("three images of 19 MiB", lambda: _message(_image(), 3), 200),
     _input("40 MiB of text", lambda: "x" * (40 * MIB)),
     _json("40 MiB of model", lambda: {"model": "x" * (40 * MIB)}),

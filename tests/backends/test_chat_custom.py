@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+from openai.types.chat import ChatCompletionCustomToolParam, ChatCompletionToolChoiceOptionParam
+from pydantic import TypeAdapter
+
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions.messages import chat_messages
 from antiphon.backends.chat_completions.request import chat_body
@@ -13,6 +17,7 @@ from tests.backends.upstream import DONE, chunk, sse
 
 Json = dict[str, Any]
 OPENAI = PROFILES["openai"]
+CHOICE: TypeAdapter[Any] = TypeAdapter(ChatCompletionToolChoiceOptionParam)
 GRAMMAR: Json = {"type": "grammar", "syntax": "lark", "definition": 'start: "a"'}
 TOOL: Json = {"type": "custom", "name": "c", "description": "D", "format": GRAMMAR}
 
@@ -75,3 +80,55 @@ def test_an_empty_text_stays_empty() -> None:
         if isinstance(delta, ToolCallDelta)
     ]
     assert "".join(call.arguments for call in calls) == ""
+
+
+def calls_of(*fragments: Json) -> list[ToolCallDelta]:
+    return [delta for delta in played(*fragments) if isinstance(delta, ToolCallDelta)]
+
+
+def test_a_null_says_nothing_about_the_kind_of_a_call() -> None:
+    """Some servers write all keys; then it is our function, whose text is wrapped."""
+    function = {"name": "c", "arguments": '{"input": "a"}'}
+    calls = calls_of({"index": 0, "id": "call_1", "function": function, "custom": None})
+    assert [(call.arguments, call.kind) for call in calls] == [("a", "custom")]
+
+
+def test_a_call_of_a_custom_tool_that_nobody_knows_is_none_of_a_function() -> None:
+    calls = calls_of({"index": 0, "id": "call_1", "custom": {"name": "x", "input": "a"}})
+    assert [(call.name, call.arguments, call.kind) for call in calls] == [("x", "a", "custom")]
+
+
+#: tool_choice of the request, what is sent
+CHOICES: list[tuple[Json, Json]] = [
+    ({"type": "custom", "name": "c"}, {"type": "custom", "custom": {"name": "c"}}),
+    ({"type": "function", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
+    (
+        {
+            "type": "allowed_tools",
+            "mode": "auto",
+            "tools": [{"type": "custom", "name": "c"}, {"type": "function", "name": "f"}],
+        },
+        {
+            "type": "allowed_tools",
+            "allowed_tools": {
+                "mode": "auto",
+                "tools": [
+                    {"type": "custom", "custom": {"name": "c"}},
+                    {"type": "function", "function": {"name": "f"}},
+                ],
+            },
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("choice", "sent"), CHOICES)
+def test_a_choice_names_the_tool_as_what_it_is(choice: Json, sent: Json) -> None:
+    tools = [TOOL, {"type": "function", "name": "f"}]
+    request = CreateResponse.model_validate(
+        {"model": "m", "input": "x", "tools": tools, "tool_choice": choice}
+    )
+    body = chat_body(Prompt(request, "m", request.input), OPENAI)
+    assert body["tool_choice"] == sent
+    CHOICE.validate_python(sent)
+    TypeAdapter(ChatCompletionCustomToolParam).validate_python(body["tools"][0])

@@ -12,10 +12,13 @@ import pytest
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions.backend import ChatCompletionsConfig
 from antiphon.backends.chat_completions.weight import is_heavy
+from antiphon.protocol.items.base import Seen
 from tests.backends.asking import prompt, using
 from tests.backends.upstream import ChatUpstream
 
 LONG = "x" * 200_000
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+PATCH = {"type": "create_file", "path": "a", "diff": LONG}
 TEXT = {"type": "input_text", "text": "x"}
 
 
@@ -40,6 +43,13 @@ HEAVY: list[list[dict[str, Any]]] = [
     [{"type": "computer_call_output", "call_id": "1", "output": {"image_url": LONG}}],
     [{"type": "function_call_output", "call_id": "1", "output": LONG}],
     [{"type": "function_call", "call_id": "1", "name": "f", "arguments": LONG}],
+    # what only the model is told
+    [Seen(SEARCH, 1, LONG)],
+    [Seen({**SEARCH, "action": {"type": "open_page"}}, turn, "x" * 50_000) for turn in range(4)],
+    [Seen(SEARCH, 1, [{"type": "input_text", "text": LONG}])],
+    [{**SEARCH, "results": [{"text": "x" * 5_000}] * 40}],
+    [{"type": "apply_patch_call", "call_id": "1", "status": "completed", "operation": PATCH}],
+    [{"type": "shell_call_output", "call_id": "1", "output": [{"stdout": LONG, "stderr": ""}]}],
 ]
 
 

@@ -257,7 +257,7 @@ async def test_a_tool_that_is_gone_is_told_to_the_model() -> None:
     world.tool.functions = []
     final = await world.ask(previous_response_id=first["id"], input=[says(request_of(first))])
     assert [item["type"] for item in final["output"]] == ["message"]
-    assert "no such tool" in world.shown()[-1]["output"]
+    assert "no function 'forecast'. There are: none." in world.shown()[-1]["output"]
 
 
 async def test_what_needs_no_yes_is_run_beside_what_does() -> None:

@@ -22,8 +22,10 @@ from antiphon.engine.counting import (
     estimate,
     estimate_item,
     estimate_text,
+    reaches,
     tokenized,
 )
+from antiphon.protocol.items.base import Seen
 from antiphon.protocol.request import parse_request
 from antiphon.testing import ScriptedBackend
 from tests.engine.texts import TEXTS
@@ -230,3 +232,34 @@ async def test_a_long_count_keeps_nobody_waiting(model: str) -> None:
         worst = max(worst, time.perf_counter() - began)
     assert (await task).tokens > 500_000
     assert worst < 0.25
+
+
+# -- the limit -----------------------------------------------------------------------------------
+
+MCP = {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "n", "arguments": "{}"}
+PAGE = {"type": "web_search_call", "id": "ws_1", "action": {"type": "open_page", "url": "u"}}
+
+
+def hosted(told: Any) -> list[dict[str, Any]]:
+    """Calls that tools answered with it."""
+    items = [Seen(MCP, 1, told), Seen(PAGE, 1, told), {**PAGE, "results": told or None}]
+    return [*items, {**MCP, "output": told}] if isinstance(told, str) else items
+
+
+@given(st.text() | st.lists(st.builds(text, st.text())))
+def test_what_tools_brought_is_never_longer_than_what_it_may_be(told: Any) -> None:
+    """The limit is never below what the backend gets: the quotation is in it."""
+    for item in hosted(told):
+        shown = [piece for piece in counting._of_item(item) if isinstance(piece, str)]
+        size = sum(len(piece.encode(errors="replace")) for piece in shown)
+        assert reaches(replace(prompt(), items=[item]), size)
+
+
+@pytest.mark.parametrize("told", ["<" * (9 << 20), [text("<" * (9 << 20))]])
+def test_whether_a_prompt_may_be_long_is_known_without_quoting(told: Any) -> None:
+    """R-118: it is asked on the event loop, before each turn."""
+    asked = replace(prompt(), items=hosted(told)[:2])
+    started = time.perf_counter()
+    assert reaches(asked, 1 << 20)
+    assert not reaches(asked, 1 << 30)
+    assert time.perf_counter() - started < 0.05

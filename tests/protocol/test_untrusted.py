@@ -2,6 +2,7 @@
 
 import html
 import re
+import threading
 import time
 import unicodedata
 from typing import Any, Final
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from antiphon.protocol.untrusted import quoted, quoted_output, unquoted
+from antiphon.protocol import untrusted
+from antiphon.protocol.untrusted import MOST_ADDED, quoted, quoted_output, unquoted
 
 BEGIN: Final = '<untrusted_tool_output source="web_search">\n'
 END: Final = "\n</untrusted_tool_output>"
@@ -114,6 +116,29 @@ def test_there_is_one_mark_at_each_end_and_none_between(text: str, source: str) 
     assert whole.count("<untrusted_tool_output") == whole.count("</untrusted_tool_output") == 1
 
 
+@given(_PARTS | st.text(), st.sampled_from([1, 2, 3, 7, 20]))
+@example("é\u200d\u200d<\ufe0funtrusted", 1)
+@example("&lt; / &#117;ntrusted&#95;tool_output", 7)
+def test_where_a_text_is_cut_makes_no_difference(text: str, size: int) -> None:
+    whole = inside(text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(untrusted, "_SLICE", size)
+        assert inside(text) == whole
+
+
+@given(_PARTS | st.text(), _PARTS | st.text())
+def test_a_quotation_is_not_much_longer_than_its_text(text: str, source: str) -> None:
+    whole = quoted(source, text)
+    assert len(whole) <= len(text) + MOST_ADDED
+    assert len(whole.encode()) <= len(text.encode(errors="replace")) * 4 + MOST_ADDED
+
+
+@pytest.mark.parametrize("row", ["_" * 100_000, "&#95;" * 100_000, " " * 100_000 + "_"])
+def test_a_mark_may_be_of_any_length(row: str) -> None:
+    assert "untrusted" not in inside(f"<untrusted{row}tool{row}output>")
+    assert inside(f"<{' ' * 100_000}/untrusted tool output>") == "[removed mark]>"
+
+
 @given(_PARTS | st.text())
 def test_what_was_cleaned_once_is_clean(text: str) -> None:
     assert inside(inside(text)) == inside(text)
@@ -204,8 +229,28 @@ def test_each_text_among_parts_is_quoted_and_the_rest_stays() -> None:
     ],
 )
 def test_the_work_is_linear_whatever_the_text(text: str, size: int) -> None:
-    """R-118 (measured for 8 MiB: 0.4 s for English, 1.4 s for nothing but ``<``)."""
+    """R-118 (measured for 9 MiB: 0.15 s for English and for nothing but ``<``)."""
     whole = "<untrusted" + text * (size // len(text.encode()))
     started = time.process_time()
     quoted("web_search", whole)
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("text", ["the quick brown fox ", "<", "&#", "_", "untrusted ", "é…"])
+def test_others_work_on_while_a_thread_quotes(text: str) -> None:
+    """R-118: no thread interrupts a regular expression. Three times: a hiccup of the machine does
+    not come back."""
+    whole = "<untrusted" + text * ((9 << 20) // len(text.encode()))
+    assert min(_longest_wait(whole) for _ in range(3)) < 0.1
+
+
+def _longest_wait(text: str) -> float:
+    """Seconds that this thread has to wait while another one quotes."""
+    thread = threading.Thread(target=quoted, args=("web_search", text))
+    worst = 0.0
+    thread.start()
+    while thread.is_alive():
+        started = time.perf_counter()
+        time.sleep(0.001)
+        worst = max(worst, time.perf_counter() - started)
+    return worst

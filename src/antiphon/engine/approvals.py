@@ -50,6 +50,8 @@ class Decision:
 
     request: Item
     approve: bool
+    #: Whether the user was asked the same again later: then that answer counts.
+    asked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,26 @@ async def read_decisions(
             continue
         if approve:
             await _check_unused(store, project, request_id, response)
-        decisions.append(Decision(request, approve))
+        decisions.append(Decision(request, approve, _is_asked_again(request, own)))
     return decisions
+
+
+def _is_asked_again(request: Item, own: list[Item]) -> bool:
+    """Whether a later item asks for the same call; who stores nothing sends all of them again."""
+    places = [place for place, item in enumerate(own) if _is_answer(item, request["id"])]
+    return any(
+        item["type"] == request["type"] and all(item[key] == request[key] for key in _SAME)
+        for item in own[places[-1] :]
+    )
+
+
+_SAME: Final = ("server_label", "name", "arguments")
+
+
+def _is_answer(item: Item, request_id: str) -> bool:
+    if item["type"] != "mcp_approval_response":
+        return False
+    return bool(item["approval_request_id"] == request_id)
 
 
 async def _check_unused(store: Store, project: str, request_id: str, response: str | None) -> None:

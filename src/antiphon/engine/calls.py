@@ -6,31 +6,35 @@ Rules
    goes on.
 2. A call that needs the user's yes becomes an ``mcp_approval_request``, and the response ends.
 3. A call that the client runs with an item of its own is shown when it is whole and right.
-4. What becomes no item is a `Note`: the model is told why, and goes on.
+4. What becomes no item is a `Note`: the model is told why, and goes on. If the response ends here,
+   because the client has calls to answer, it is as if the call had not been made, but for the log.
 5. After each call that has ended the progress is written down. What was under way when a process
    died goes on in the same item; what must not be made twice has failed (R-66).
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
 from antiphon.engine.approvals import Approvals, Decision
+from antiphon.engine.client_calls import show_call
 from antiphon.engine.metrics import TOOL_CALLS
+from antiphon.engine.naming import valid_name
 from antiphon.engine.progress import Note, PendingCall, Progress
-from antiphon.engine.tool_search import find
+from antiphon.engine.tool_search import search
 from antiphon.engine.toolbox import Entry, Hosted, Search, Toolbox, Whole
 from antiphon.errors import APIError, ToolFailed
 from antiphon.protocol.citations import Source
-from antiphon.protocol.client_tools import CLIENT_TOOLS, BadCall
-from antiphon.protocol.grammars import mismatch
+from antiphon.protocol.client_tools import BadCall
 from antiphon.protocol.ids import partition_of
-from antiphon.protocol.items.base import Item, Seen
-from antiphon.protocol.machine import HeldCall, ResponseMachine
+from antiphon.protocol.items.base import Item, Seen, object_text
+from antiphon.protocol.machine import ResponseMachine
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.validation import echo
 from antiphon.protocol.writers import HostedWriter
 from antiphon.tools.base import Call, Outcome, OwnItem, Scope
 
@@ -53,7 +57,12 @@ _NO_MORE: Final = (
     "Not run: this response has made all the tool calls (max_tool_calls) or all the turns that it "
     "may make. Answer with what you have."
 )
-_UNKNOWN: Final = "Not run: there is no such tool any more."
+#: Functions that are named to a model that called one that is not there.
+_MOST_NAMED: Final = 32
+_TOO_MANY: Final = "Not run: too many calls at once. Make some of them again, in the next turn."
+#: Hosted calls of one turn, and how many of them run at once.
+_MOST_CALLS: Final = 128
+_AT_ONCE: Final = 16
 #: Turns in a row with nothing but refused calls after which the response ends.
 _PATIENCE: Final = 2
 
@@ -121,6 +130,14 @@ class _Told:
         self.ground.tell()
 
 
+class _Sorted(NamedTuple):
+    """What has to be done with the calls of a turn."""
+
+    hosted: list[tuple[PendingCall, Hosted]]
+    asked: list[tuple[PendingCall, Entry, Hosted]]
+    others: list[tuple[PendingCall, Entry | None]]
+
+
 @dataclass(slots=True)
 class Calls:
     """The tools of one run, and their calls."""
@@ -141,7 +158,7 @@ class Calls:
         if self.toolbox.opened:
             await self._prepare(_Stage([*context, *ground.machine.output], ground))
         self.refresh(ground, context)
-        if progress.ready:
+        if progress.ready or not (self.decisions or self.toolbox.opened):
             return
         progress.ready = True
         for decision in self.decisions:
@@ -152,7 +169,7 @@ class Calls:
                 response_id=ground.id,
             )
             if decision.approve:
-                self._take_approved(ground, progress, decision.request)
+                self._take_approved(ground, progress, decision)
         if self.toolbox.opened:
             self._tag(ground.machine, progress)
             ground.tell()
@@ -172,11 +189,22 @@ class Calls:
         self.toolbox.refresh([*context, *ground.machine.output], listed=True)
         ground.machine.options = self.toolbox.options(ground.machine.options)
 
-    def request(self, progress: Progress) -> CreateResponse:
+    def request(self, machine: ResponseMachine, progress: Progress) -> CreateResponse:
         """What the next turn is asked: the last one that it may take has to do without hosted
-        tools, and so has one that has been told that it may call no more."""
-        hosted = progress.turns < self.limits.turns - 1 and not progress.refused
-        return self.toolbox.seen_request(first=progress.turns == 0, hosted=hosted)
+        tools, and so has one after which no more calls may be made. A call that the user has
+        approved was the first turn's."""
+        made = _made(machine)
+        hosted = progress.turns < self.limits.turns - 1 and self._budget(machine) > 0
+        first = progress.turns == 0 and made == 0
+        request = self.toolbox.seen_request(first=first, hosted=hosted)
+        if not progress.turns or request.max_output_tokens is None:
+            return request
+        return request.model_copy(update={"max_output_tokens": self.tokens_left(progress)})
+
+    def tokens_left(self, progress: Progress) -> int | None:
+        """What the model may still write in this response (spec §1, `max_output_tokens`)."""
+        most = self.toolbox.request.max_output_tokens
+        return None if most is None else max(0, most - progress.spent)
 
     def seen(self, machine: ResponseMachine, progress: Progress) -> list[Item]:
         """The output as the model sees it: with what it was told."""
@@ -199,39 +227,65 @@ class Calls:
     async def run(self, ground: Ground, progress: Progress, context: list[Item]) -> None:
         """Answer all pending calls, or hand them to the client."""
         machine = ground.machine
-        left = self._budget(machine) if progress.turns < self.limits.turns else 0
-        refused = 0
-        hosted: list[tuple[PendingCall, Hosted]] = []
-        asked: list[tuple[PendingCall, Entry, Hosted]] = []
-        for call in progress.pending.copy():
-            entry = self.toolbox.entries.get(call.name)
-            target = entry.target if entry else None
-            if isinstance(target, Hosted) and entry is not None:
-                if _needs_yes(call, target):
-                    asked.append((call, entry, target))
-                    continue
-                if call.index is not None or left > 0:
-                    left -= call.index is None
-                    hosted.append((call, target))
-                    continue
-                refused += 1
-                self._note(progress, call, _NO_MORE)
-            elif isinstance(target, Search):
-                self._search(ground, progress, call)
-                self.refresh(ground, context)
-            elif isinstance(target, Whole):
-                await self._hand_over(ground, progress, call, target)
-            else:
-                self._note(progress, call, _UNKNOWN)
+        hosted, asked, others = self._sorted(machine, progress)
+        for call, entry in others:
+            await self._settle(ground, progress, call, entry)
             progress.pending.remove(call)
-        progress.refused = progress.refused + 1 if refused and not hosted else 0
+        if any(entry is not None and isinstance(entry.target, Search) for _, entry in others):
+            self.refresh(ground, context)
         ground.tell()
         await self._run_hosted(ground, progress, hosted)
         for call, entry, target in asked:
             self._ask(ground, progress, call, entry.owner, target)
             progress.pending.remove(call)
         self._tag(machine, progress)
+        if progress.waits_for_client:
+            for note in progress.notes:
+                if note.turn == progress.turns:
+                    log.warning("call_dropped", response_id=ground.id, function=note.name)
         await ground.checkpoint(progress)
+
+    def _sorted(self, machine: ResponseMachine, progress: Progress) -> _Sorted:
+        """The pending calls: hosted ones to run, those that need a yes, and others. Hosted ones
+        that may not be run are answered with that."""
+        sorted_ = _Sorted([], [], [])
+        left = self._budget(machine) if progress.turns < self.limits.turns else 0
+        refused = False
+        for call in progress.pending.copy():
+            entry = self.toolbox.entries.get(call.name)
+            if entry is None or not isinstance(entry.target, Hosted):
+                sorted_.others.append((call, entry))
+            elif _needs_yes(call, entry.target):
+                sorted_.asked.append((call, entry, entry.target))
+            elif call.index is not None or (left > 0 and len(sorted_.hosted) < _MOST_CALLS):
+                left -= call.index is None
+                sorted_.hosted.append((call, entry.target))
+            else:
+                refused = refused or left <= 0
+                self._note(progress, call, _NO_MORE if left <= 0 else _TOO_MANY)
+                progress.pending.remove(call)
+        progress.refused = progress.refused + 1 if refused and not sorted_.hosted else 0
+        return sorted_
+
+    async def _settle(
+        self, ground: Ground, progress: Progress, call: PendingCall, entry: Entry | None
+    ) -> None:
+        """Answer a call that is not hosted."""
+        machine = ground.machine
+        target = entry.target if entry is not None else None
+        try:
+            if isinstance(target, Search):
+                search(machine, self.toolbox.deferred, call.arguments)
+            elif isinstance(target, Whole) and entry is not None:
+                await show_call(machine, call, entry, target)
+                progress.waits_for_client = True
+            else:
+                self._note(progress, call, _unknown(call.name, self.toolbox.entries))
+        except BadCall as error:
+            self._note(progress, call, f"Not run: {error}")
+        except ToolFailed as error:
+            self._note(progress, call, f"Not run: {error.message}")
+        ground.tell()
 
     def is_over(self, progress: Progress) -> bool:
         """Whether the model is not asked again."""
@@ -239,45 +293,12 @@ class Calls:
 
     def _budget(self, machine: ResponseMachine) -> float:
         most = self.toolbox.request.max_tool_calls
-        made = sum(item["type"] in COUNTED for item in machine.output)
-        return float("inf") if most is None else most - made
+        return float("inf") if most is None else most - _made(machine)
 
     def close(self) -> None:
         """The run is over."""
         for tool in self.toolbox.opened.values():
             tool.close()
-
-    # -- calls of the client -----------------------------------------------------------------
-
-    async def _hand_over(
-        self, ground: Ground, progress: Progress, call: PendingCall, target: Whole
-    ) -> None:
-        """Show a call that is right; the model hears of one that is not."""
-        tool, machine = target.tool, ground.machine
-        held = HeldCall(call.name, call.arguments, call.call_id)
-        if tool["type"] == "custom":
-            # In a thread: a grammar may take its time (R-118).
-            reason = await asyncio.to_thread(mismatch, tool["format"], call.arguments)
-            if reason is not None:
-                text = f"Not run: the input does not match the grammar of this tool. {reason}"
-                self._note(progress, call, text)
-                return
-            entry = self.toolbox.entries[call.name]
-            name, namespace = entry.known
-            fields = {"name": name, "input": call.arguments}
-            if namespace is not None:
-                fields["namespace"] = namespace
-            machine.say_call(held, "custom_tool_call", fields)
-        else:
-            kind = CLIENT_TOOLS[tool["type"]]
-            try:
-                fields = kind.parse(call.arguments)
-            except BadCall as error:
-                self._note(progress, call, f"Not run: {error}")
-                return
-            machine.say_call(held, kind.item_type, fields)
-        progress.waits_for_client = True
-        ground.tell()
 
     # -- calls that need a yes ---------------------------------------------------------------
 
@@ -304,22 +325,23 @@ class Calls:
         ground.tell()
         progress.waits_for_client = True
 
-    def _take_approved(self, ground: Ground, progress: Progress, request: Item) -> None:
-        """Run what the user has approved; ask again for what is not what he was asked."""
+    def _take_approved(self, ground: Ground, progress: Progress, decision: Decision) -> None:
+        """Run what the user has approved; ask again, once, for what is not what he was asked."""
+        request = decision.request
         label, name = request["server_label"], request["name"]
         entry = self.toolbox.approved(label, name)
         call = PendingCall(entry.name if entry else name, request["arguments"])
         if entry is None or not isinstance(entry.target, Hosted):
-            self._note(progress, call, _UNKNOWN)
+            self._note(progress, call, _unknown(name, self.toolbox.entries))
             return
         bound = _bound(call, entry.target)
         if self.approvals.fits(ground.project, request["id"], label, bound):
             call.approval = request["id"]
             progress.pending.append(call)
-        elif _needs_yes(call, entry.target):
-            self._ask(ground, progress, call, entry.owner, entry.target)
-        else:
+        elif not _needs_yes(call, entry.target):
             progress.pending.append(call)
+        elif not decision.asked_again:
+            self._ask(ground, progress, call, entry.owner, entry.target)
 
     # -- hosted calls ------------------------------------------------------------------------
 
@@ -367,9 +389,15 @@ class Calls:
             ground.tell()
             await ground.checkpoint(progress)
 
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def soon(call: PendingCall, target: Hosted, writer: HostedWriter) -> None:
+            async with at_once:
+                await one(call, target, writer)
+
         async with asyncio.TaskGroup() as group:
             for (call, target), writer in zip(calls, writers, strict=True):
-                group.create_task(one(call, target, writer), name=f"call-{call.name}")
+                group.create_task(soon(call, target, writer), name=f"call-{call.name}")
 
     async def _outcome(
         self, ground: Ground, call: PendingCall, target: Hosted, writer: HostedWriter
@@ -388,24 +416,15 @@ class Calls:
             return tool.failed(asked, f"The tool did not answer within {seconds}.")
         except APIError as error:
             return tool.failed(asked, error.message)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            log.warning("tool_cancelled_itself", response_id=ground.id, function=asked.function)
+            return tool.failed(asked, _CRASHED)
         except Exception:
             log.exception("tool_crashed", response_id=ground.id, function=asked.function)
             return tool.failed(asked, _CRASHED)
-
-    def _search(self, ground: Ground, progress: Progress, call: PendingCall) -> None:
-        """Find deferred tools: two items (spec §3.3)."""
-        machine = ground.machine
-        try:
-            arguments = Call(call.name, call.arguments).read()
-        except ToolFailed as error:
-            self._note(progress, call, f"Not run: {error.message}")
-            return
-        common = {"call_id": None, "execution": "server"}
-        writer = machine.begin_call("tool_search_call", {"arguments": {}, **common})
-        writer.close("completed", {"arguments": arguments})
-        tools = find(self.toolbox.deferred, arguments)
-        output = machine.begin_call("tool_search_output", {**common, "tools": tools})
-        output.close("completed", {})
 
     # -- what the model is told --------------------------------------------------------------
 
@@ -440,6 +459,17 @@ def _needs_yes(call: PendingCall, target: Hosted) -> bool:
     return True
 
 
+def _made(machine: ResponseMachine) -> int:
+    """The calls that count against `max_tool_calls`."""
+    return sum(item["type"] in COUNTED for item in machine.output)
+
+
+def _unknown(name: str, there_are: Iterable[str]) -> str:
+    """What the model is told of a call of a function that is not there (any more)."""
+    names = ", ".join(islice(there_are, _MOST_NAMED)) or "none"
+    return f"Not run: there is no function '{echo(name)}'. There are: {names}."
+
+
 def _bound(call: PendingCall, target: Hosted) -> list[str]:
     """What an approval is for."""
     return [target.function.name, call.arguments, target.function.fingerprint]
@@ -459,7 +489,9 @@ def _seen(output: list[Item], progress: Progress) -> Iterator[Item]:
 def _noted(notes: Sequence[tuple[int, Note]]) -> Iterator[Item]:
     """Calls and what was said to them, for the model only."""
     for number, note in notes:
-        call = {"call_id": f"call_note{number}", "name": note.name, "arguments": note.arguments}
+        arguments = object_text(note.arguments)
+        name = valid_name(note.name)
+        call = {"call_id": f"call_note{number}", "name": name, "arguments": arguments}
         yield Seen({"type": "function_call", **call}, note.turn)
     for number, note in notes:
         answer = {"call_id": f"call_note{number}", "output": note.text}

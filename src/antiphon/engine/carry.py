@@ -9,15 +9,18 @@ Rules
    was stored here and does not open any more is shown as far as it is in the clear.
 4. What a user was asked about a call, and approved, is seen in the call itself. A call that was
    denied is shown as one that was answered so; a request without an answer is not shown.
+5. A search for tools on this server has no `call_id`: here it gets one, as has what it found. One
+   that was cut off is not shown.
 """
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
+from antiphon.engine.compaction import kept_items
 from antiphon.engine.sealing import OURS, Kind, Unverifiable
 from antiphon.errors import InvalidEncryptedContent
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.base import Item, changed
 from antiphon.protocol.items.reading import last_user_message
 from antiphon.protocol.items.reasoning import is_restored, restored
 from antiphon.protocol.request import CreateResponse
@@ -61,6 +64,8 @@ class Carrier:
         sent = {id(item) for item in items[len(items) - own :]}
         if types & _APPROVALS:
             items = list(_answered(items))
+        if "tool_search_call" in types:
+            items = list(_with_call_ids(items))
         shown = await self._since_compaction(items, sent)
         last = None if self.all_reasoning else last_user_message(shown)
         current = -1 if last is None else last
@@ -89,8 +94,7 @@ class Carrier:
             if item["type"] == "compaction":
                 opened = await self._opened(item, strict=id(item) in sent)
                 if opened is not None:
-                    kept: list[Item] = opened["items"]
-                    shown = kept + items[index + 1 :]
+                    shown = kept_items(opened) + items[index + 1 :]
                     break
         return [item for item in shown if item["type"] not in _MARKS]
 
@@ -120,7 +124,7 @@ class Carrier:
 _MARKS: Final = frozenset({"compaction", "compaction_trigger"})
 #: What a user was asked, and said.
 _APPROVALS: Final = frozenset({"mcp_approval_request", "mcp_approval_response"})
-_MATTERS: Final = _MARKS | _APPROVALS | {"reasoning"}
+_MATTERS: Final = _MARKS | _APPROVALS | {"reasoning", "tool_search_call"}
 _DENIED: Final = "The user did not approve this call, so it was not run."
 
 
@@ -157,6 +161,24 @@ def _answered(items: list[Item]) -> Iterator[Item]:
                 "call_id": call["call_id"],
                 "output": told,
             }
+
+
+def _with_call_ids(items: list[Item]) -> Iterator[Item]:
+    open_calls: list[int] = []
+    ids: dict[int, str] = {}
+    for place, item in enumerate(items):
+        if item.get("call_id") is not None:
+            continue
+        if item["type"] == "tool_search_call":
+            open_calls.append(place)
+        elif item["type"] == "tool_search_output" and open_calls:
+            call = open_calls.pop()
+            ids[place] = ids[call] = (items[call].get("id") or "tool_search")[-_MAX_CALL_ID:]
+    for place, item in enumerate(items):
+        if place in ids:
+            yield changed(item, call_id=ids[place])
+        elif place not in open_calls:
+            yield item
 
 
 def _refusal(item: Item) -> InvalidEncryptedContent:

@@ -22,7 +22,7 @@ from antiphon.engine.counting import estimate_item
 from antiphon.engine.window import Window
 from antiphon.errors import ContextLengthExceeded, UpstreamError
 from antiphon.protocol.deltas import TextDelta, UsageReport
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.base import Item, Seen, told_of
 from antiphon.protocol.items.reading import (
     call_id_of,
     is_output,
@@ -63,12 +63,25 @@ class Compacted:
     usage: Usage
 
     def payload(self) -> dict[str, Any]:
-        """What is sealed."""
-        return {"items": self.items}
+        """What is sealed: the items, and by their places the turn and what the model is told."""
+        seen = {
+            str(place): [item.turn, item.told]
+            for place, item in enumerate(self.items)
+            if isinstance(item, Seen)
+        }
+        return {"items": self.items, **({"seen": seen} if seen else {})}
 
     def user_messages(self) -> list[Item]:
         """The messages of the user that it keeps."""
         return [item for item in self.items if role_of(item) == "user"]
+
+
+def kept_items(payload: dict[str, Any]) -> list[Item]:
+    """The items of `Compacted.payload`."""
+    items: list[Item] = payload["items"]
+    for place, (turn, told) in payload.get("seen", {}).items():
+        items[int(place)] = Seen(items[int(place)], turn, told)
+    return items
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,7 @@ def _lighter(messages: list[Item], turn: list[Item]) -> tuple[list[Item], list[I
     room = _MEDIA
     lighter: list[Item] = []
     for item in reversed([*messages, *turn]):
-        size = len(orjson.dumps(item))
+        size = len(orjson.dumps([item, told_of(item)]))
         if size > _LIGHT and (room := room - size) < 0:
             item = _without_media(item)
         lighter.insert(0, item)
@@ -144,6 +157,8 @@ def _lighter(messages: list[Item], turn: list[Item]) -> tuple[list[Item], list[I
 
 
 def _without_media(item: Item) -> Item:
+    if isinstance(item, Seen):
+        return Seen(item, item.turn)
     for key in ("content", "output"):
         if isinstance(parts := item.get(key), list):
             kept = [part if part["type"] not in _MEDIA_PARTS else _GONE for part in parts]

@@ -24,6 +24,7 @@ from antiphon.backends.base import Backend, Prompt, TokenCount
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.untrusted import MOST_ADDED
 
 #: A text, or a number of tokens that needs no text.
 Piece: TypeAlias = str | int
@@ -64,8 +65,9 @@ def _of_request(request: CreateResponse) -> Iterator[Piece]:
         yield _json(schema)
 
 
-def _of_item(item: Item) -> Iterator[Piece]:
-    """What a chat model sees of an item: nothing of some (`protocol.items.base`)."""
+def _of_item(item: Item, *, quoted: bool = True) -> Iterator[Piece]:
+    """What a chat model sees of an item: nothing of some (`protocol.items.base`). Not `quoted`: in
+    no time, and a little more."""
     item_type = ITEM_TYPES[item["type"]]
     match item["type"]:
         case "message":
@@ -79,8 +81,12 @@ def _of_item(item: Item) -> Iterator[Piece]:
         yield call.name
         yield call.arguments
     if item_type.as_result is not None:
-        output = item_type.as_result(item).output
         yield _ITEM
+        if quoted or item_type.unquoted is None:
+            output = item_type.as_result(item).output
+        else:
+            output = item_type.unquoted(item)
+            yield MOST_ADDED * (1 if isinstance(output, str) else len(output))
         yield from [output] if isinstance(output, str) else _of_parts(output)
 
 
@@ -220,10 +226,10 @@ def tokenized(prompt: Prompt, encoding: str) -> int | None:
     return tokens
 
 
-def _pieces(prompt: Prompt) -> Iterator[Piece]:
+def _pieces(prompt: Prompt, *, quoted: bool = True) -> Iterator[Piece]:
     yield from _of_request(prompt.request)
     for item in prompt.items:
-        yield from _of_item(item)
+        yield from _of_item(item, quoted=quoted)
 
 
 # -- by whoever knows best -----------------------------------------------------------------------
@@ -252,7 +258,7 @@ async def estimated(prompt: Prompt) -> int:
 def reaches(prompt: Prompt, size: int) -> bool:
     """Whether the prompt may have `size` tokens: no more than it has bytes of UTF-8. Cheap."""
     most = 0
-    for piece in _pieces(prompt):
+    for piece in _pieces(prompt, quoted=False):
         if isinstance(piece, int):
             most += piece
         else:

@@ -122,7 +122,7 @@ def compaction_of(plan: Plan, mint: SystemMint, compacted: Compacted) -> dict[st
 async def pinned(plan: Plan, raw: bytes) -> bytes:
     """The body of a POST for whoever makes it later: with the version of the template that it was
     accepted with, and without secrets in the clear."""
-    prompt, hidden = plan.request.prompt, has_secrets(plan.request.tools)
+    prompt, hidden = plan.request.prompt, has_secrets(plan.request)
     if prompt is None and not hidden:
         return raw
 
@@ -131,7 +131,7 @@ async def pinned(plan: Plan, raw: bytes) -> bytes:
         if prompt is not None:
             body["prompt"]["version"] = prompt["version"]
         if hidden:
-            hide(body.get("tools") or [], plan.project, plan.sealer)
+            hide(body, plan.project, plan.sealer)
         return orjson.dumps(body)
 
     return await asyncio.to_thread(work) if len(raw) > _LARGE else work()

@@ -25,14 +25,14 @@ class Names:
         """`kept` are the client's to choose; `wanted`: what the others are called, each as often as
         it comes."""
         self._given = set(kept)
-        counted = Counter(map(_valid, wanted))
+        counted = Counter(map(valid_name, wanted))
         self._shared = {name for name, count in counted.items() if count > 1}
 
     def give(self, owner: str, name: str) -> str:
         """A name for `name` of `owner`."""
-        wanted = _valid(name)
+        wanted = valid_name(name)
         if wanted in self._given or wanted in self._shared:
-            wanted = _valid(f"{owner}__{name}")
+            wanted = valid_name(f"{owner}__{name}")
         free, number = wanted, 2
         while free in self._given:
             free = f"{wanted[: _LONGEST - 4]}_{number}"
@@ -41,7 +41,7 @@ class Names:
         return free
 
 
-def _valid(name: str) -> str:
+def valid_name(name: str) -> str:
     """The name itself, or what it becomes with characters and a length that all backends take."""
     plain = _FOREIGN.sub("_", name)
     if plain == name and 0 < len(plain) <= _LONGEST:

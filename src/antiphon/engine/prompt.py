@@ -180,7 +180,7 @@ def _pair(items: Iterable[Item]) -> _Pairs:
             if (call_id := item.get("call_id")) is not None:
                 waiting.add(call_id, item)
         elif item_type.as_result is not None and item_type.as_call is None:
-            call_id = item.get("call_id") or waiting.first(item.get("name")) or "null"
+            call_id = item.get("call_id") or _first(waiting, item) or "null"
             if waiting.calls.pop(call_id, None) is None and call_id not in answered:
                 kind = _words(item["type"].removesuffix("_output"))
                 raise InvalidRequestError(
@@ -195,6 +195,12 @@ def _pair(items: Iterable[Item]) -> _Pairs:
                 f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
             )
     return pairs
+
+
+def _first(waiting: _Waiting, item: Item) -> str | None:
+    """The call that an output without `call_id` belongs to. That of a search has got its id, if it
+    is there (`carry.py`)."""
+    return None if item["type"] == "tool_search_output" else waiting.first(item.get("name"))
 
 
 def _words(type_: str) -> str:

@@ -161,6 +161,9 @@ class Run:
                 await self.calls.run(self, progress, context)
             if self.calls.is_over(progress):
                 return
+            if self.calls.tokens_left(progress) == 0:
+                self.machine.finish_reason = "length"
+                return
             if progress.turns >= self.calls.limits.turns:
                 raise UpstreamError(
                     f"The model called tools in {progress.turns} turns and came to no end.",
@@ -176,7 +179,7 @@ class Run:
         """One model turn: deltas into the machine, events into the log."""
         machine = self.machine
         machine.finish_reason = None
-        self.view.equip(self.calls.request(progress))
+        self.view.equip(self.calls.request(machine, progress))
         prompt = await self.view.show(self.calls.seen(machine, progress))
         if await self.view.must_compact(prompt):
             try:
@@ -185,7 +188,9 @@ class Run:
                 log.warning("no_summary", response_id=self.id)
             prompt = await self.view.show(self.calls.seen(machine, progress))
         prompt = await self.view.fit(prompt)
+        before = machine.usage.output_tokens
         await self._generate(replace(prompt, items=self.calls.toolbox.renamed(prompt.items)))
+        progress.spent += machine.usage.output_tokens - before
         if machine.finish_reason is None:
             raise UpstreamError(should_retry=False)
         machine.end_turn()

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from antiphon.engine.toolbox import key_of
 from antiphon.errors import InvalidRequestError, UnsupportedParameter
 from antiphon.protocol.client_tools import CLIENT_TOOLS
 from antiphon.protocol.grammars import check_grammar
@@ -54,9 +55,11 @@ async def check_tools(request: CreateResponse, hosted: Mapping[str, Tool]) -> li
     """The same for tools, those in input items too. `hosted`: the tools that this server runs, by
     type."""
     ignored: list[str] = []
+    once: list[Tool] = []
     for place, tool in enumerate(request.tools or ()):
         path = f"tools[{place}]"
         if tool["type"] in hosted:
+            _check_once(hosted[tool["type"]], tool, path, once)
             keys = hosted[tool["type"]].check(tool, path)
             ignored += [f"{path}.{key}" for key in keys]
         else:
@@ -66,10 +69,24 @@ async def check_tools(request: CreateResponse, hosted: Mapping[str, Tool]) -> li
             tools, others = loaded(item, f"input[{place}]")
             for tool in tools:
                 await _check_client_tool(request, tool, f"input[{place}].tools")
-            known = {tool.get("server_label") for tool in request.tools or ()}
-            if any(other.get("server_label") not in known for other in others):
+            known = {key_of(tool) for tool in request.tools or ()}
+            if any(key_of(other) not in known for other in others):
                 ignored.append(f"input[{place}].tools")
     return ignored
+
+
+def _check_once(runs: Tool, tool: Json, path: str, once: list[Tool]) -> None:
+    """Only of MCP servers there can be several: whichever name a tool has (``web_search_preview``),
+    the model could not tell it from itself."""
+    if tool["type"] == "mcp":
+        return
+    if any(other is runs for other in once):
+        raise InvalidRequestError(
+            f"Invalid '{path}': there is such a tool in 'tools' already.",
+            param=path,
+            code="invalid_value",
+        )
+    once.append(runs)
 
 
 async def _check_client_tool(request: CreateResponse, tool: Json, path: str) -> None:

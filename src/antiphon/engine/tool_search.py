@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from antiphon.tools.base import HostedFunction
+from antiphon.errors import ToolFailed
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.tool_secrets import public
+from antiphon.tools.base import Call, HostedFunction
 
 Json: TypeAlias = dict[str, Any]
 
@@ -71,26 +74,32 @@ def describe_search(name: str, deferred: Sequence[Deferred]) -> Json:
     }
 
 
+def search(machine: ResponseMachine, deferred: Sequence[Deferred], arguments: str) -> None:
+    """Say the two items of a search that the model has made (spec §3.3). Raises `ToolFailed`."""
+    asked = Call("tool_search", arguments).read()
+    tools = find(deferred, asked)
+    common = {"call_id": None, "execution": "server"}
+    call = machine.begin_call("tool_search_call", {"arguments": {}, **common})
+    call.close("completed", {"arguments": asked})
+    output = machine.begin_call("tool_search_output", {**common, "tools": tools})
+    output.close("completed", {})
+
+
 def find(deferred: Sequence[Deferred], arguments: Json) -> list[Json]:
-    """The tools that the model asked for, by path, by the name of a tool inside, or by words."""
+    """The tools that the model asked for, by path, by the name of a tool inside, or by words.
+    Raises `ToolFailed` when it did not say which."""
     asked = arguments.get("paths") or arguments.get("query") or []
-    wanted = [asked] if isinstance(asked, str) else [str(one) for one in asked]
+    wanted = [asked] if isinstance(asked, str) else asked
+    if not (isinstance(wanted, list) and all(isinstance(one, str) for one in wanted)):
+        raise ToolFailed("'paths' must be a list of strings.")
     found = [one for one in deferred if _names(one) & set(wanted)]
     if not found:
         words = {word for text in wanted for word in text.lower().split()}
         found = [one for one in deferred if any(word in one.line().lower() for word in words)]
-    return [_shown(one.tool) for one in found]
+    return [public(one.tool) for one in found]  # R-91
 
 
 def _names(one: Deferred) -> set[str]:
     inner = [tool["name"] for tool in one.tool.get("tools") or ()]
     inner += [function.name for function in one.functions]
     return {one.path, *inner, *(f"{one.path}.{name}" for name in inner)}
-
-
-def _shown(tool: Json) -> Json:
-    """The tool as an item shows it: nothing that is a secret (R-91)."""
-    if tool["type"] != "mcp":
-        return tool
-    keys = ("type", "server_label", "connector_id", "server_description", "allowed_tools")
-    return {key: tool[key] for key in keys if tool.get(key) is not None}

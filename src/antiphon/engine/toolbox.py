@@ -10,7 +10,7 @@ Rules
    for all turns.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -18,9 +18,9 @@ from antiphon.engine.naming import Names
 from antiphon.engine.tool_search import Deferred, describe_search
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.client_tools import CLIENT_TOOLS
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.base import Item, changed
 from antiphon.protocol.loaded_tools import loaded
-from antiphon.protocol.machine import MachineOptions
+from antiphon.protocol.machine import AllBut, MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.tools import CHOICE_TYPES
 from antiphon.tools.base import HostedFunction, OpenTool
@@ -84,7 +84,7 @@ class Toolbox:
 
     def __post_init__(self) -> None:
         if self.request.tools:
-            self._arrange([])
+            self._arrange([], set())
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -92,27 +92,30 @@ class Toolbox:
         """Look again at what hosted tools offer, and at what `items`, the context, bring. `listed`:
         all of them have said what they offer."""
         self._listed = listed or not self.opened
-        brought = list(_brought(items))
-        if brought or self.opened:
-            self._arrange(brought)
+        brought, found = _brought(items)
+        if found or self.opened:
+            self._arrange(brought, found)
 
-    def _arrange(self, brought: list[Json]) -> None:
+    def _arrange(self, brought: Sequence[Json], found: Set[_Key]) -> None:
         tools = list(enumerate(self.request.tools or ()))
         can_search = any(tool["type"] == "tool_search" for _, tool in tools)
-        found = {key_of(tool) for tool in brought}
         self.deferred = [
             Deferred(tool, self._functions(place))
             for place, tool in tools
             if can_search and is_deferred(tool) and key_of(tool) not in found
         ]
         hidden = {id(one.tool) for one in self.deferred}
-        shown = [(place, tool) for place, tool in tools if id(tool) not in hidden]
         known = {key_of(tool) for _, tool in tools}
-        shown += [(-1, tool) for tool in brought if key_of(tool) not in known]
-        own = [tool["name"] for _, tool in shown if tool["type"] in ("function", "custom")]
-        names = Names(own, (name for place, tool in shown for name in self._wanted(place, tool)))
-        entries = [entry for place, tool in shown for entry in self._entries(place, tool, names)]
-        self.entries = {entry.name: entry for entry in entries}
+        tools += [(-1, tool) for tool in brought if key_of(tool) not in known]
+        # What is still hidden has its names already: no name changes when it is found.
+        own = [tool["name"] for _, tool in tools if tool["type"] in ("function", "custom")]
+        names = Names(own, (name for place, tool in tools for name in self._wanted(place, tool)))
+        self.entries = {
+            entry.name: entry
+            for place, tool in tools
+            for entry in list(self._entries(place, tool, names))
+            if id(tool) not in hidden
+        }
         self._seen.clear()
 
     def _wanted(self, place: int, tool: Json) -> list[str]:
@@ -191,10 +194,12 @@ class Toolbox:
     def options(self, options: MachineOptions) -> MachineOptions:
         """The same options, with what the machine has to know of the functions."""
         entries = self.entries.values()
+        held = frozenset(entry.name for entry in entries if entry.target is not None)
         return replace(
             options,
             allowed_tools=self._allowed(),
-            held=frozenset(entry.name for entry in entries if entry.target is not None),
+            # Nobody can run what is not there: the model is told where it is asked again anyway.
+            held=AllBut(self.entries.keys() - held) if self.opened else held,
             shown={
                 entry.name: entry.known
                 for entry in entries
@@ -213,7 +218,7 @@ class Toolbox:
         if not names:
             return items
         return [
-            {**item, "name": names[key]} if (key := _key_of_call(item)) in names else item
+            changed(item, name=names[key]) if (key := _key_of_call(item)) in names else item
             for item in items
         ]
 
@@ -279,18 +284,20 @@ def is_deferred(tool: Json) -> bool:
     return bool(tool.get("defer_loading"))
 
 
-def _brought(items: Iterable[Item]) -> Iterator[Json]:
-    """The tools in the items of a context; a later one takes the place of an earlier one. What was
-    wrong with those of this request was said before."""
-    found: dict[_Key, Json] = {}
+def _brought(items: Iterable[Item]) -> tuple[Sequence[Json], Set[_Key]]:
+    """The client's tools in the items of a context, a later one in the place of an earlier one, and
+    the keys of all that is in them. What was wrong with those of this request was said before."""
+    brought: dict[_Key, Json] = {}
+    found: set[_Key] = set()
     for item in items:
         if item["type"] in TOOL_ITEMS:
             try:
                 tools, others = loaded(item, "input")
             except InvalidRequestError:
                 continue
-            found |= {key_of(tool): tool for tool in [*tools, *others]}
-    yield from found.values()
+            brought |= {key_of(tool): tool for tool in tools}
+            found |= {key_of(tool) for tool in [*tools, *others]}
+    return list(brought.values()), found
 
 
 def _client_entry(owner: Json, name: str, known: tuple[str, str | None], tool: Json) -> Entry:

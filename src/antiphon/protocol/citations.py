@@ -41,6 +41,10 @@ _BEGUN: Final = re.compile(
     re.IGNORECASE,
 )
 _OPENING: Final = "([{"
+#: The bracket of what could pass for a mark.
+_OPENED: Final = re.compile(r"【(?=\s*(?:sources?[\s:#]*)?\d)", re.IGNORECASE)
+#: A URL whose host is an IPv6 address, up to its path.
+_IPV6: Final = re.compile(r"https?://\[[0-9A-Fa-f:.]+\](?::[0-9]*)?(?=[/?#]|\Z)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,18 @@ class Sources:
         for number, source in enumerate(self.found, 1):
             if source.url == url:
                 return number
-        self.found.append(Source(url, title))
+        self.found.append(Source(url, unmarked(title)))
         return len(self.found)
 
 
 def mark(number: int) -> str:
     """How the model cites the source with this number."""
     return f"【{number}】"
+
+
+def unmarked(text: str) -> str:
+    """Somebody else's text without what could pass for a mark."""
+    return _OPENED.sub("[", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +196,13 @@ class _Shown:
 # -- prose ---------------------------------------------------------------------------------------
 
 
+def _target(url: str) -> str:
+    """The URL as a Markdown link holds it; the brackets of an IPv6 address stay."""
+    match = _IPV6.match(url)
+    origin = match[0] if match else ""
+    return origin + ascii_url(url[len(origin) :])
+
+
 class _Prose:
     """Rule 3."""
 
@@ -221,7 +237,7 @@ class _Prose:
         for source in sources:
             last = self._shown.last
             gap = "" if not last or last.isspace() or last in _OPENING else " "
-            link = f"([{host(source.url)}]({ascii_url(source.url)}))"
+            link = f"([{host(source.url)}]({_target(source.url)}))"
             self._shown.text(gap + link)
             self._finder.skip(len(gap + link))
             end = self._shown.length

@@ -1,28 +1,34 @@
 """Grammars of custom tools: is one fit to use, does a text match it? (spec §1.2, R-13)
 
 The model writes freely, unless its backend knows grammars; what it wrote is held against the
-grammar afterwards. Both syntaxes are those of llguidance, which OpenAI uses: ``lark`` is its variant
-of Lark without its extensions (`lark.py`), with a lexer that takes the longest terminal; ``regex`` is
-that of Rust's regex crate, without look-around, and the whole text must match.
+grammar afterwards. Both syntaxes are those of llguidance, which OpenAI uses too. ``lark`` is its
+variant of Lark without its extensions (`lark.py`): a lexer that takes the longest terminal, and no
+blanks of ``%ignore`` before or after all. ``regex`` is that of Rust's regex crate, without
+look-around, and the whole text must match.
 
 Rules
-1. Deterministic: no clock. What bounds the work is the size of the grammar (`lark.py`), llguidance's
-   fuel for terminals, and the tiers of `_TIERS` for rules. A text that costs more does not match.
-2. llguidance is imported in one place, when the first grammar comes (30 ms).
+1. Pure: who matches a text passes a clock in. What bounds the work is the size of the grammar
+   (`lark.py`), llguidance's fuel for terminals and its limit for a row of the parser, the length of
+   the text and what it can hold open (`right_recursion.py`), and time. A text that costs more does
+   not match.
+2. llguidance is imported in one place, when the first grammar comes (30 ms). Of its matcher, only
+   what reads bytes is used: to ask it what could come next may never end (1.9.1).
 3. Nothing that is compiled is kept: copies of a matcher share their lexer, so that one text could
    use up the fuel of the next. Compiling takes 1 to 3 ms; only verdicts are kept, by content.
 4. For a thread, both functions (R-118). A usual grammar is checked in 3 ms, a text of 1,000
-   characters in 3 ms, one of 100,000 in 0.1 s; the worst that we could build: @@WORST@@
+   characters in 4 ms, one of 100,000 in 0.2 s. Of some 10,000 hostile ones, the worst took 0.2 s
+   and 50 MB to check and 2 s to match, and held the interpreter for 0.1 s at a time.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.lark import UnfitGrammar, check_lark, check_regex
+from antiphon.protocol.right_recursion import RightRecursion, right_recursion
 from antiphon.protocol.validation import echo
 
 if TYPE_CHECKING:
@@ -38,29 +44,22 @@ _FUEL: Final = 100_000
 #: Symbols in all rules: 5,000 are as many as a first row of the parser can have items, 30 ms. A
 #: grammar for Python has about 1,000.
 _SYMBOLS: Final = 5_000
+#: Items in a row of the parser, llguidance's default. Most grammars need 10, one for Python 60; a
+#: choice among 500 words in a rule needs 500. A row of 2,000 takes up to 8 ms.
+_ROW: Final = 2_000
 #: Bytes that are given to the parser at a time: it does not let go of the interpreter.
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
+#: Bytes of a text.
+_LONGEST: Final = 262_144
+#: Items that one byte of a text may end: in 0.1 s.
+_MOST_OPEN: Final = 20_000
+#: Seconds for one text.
+_BUDGET: Final = 2.0
 #: Verdicts that are kept, of up to 64 KiB each.
 _KEPT: Final = 64
 #: Characters of a text that are shown to the model on each side of the place where it stopped.
 _SHOWN: Final = 40
-
-
-class _Tier(NamedTuple):
-    """Items in a row of the parser, and how long a text may be that needs so many, in bytes."""
-
-    rows: int
-    text: int
-
-
-#: A byte costs up to 4 µs, 20 µs, 0.3 ms and 3 ms, so that no tier takes more than 3 s. Most
-#: grammars need 10 items, one for Python 60; a choice among 500 words in a rule 500.
-_TIERS: Final = (
-    _Tier(32, 262_144),
-    _Tier(100, 65_536),
-    _Tier(400, 4_096),
-    _Tier(1_000, 1_024),
-)
+_TOO_COMPLEX: Final = "It is too complex to be checked. A shorter or simpler input may do."
 
 
 def check_grammar(format_: Mapping[str, Any], path: str) -> None:
@@ -86,23 +85,33 @@ def check_grammar(format_: Mapping[str, Any], path: str) -> None:
         )
 
 
-def mismatch(format_: Mapping[str, Any], text: str) -> str | None:
+def mismatch(format_: Mapping[str, Any], text: str, clock: Callable[[], float]) -> str | None:
     """Why `text` does not match the grammar, in sentences for the model; None: it does. Any text is
-    right for a format that is no grammar. The grammar was checked before."""
+    right for a format that is no grammar. The grammar was checked before.
+
+    `clock` counts seconds: `time.thread_time`, so that a busy machine changes no verdict.
+    """
     if format_.get("type") != "grammar":
         return None
+    syntax, definition = format_["syntax"], format_["definition"]
     # Half a surrogate pair is no character: no grammar has it, but the model must hear of it.
     given = text.encode(errors="surrogatepass")
-    for tier in _TIERS:
-        if len(given) > tier.text:
-            return f"It is too long to be checked: {len(given):,} bytes, of {tier.text:,} at most."
-        matcher = _compiled(format_["syntax"], format_["definition"], tier)
-        read = _read(matcher, given)
-        if not matcher.is_error():
-            return _reason(given, read, ended=matcher.is_accepting())
-        if not _is_wide(matcher):
+    if len(given) > _LONGEST:
+        return f"It is too long to be checked: {len(given):,} bytes, of {_LONGEST:,} at most."
+    if syntax == "lark" and _right_recursion(definition).most_open(text) > _MOST_OPEN:
+        return _TOO_COMPLEX
+    until = clock() + _BUDGET
+    matcher = _compiled(syntax, definition)
+    read = 0
+    while read < len(given):
+        piece = list(given[read : read + _AT_ONCE])
+        taken = matcher.try_consume_tokens(piece)
+        read += taken
+        if clock() > until or matcher.is_error():
+            return _TOO_COMPLEX
+        if taken < len(piece):
             break
-    return "It is too complex to be checked. A shorter or simpler input may do."
+    return _reason(given, read, ended=matcher.is_accepting())
 
 
 # -- checking ------------------------------------------------------------------------------------
@@ -115,16 +124,12 @@ def _problem(syntax: Syntax, definition: str) -> str | None:
         (check_lark if syntax == "lark" else check_regex)(definition)
     except UnfitGrammar as unfit:
         return str(unfit)
-    for tier in _TIERS:
-        matcher = _compiled(syntax, definition, tier)
-        if matcher.is_error():
-            return _in_our_words(syntax, matcher.get_error())
-        begins = any(matcher.try_consume_tokens([byte]) for byte in range(256))
-        if not matcher.is_error():
-            return None if begins or matcher.is_accepting() else "it matches no text at all"
-        if not _is_wide(matcher):
-            return _in_our_words(syntax, matcher.get_error())
-    return "it offers too many alternatives at its beginning"
+    matcher = _compiled(syntax, definition)
+    # One byte with which a text can begin: only then is its limit for rows seen.
+    begins = any(matcher.try_consume_tokens([byte]) for byte in range(256))
+    if matcher.is_error():
+        return _in_our_words(syntax, matcher.get_error())
+    return None if begins or matcher.is_accepting() else "it matches no text at all"
 
 
 #: What llguidance says → what we say of it. A name is the client's own.
@@ -137,6 +142,7 @@ _WORDS: Final = (
     (re.compile(r"look-?arounds?[, ]"), "look-around and word boundaries are not supported"),
     (re.compile(r"invalid regex"), "a regular expression is not valid"),
     (re.compile(r"range (?:start|end)|[Ee]nd number"), "a range of repetitions is not valid"),
+    (re.compile(r"Current row has"), "it offers too many alternatives at its beginning"),
     (re.compile(r"too deeply nested"), "it is nested too deeply"),
     (re.compile(r"too big|fuel|precomputation|too large|too many"), "it is too complex"),
     (re.compile(r"Expected|expecting|error parsing|lexer error"), "it is not well-formed"),
@@ -162,15 +168,16 @@ def _in_our_words(syntax: Syntax, said: str) -> str:
 # -- matching ------------------------------------------------------------------------------------
 
 
-def _compiled(syntax: Syntax, definition: str, tier: _Tier) -> "LLMatcher":
-    try:
-        import llguidance  # noqa: PLC0415
-    except ImportError:
-        raise InvalidRequestError(
-            "Grammars of custom tools need the extra 'grammars' on this server.", param="tools"
-        ) from None
+@lru_cache(maxsize=_KEPT)
+def _right_recursion(definition: str) -> RightRecursion:
+    return right_recursion(definition)
+
+
+def _compiled(syntax: Syntax, definition: str) -> "LLMatcher":
+    import llguidance  # noqa: PLC0415
+
     limits = llguidance.LLParserLimits(
-        max_items_in_row=tier.rows,
+        max_items_in_row=_ROW,
         initial_lexer_fuel=_FUEL,
         step_lexer_fuel=_FUEL,
         max_grammar_size=_SYMBOLS,
@@ -179,21 +186,6 @@ def _compiled(syntax: Syntax, definition: str, tier: _Tier) -> "LLMatcher":
     )
     grammar = llguidance.grammar_from(syntax, definition)
     return llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar, log_level=0, limits=limits)
-
-
-def _read(matcher: "LLMatcher", given: bytes) -> int:
-    """How many bytes the grammar takes."""
-    for start in range(0, len(given), _AT_ONCE):
-        piece = list(given[start : start + _AT_ONCE])
-        taken = matcher.try_consume_tokens(piece)
-        if taken < len(piece):
-            return start + taken
-    return len(given)
-
-
-def _is_wide(matcher: "LLMatcher") -> bool:
-    """Whether it gave up because a row had too many items: the next tier may do."""
-    return "Current row has" in matcher.get_error()
 
 
 def _reason(given: bytes, read: int, *, ended: bool) -> str | None:

@@ -38,8 +38,8 @@ _TOKEN: Final = re.compile(
     r"|(?P<statement>%[a-z]+)"
     r"|(?P<sign>->|\.\.|~(?=[ \t]*[0-9])|[:|()\[\]{}.,+*?])"
 )
-_OPENS: Final = frozenset("([")
-_CLOSES: Final = frozenset(")]")
+OPENS: Final = frozenset("([")
+CLOSES: Final = frozenset(")]")
 #: Signs of a terminal after which it can go on in more than one way.
 _CHOICES: Final = frozenset("?*+~{[")
 #: What a regular expression can go on with in more than one way: a class, a repetition.
@@ -51,7 +51,9 @@ class UnfitGrammar(ValueError):
     """The grammar is refused; the message says why, and in which line."""
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A token of a grammar; `kind` is the name of its group in `_TOKEN`."""
+
     kind: str
     text: str
     line: int
@@ -64,9 +66,10 @@ class _Reference(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Body:
+class Body:
     """What stands behind the colon of a rule or terminal, or after ``%ignore``."""
 
+    tokens: Sequence[Token]
     references: list[_Reference] = field(default_factory=list)
     #: Of its signs, which count in a terminal only, and of the terminals that are written in it.
     signs: int = 0
@@ -82,18 +85,7 @@ def check_regex(definition: str) -> None:
 def check_lark(definition: str) -> None:
     """Raise `UnfitGrammar` for what is not in our dialect, or would take too long, or too much
     stack, to compile. What else may be wrong is left to the compiler."""
-    definitions: dict[str, _Body] = {}
-    ignored: list[_Body] = []
-    for statement in _statements(definition):
-        head = statement[0]
-        if head.kind == "name":
-            definitions.setdefault(head.text.lstrip("!?"), _body(_behind_colon(statement)))
-        elif head.text == "%ignore":
-            ignored.append(_body(statement[1:]))
-        elif head.text != "%import":
-            raise _unfit(head, f"'{head.text}' is not a rule, a terminal or a statement; {_ONLY}")
-        elif len(statement) < 2 or statement[1].text != "common":
-            raise _unfit(head, _ONLY)
+    definitions, ignored = read_lark(definition)
     roots = [definitions[name] for name in ("start",) if name in definitions] + ignored
     if any(_levels(root, definitions) > MAX_LEVELS for root in roots):
         raise UnfitGrammar(f"it is nested more than {MAX_LEVELS} levels deep")
@@ -111,18 +103,36 @@ def _check_moves(moves: int) -> None:
 # -- reading -------------------------------------------------------------------------------------
 
 
-def _tokens(definition: str) -> Iterator[_Token]:
+def read_lark(definition: str) -> tuple[dict[str, Body], list[Body]]:
+    """Rules and terminals by name, and what is ignored. Raises `UnfitGrammar` for what is not in
+    our dialect."""
+    definitions: dict[str, Body] = {}
+    ignored: list[Body] = []
+    for statement in _statements(definition):
+        head = statement[0]
+        if head.kind == "name":
+            definitions.setdefault(head.text.lstrip("!?"), _body(_behind_colon(statement)))
+        elif head.text == "%ignore":
+            ignored.append(_body(statement[1:]))
+        elif head.text != "%import":
+            raise _unfit(head, f"'{head.text}' is not a rule, a terminal or a statement; {_ONLY}")
+        elif len(statement) < 2 or statement[1].text != "common":
+            raise _unfit(head, _ONLY)
+    return definitions, ignored
+
+
+def _tokens(definition: str) -> Iterator[Token]:
     line, end = 1, 0
     for match in _TOKEN.finditer(definition):
         if match.start() != end:
             break
         kind, text = match.lastgroup or "", match.group()
         if kind != "blank":
-            yield _Token(kind, text, line)
+            yield Token(kind, text, line)
         line += text.count("\n")
         end = match.end()
     if end < len(definition):
-        raise _unfit(_Token("", "", line), _no_token(definition[end]))
+        raise _unfit(Token("", "", line), _no_token(definition[end]))
 
 
 def _no_token(character: str) -> str:
@@ -134,10 +144,10 @@ def _no_token(character: str) -> str:
     return f"{shown} cannot stand here"
 
 
-def _statements(definition: str) -> Iterator[list[_Token]]:
+def _statements(definition: str) -> Iterator[list[Token]]:
     """The tokens of each rule, terminal and statement. A line that begins with ``|`` goes on with
     the one before."""
-    statement: list[_Token] = []
+    statement: list[Token] = []
     depth, fresh = 0, True
     for token in _tokens(definition):
         if token.kind == "newline":
@@ -147,13 +157,13 @@ def _statements(definition: str) -> Iterator[list[_Token]]:
             yield statement
             statement, depth = [], 0
         fresh = False
-        depth += (token.text in _OPENS) - (token.text in _CLOSES)
+        depth += (token.text in OPENS) - (token.text in CLOSES)
         statement.append(token)
     if statement:
         yield statement
 
 
-def _behind_colon(statement: Sequence[_Token]) -> Sequence[_Token]:
+def _behind_colon(statement: Sequence[Token]) -> Sequence[Token]:
     if len(statement) < 2 or statement[1].text != ":":
         raise _unfit(
             statement[0],
@@ -163,10 +173,10 @@ def _behind_colon(statement: Sequence[_Token]) -> Sequence[_Token]:
     return statement[2:]
 
 
-def _body(tokens: Sequence[_Token]) -> _Body:
-    body, depth, renaming = _Body(), 0, False
+def _body(tokens: Sequence[Token]) -> Body:
+    body, depth, renaming = Body(tokens), 0, False
     for token in tokens:
-        depth += (token.text in _OPENS) - (token.text in _CLOSES)
+        depth += (token.text in OPENS) - (token.text in CLOSES)
         body.deepest = max(body.deepest, depth)
         if token.kind == "name" and not renaming:
             body.references.append(_Reference(token.text.lstrip("!?"), depth))
@@ -191,14 +201,14 @@ def _moves_of(regex: str, flags: str) -> int:
     return len(_MOVE.findall(regex))
 
 
-def _unfit(token: _Token, reason: str) -> UnfitGrammar:
+def _unfit(token: Token, reason: str) -> UnfitGrammar:
     return UnfitGrammar(f"line {token.line}: {reason}")
 
 
 # -- measuring -----------------------------------------------------------------------------------
 
 
-def _levels(root: _Body, definitions: Mapping[str, _Body]) -> int:
+def _levels(root: Body, definitions: Mapping[str, Body]) -> int:
     """How deep a compiler gets that follows the references in the order of the text, each name
     once."""
     seen: set[str] = {"start"}
@@ -217,14 +227,14 @@ def _levels(root: _Body, definitions: Mapping[str, _Body]) -> int:
     return deepest
 
 
-def _all_moves(definitions: Mapping[str, _Body], ignored: Sequence[_Body]) -> int:
+def _all_moves(definitions: Mapping[str, Body], ignored: Sequence[Body]) -> int:
     """The moves of all terminals together, those that they refer to written out."""
-    sizes = _sizes({name: body for name, body in definitions.items() if _is_terminal(name)})
-    rules = [body for name, body in definitions.items() if not _is_terminal(name)]
+    sizes = _sizes({name: body for name, body in definitions.items() if is_terminal(name)})
+    rules = [body for name, body in definitions.items() if not is_terminal(name)]
     return sum(sizes.values()) + sum(body.moves for body in [*rules, *ignored])
 
 
-def _sizes(terminals: Mapping[str, _Body]) -> dict[str, int]:
+def _sizes(terminals: Mapping[str, Body]) -> dict[str, int]:
     """Terminal → its moves and those of what it refers to. One that refers to itself, which the
     compiler refuses, counts once; a number that is too large anyway stops growing."""
     sizes: dict[str, int] = {}
@@ -247,5 +257,6 @@ def _sizes(terminals: Mapping[str, _Body]) -> dict[str, int]:
     return sizes
 
 
-def _is_terminal(name: str) -> bool:
+def is_terminal(name: str) -> bool:
+    """Whether it is the name of a terminal, not of a rule."""
     return name.lstrip("_")[:1].isupper()

@@ -17,7 +17,7 @@ Rules
 6. Status: (queued →) in_progress → completed | incomplete | failed | cancelled, never back.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -74,6 +74,16 @@ _NO_CALLS: Final = ("message", "reasoning", "compaction")
 _MAX_CALL_ID: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class AllBut:
+    """All names but some."""
+
+    names: Set[str]
+
+    def __contains__(self, name: object) -> bool:
+        return bool(name) and name not in self.names
+
+
 @dataclass(slots=True)
 class MachineOptions:
     """What a request asks of the event stream."""
@@ -84,7 +94,7 @@ class MachineOptions:
     #: Names that the model may call; None: any.
     allowed_tools: frozenset[str] | None = None
     #: Functions whose calls are taken by the engine when the turn is over.
-    held: frozenset[str] = frozenset()
+    held: Container[str | None] = frozenset()
     #: Function → the name and the namespace of the client's tool that it stands for, where the
     #: client knows it by another name than the model.
     shown: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)

@@ -48,7 +48,9 @@ from antiphon.protocol.validation import echo, empty_array, missing, refusal, un
 Json: TypeAlias = dict[str, Any]
 MAX_ITEMS: Final = 10_000
 #: Items that bring tools of their own.
-_TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
+TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
+#: Tools in all of them, those in namespaces too: each is checked before the first byte (R-118).
+MAX_LOADED: Final = 1_024
 
 
 # -- input ---------------------------------------------------------------------------------------
@@ -234,6 +236,21 @@ def _trigger(request: CreateResponse, _: _Front) -> None:
             )
 
 
+def _loaded(request: CreateResponse, _: _Front) -> None:
+    """Tools in items are not without end."""
+    count = 0
+    for index, item in enumerate(request.input):
+        if item["type"] in TOOL_ITEMS:
+            count += sum(1 + len(tool.get("tools") or ()) for tool in item["tools"])
+            if count > MAX_LOADED:
+                raise InvalidRequestError(
+                    f"Invalid 'input[{index}].tools': too many tools. Expected at most "
+                    f"{MAX_LOADED} in all items together.",
+                    param=f"input[{index}].tools",
+                    code="array_above_max_length",
+                )
+
+
 def _one_history(request: CreateResponse, _: _Front) -> None:
     if request.previous_response_id is not None and request.conversation is not None:
         raise InvalidRequestError(
@@ -328,7 +345,7 @@ def _tool_choice(request: CreateResponse, _: _Front) -> None:
 def _all_tools(request: CreateResponse) -> Iterator[Json]:
     """All tools that the model may know: also those in namespaces and in the input."""
     lists = [request.tools or []]
-    lists.extend(item["tools"] for item in request.input if item["type"] in _TOOL_ITEMS)
+    lists.extend(item["tools"] for item in request.input if item["type"] in TOOL_ITEMS)
     for tools in lists:
         for tool in tools:
             yield tool
@@ -349,6 +366,7 @@ _RULES: Final[tuple[Callable[[CreateResponse, _Front], None], ...]] = (
     _model,
     _input,
     _trigger,
+    _loaded,
     _one_history,
     _streaming,
     _background,
@@ -357,4 +375,4 @@ _RULES: Final[tuple[Callable[[CreateResponse, _Front], None], ...]] = (
     _tool_choice,
 )
 #: What no template can mend.
-_OWN_RULES: Final = (_trigger, _one_history, _streaming, _background, _unique_names)
+_OWN_RULES: Final = (_trigger, _loaded, _one_history, _streaming, _background, _unique_names)

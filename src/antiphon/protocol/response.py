@@ -5,7 +5,6 @@ Rules
 2. Keys come in the order of OpenAI's wire. `output_text` is ours in the body, as SDKs compute it.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from antiphon.protocol.effects import Json
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.tool_secrets import public
 
 Status: TypeAlias = Literal[
     "queued", "in_progress", "completed", "incomplete", "failed", "cancelled"
@@ -202,16 +202,11 @@ def _web_search(tool: Json) -> Json:
 
 
 def _mcp(tool: Json) -> Json:
-    """`authorization` and `headers` are secrets, and so may be what follows the path of a URL."""
     echo = {
         **dict.fromkeys(("allowed_tools", "headers", "require_approval", "server_description")),
-        **tool,
-        "headers": None,
+        **public(tool),
     }
     echo["require_approval"] = tool.get("require_approval") or "always"
-    if tool.get("server_url"):
-        echo["server_url"] = re.split("[?#]", tool["server_url"], maxsplit=1)[0]
-    echo.pop("authorization", None)
     return echo
 
 

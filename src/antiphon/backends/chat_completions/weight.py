@@ -8,42 +8,40 @@ Rules
 from typing import Any, Final
 
 from antiphon.backends.base import Prompt
+from antiphon.protocol.items.base import told_of
 
-#: Characters that are turned into a request in well under a millisecond.
+#: Characters that are turned into a request in well under a millisecond; in the worst case, where
+#: they have to be quoted (`protocol/untrusted.py`), in some twenty.
 _HEAVY: Final = 128 * 1024
-#: What an item or a part costs beside its text, in characters: 512 of them are heavy too.
+#: What an item, or an element of a list in it, costs beside its text, in characters: 512 of them
+#: are heavy too. The same for a key.
 _EACH: Final = 256
-#: Where items and parts keep what may be long.
-_ITEM_KEYS: Final = ("content", "output", "arguments", "input")
-_PART_KEYS: Final = ("text", "file_data", "image_url", "refusal")
+_KEY: Final = 16
 
 
 def is_heavy(prompt: Prompt) -> bool:
-    """Whether instructions and items hold more than about 128 KiB together."""
-    weight = len(prompt.request.instructions or "") + len(prompt.items) * _EACH
+    """Whether instructions and items, with what the model is told beside them, hold more than about
+    128 KiB together."""
+    weight = len(prompt.request.instructions or "")
     for item in prompt.items:
         if weight > _HEAVY:
             break
-        for key in _ITEM_KEYS:
-            held = item.get(key)
-            if held:
-                weight += _weight(held)
+        weight += _EACH + _weight(item) + _weight(told_of(item))
     return weight > _HEAVY
 
 
 def _weight(held: Any) -> int:
-    """Keys that nobody knows may hold anything: only what looks like text or parts counts."""
+    """All text in it counts: any key of an item may be one that the model sees."""
     if isinstance(held, str):
         return len(held)
-    parts = held if isinstance(held, list) else [held]
-    weight = len(parts) * _EACH
-    if weight > _HEAVY:
-        return weight
-    for part in parts:
-        if isinstance(part, dict):
-            texts = [part.get(key) for key in _PART_KEYS]
-            audio = part.get("input_audio")
-            if isinstance(audio, dict):
-                texts.append(audio.get("data"))
-            weight += sum(len(text) for text in texts if isinstance(text, str))
+    if isinstance(held, dict):
+        weight, inner = len(held) * _KEY, list(held.values())
+    elif isinstance(held, list):
+        weight, inner = len(held) * _EACH, held
+    else:
+        return 0
+    for value in inner:
+        if weight > _HEAVY:
+            break
+        weight += _weight(value)
     return weight

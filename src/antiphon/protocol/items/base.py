@@ -71,6 +71,12 @@ def turn_of(item: Item) -> int | None:
     return item.turn if isinstance(item, Seen) else None
 
 
+def changed(item: Item, **fields: Any) -> Item:
+    """The same item with other fields; what the model is told beside it stays."""
+    made = {**item, **fields}
+    return Seen(made, item.turn, item.told) if isinstance(item, Seen) else made
+
+
 @dataclass(frozen=True, slots=True)
 class ItemType:
     """One type of item. `prefix` is that of its id, without the underscore (spec §3.1)."""
@@ -81,6 +87,9 @@ class ItemType:
     effects: Mapping[str, Effect] = field(default_factory=dict)
     as_call: Callable[[Item], Call] | None = None
     as_result: Callable[[Item], Result] | None = None
+    #: Of a result that is quoted (`protocol/untrusted.py`): what is, for whoever only wants to know
+    #: how long it is. Quoting takes time.
+    unquoted: Callable[[Item], str | list[Any]] | None = None
     #: The status of one that was half done when its run broke off.
     broken_off: str = "incomplete"
     #: Whether it has a `status` on the wire (spec §3.3).
@@ -90,6 +99,15 @@ class ItemType:
 def encode(value: Any) -> str:
     """A JSON value as compact text: the arguments of a call, the output of a result."""
     return orjson.dumps(value).decode()
+
+
+def object_text(text: str) -> str:
+    """Arguments as a model wrote them, as the JSON object that every server can read back."""
+    try:
+        read = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError:
+        read = None
+    return text or "{}" if isinstance(read, dict) else encode({"input": text})
 
 
 def pair_id(item: Item) -> str:

@@ -19,6 +19,7 @@ from antiphon.protocol.items.base import (
     ItemType,
     Result,
     encode,
+    object_text,
     pair_id,
     told_of,
 )
@@ -80,16 +81,22 @@ class McpApprovalResponse(ItemShape):
 
 
 def _as_call(item: Item) -> Call:
-    return Call(pair_id(item), item["name"], item["arguments"])
+    return Call(pair_id(item), item["name"], object_text(item["arguments"]))
+
+
+def _unquoted(item: Item) -> str | list[Any]:
+    told = told_of(item)
+    if told is not None:
+        return told
+    error = item.get("error")
+    if error is None:
+        return item.get("output") or ""
+    return error if isinstance(error, str) else encode(error)
 
 
 def _as_result(item: Item) -> Result:
-    output = told_of(item)
-    if output is None:
-        error = item.get("error")
-        text = error if isinstance(error, str) or error is None else encode(error)
-        output = item.get("output") or "" if text is None else text
-    return Result(pair_id(item), quoted_output(f"mcp server {item['server_label']}", output))
+    output = quoted_output(f"mcp server {item['server_label']}", _unquoted(item))
+    return Result(pair_id(item), output)
 
 
 ITEM_TYPES = (
@@ -117,6 +124,7 @@ ITEM_TYPES = (
         },
         as_call=_as_call,
         as_result=_as_result,
+        unquoted=_unquoted,
     ),
     ItemType("mcp_approval_request", "mcpr", McpApprovalRequest, has_status=False),
     ItemType("mcp_approval_response", "mcpr", McpApprovalResponse, has_status=False),

@@ -1,11 +1,15 @@
-"""Tools that come while a conversation runs: tool search, additional tools, new configuration."""
+"""Tools that come while a conversation runs: tool search, additional tools, new configuration.
 
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+What is secret in a tool of an item goes at the door: this server runs none of them, so nobody needs
+it (reliability R-91).
+"""
 
-from pydantic import with_config
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias
+
+from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict
 
-from antiphon.protocol.fields import LENIENT, CallId, Many, Name, Text, by_kind
+from antiphon.protocol.fields import LENIENT, CallId, Name, Text, by_kind
 from antiphon.protocol.items.base import (
     Call,
     Item,
@@ -15,9 +19,12 @@ from antiphon.protocol.items.base import (
     Result,
     encode,
 )
+from antiphon.protocol.tool_secrets import all_public
 
 Json = dict[str, Any]
 Execution: TypeAlias = Literal["server", "client"]
+#: Tools of one item, and of one tool: as many as a request may have.
+_MOST: Final = 128
 
 
 @with_config(LENIENT)
@@ -27,10 +34,14 @@ class LoadedTool(TypedDict):
     type: Name
     name: NotRequired[Name | None]
     server_label: NotRequired[Name | None]
-    tools: NotRequired[Many["LoadedTool"] | None]
+    tools: NotRequired[
+        Annotated[list["LoadedTool"], Field(max_length=_MOST, fail_fast=True)] | None
+    ]
 
 
-LoadedTools: TypeAlias = Many[LoadedTool]
+LoadedTools: TypeAlias = Annotated[
+    list[LoadedTool], Field(max_length=_MOST, fail_fast=True), AfterValidator(all_public)
+]
 
 
 class ToolSearchCall(ItemShape):
@@ -84,7 +95,12 @@ def _as_call(item: Item) -> Call:
 
 
 def _as_result(item: Item) -> Result:
-    return Result(_call_id(item), encode(item["tools"]))
+    """The tools, but not where their servers are: the path of a URL may be a secret as well."""
+    tools = [
+        {key: value for key, value in tool.items() if key != "server_url"}
+        for tool in all_public(item["tools"])
+    ]
+    return Result(_call_id(item), encode(tools))
 
 
 ITEM_TYPES = (

@@ -82,16 +82,21 @@ def _as_call(item: Item) -> Call:
     return Call(pair_id(item), "web_search", encode({"query": query} if query else {}))
 
 
-def _as_result(item: Item) -> Result:
+def _unquoted(item: Item) -> str | list[Any]:
     """What the model was told in this run. Of an earlier one there are the results or sources, if
     the client asked for them; what they said is in the message that follows."""
     told = told_of(item)
+    if told is not None:
+        return told
     kept = item.get("results") or (item.get("action") or {}).get("sources")
-    if told is None and kept:
-        told = encode(kept)
-    if told is None:
+    return encode(kept) if kept else ""
+
+
+def _as_result(item: Item) -> Result:
+    output = _unquoted(item)
+    if not output:
         return Result(pair_id(item), item.get("status") or "completed")
-    return Result(pair_id(item), quoted_output("web_search", told))
+    return Result(pair_id(item), quoted_output("web_search", output))
 
 
 ITEM_TYPES = (
@@ -106,5 +111,6 @@ ITEM_TYPES = (
         },
         as_call=_as_call,
         as_result=_as_result,
+        unquoted=_unquoted,
     ),
 )
