@@ -302,6 +302,54 @@ def test_the_job_of_a_background_response_has_no_secret_in_it(
     assert made["output"][1]["output"] == "done"
 
 
+def _with_secrets(kind: str) -> list[Json]:
+    """Items with tools in them, as `kind` of place takes them."""
+    server: Json = {"type": "mcp", "server_label": "z", "authorization": TOKEN}
+    server |= {"server_url": "https://x/mcp?k=qry-66bb-very-secret", "headers": {"X-Extra": HEADER}}
+    call_id = f"call_{kind}"
+    return [
+        {"type": "additional_tools", "role": "developer", "tools": [server]},
+        {"type": "tool_search_call", "call_id": call_id, "arguments": {}},
+        {"type": "tool_search_output", "call_id": call_id, "tools": [server]},
+    ]
+
+
+def test_secrets_of_tools_in_items_are_nowhere(
+    live: LiveServer, api: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    """R-91: not in the database while a response waits or runs, in no list, no log and no prompt,
+    though this server does not run such tools. In conversations as well."""
+    secrets = [TOKEN, HEADER, "qry-66bb"]
+    seen: list[str] = []
+    texts: list[str] = []
+    watch = threading.Event()
+    looking = threading.Thread(target=_look, args=(live.folder, secrets, seen, watch))
+    looking.start()
+    for mode in MODES:
+        upstream.script(Reply.chat("Done."))
+        made, stream = ask(
+            api, mode, input=[*_with_secrets(mode[:4]), {"role": "user", "content": "x"}]
+        )
+        assert made["status"] == "completed", made
+        listed = api.get(f"/v1/responses/{made['id']}/input_items").text
+        assert '"server_label":"z"' in listed
+        texts += [listed, str(stream), str(made), api.get(f"/v1/responses/{made['id']}").text]
+    items = _with_secrets("c")
+    made = api.post("/v1/conversations", json={"items": items}).json()
+    path = f"/v1/conversations/{made['id']}/items"
+    added = api.post(path, json={"items": _with_secrets("d")})
+    assert added.status_code == 200
+    texts += [added.text, api.get(path).text]
+    upstream.script(Reply.chat("Done."))
+    ask(api, "json", conversation=made["id"])
+    watch.set()
+    looking.join()
+    texts += [str(request.json) for request in upstream.requests]
+    assert "server_label" in texts[-1]
+    assert seen == []
+    assert not [secret for secret in secrets if secret in live.log() + "".join(texts)]
+
+
 def test_our_own_key_goes_to_nobody(
     api: httpx2.Client, upstream: ChatUpstream, tickets: Running
 ) -> None:

@@ -211,7 +211,8 @@ SCHEMA: Final = {"type": "object", "properties": {}}
 class Raw:
     """An MCP server made by hand: `answers` by JSON-RPC method, or by ``GET`` and ``DELETE``."""
 
-    def __init__(self, **answers: Answer) -> None:
+    def __init__(self, host: str = "127.0.0.1", **answers: Answer) -> None:
+        self._host = host
         self.answers: dict[str, Answer] = {
             "initialize": result(HELLO),
             "notifications/initialized": says(http(202)),
@@ -225,7 +226,7 @@ class Raw:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -243,7 +244,8 @@ class Raw:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}/mcp"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}/mcp"
 
     def asked(self, method: str) -> int:
         """How often."""

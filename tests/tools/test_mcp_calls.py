@@ -84,7 +84,9 @@ async def test_tools_are_listed_in_an_item_of_their_own(mcp: Mcp, server: Runnin
     assert list(item.fields) == ["server_label", "tools"]
     add, write = item.fields["tools"]
     assert list(add) == ["annotations", "description", "input_schema", "name"]
-    assert (add["annotations"], write["annotations"]) == ({"read_only": True}, {"read_only": False})
+    mark = add["annotations"]["listed_for"]
+    assert add["annotations"] == {"read_only": True, "listed_for": mark}
+    assert write["annotations"] == {"read_only": False, "listed_for": mark}
     assert (add["name"], add["description"]) == ("add", "Add two numbers.")
     assert add["input_schema"]["required"] == ["a", "b"]
     ITEM.validate_python({"id": "mcpl_1", "type": item.type, **item.fields}, strict=True)
@@ -93,6 +95,12 @@ async def test_tools_are_listed_in_an_item_of_their_own(mcp: Mcp, server: Runnin
     assert functions["add"].description == "[All of it] Add two numbers."
     assert functions["add"].parameters == add["input_schema"]
     assert (functions["add"].repeatable, functions["write"].repeatable) == (True, False)
+
+
+async def test_much_can_be_said_of_a_server(mcp: Mcp, server: Running) -> None:
+    tool = opened(mcp, server.url, server_description="x" * 2_000)
+    await tool.prepare(Staged([LIST]))
+    assert tool.functions[0].description == f"[{'x' * 1_000}] "
 
 
 async def test_a_list_in_the_context_is_not_fetched_again(mcp: Mcp, server: Running) -> None:
@@ -108,6 +116,59 @@ async def test_a_list_in_the_context_is_not_fetched_again(mcp: Mcp, server: Runn
     assert (later.begun, server.log()) == ([], [])
     assert second.functions == first.functions
     assert len(second.functions) == 14
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "again"),
+    [
+        (None, None, False),
+        (None, ["echo"], False),
+        ({"read_only": False}, None, False),
+        (["echo", "add"], {"tool_names": ["add", "echo"]}, False),
+        ({"read_only": True}, {"read_only": True}, False),
+        (["echo"], ["echo", "add"], True),
+        (["echo"], ["add"], True),
+        (["echo"], None, True),
+        ({"read_only": True}, None, True),
+        (["echo"], {"tool_names": ["echo"], "read_only": True}, True),
+    ],
+)
+async def test_a_list_is_fetched_again_where_other_tools_are_allowed(
+    mcp: Mcp, server: Running, then: object, now: object, again: bool
+) -> None:
+    stage = Staged()
+    await opened(mcp, server.url, allowed_tools=then).prepare(stage)
+    listed = {"type": "mcp_list_tools", "id": "mcpl_1", **stage.begun[0].fields}
+    later = Staged([listed])
+    tool, fresh = (opened(mcp, server.url, allowed_tools=now) for _ in range(2))
+    await tool.prepare(later)
+    assert bool(later.begun) is again
+    await fresh.prepare(Staged())
+    assert tool.functions == fresh.functions
+
+
+async def test_a_list_of_another_server_is_not_used(mcp: Mcp, server: Running) -> None:
+    """Under the same label: what one server says of its tools is nothing for calls of another."""
+    stage = Staged()
+    await opened(mcp, server.url + "?other").prepare(stage)
+    other = {"type": "mcp_list_tools", "id": "mcpl_1", **stage.begun[0].fields}
+    later = Staged([other])
+    await opened(mcp, server.url).prepare(later)
+    mine = {"type": "mcp_list_tools", "id": "mcpl_2", **later.begun[0].fields}
+    for context in ([mine, other], [other, mine]):
+        again = Staged(context)
+        await opened(mcp, server.url).prepare(again)
+        assert again.begun == []
+
+
+@pytest.mark.parametrize(("allowed", "again"), [(None, False), (["echo"], False), (["add"], True)])
+async def test_a_list_without_a_mark_is_used_unless_it_lacks_a_tool(
+    mcp: Mcp, server: Running, allowed: object, again: bool
+) -> None:
+    """The client may have it from elsewhere."""
+    stage = Staged([LIST])
+    await opened(mcp, server.url, allowed_tools=allowed).prepare(stage)
+    assert bool(stage.begun) is again
 
 
 @pytest.mark.parametrize(

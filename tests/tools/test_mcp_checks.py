@@ -18,7 +18,7 @@ from tests.tools.mcp_world import Json, Staged, opened
 
 URL = "https://example.com/mcp"
 REMOTE = McpServerConfig(name="box", url="http://10.0.0.1/mcp", headers={"X-Team": "blue"})
-LOCAL = McpServerConfig(name="local", command=["run"])
+LOCAL = McpServerConfig(name="local", command=["cat"])
 KEYED = McpServerConfig(name="keyed", url="http://10.0.0.1/mcp", authorization_env="T")
 
 
@@ -132,7 +132,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     """R-133."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InvalidRequestError) as caught:
-        checked(server_url=URL)
+        Mcp(Policy(), {}).check({"server_label": "l", "server_url": URL}, "tools[2]")
     assert "antiphon[mcp]" in caught.value.message
     assert caught.value.param == "tools[2]"
 
@@ -271,10 +271,10 @@ def test_a_server_at_a_url_has_headers_from_the_file_and_the_environment(tmp_pat
 def test_a_server_that_is_a_program_has_an_environment(tmp_path: Path) -> None:
     """R-88."""
     entry = read(
-        tmp_path, 'name = "l"\ncommand = ["run", "-x"]\ncwd = "/srv"\nenv = {TOKEN = "T"}\n'
+        tmp_path, 'name = "l"\ncommand = ["cat", "-u"]\ncwd = "/srv"\nenv = {TOKEN = "T"}\n'
     )
     assert configured([entry], {"T": "t", "U": "u"})["l"].target == Local(
-        ("run", "-x"), {"TOKEN": "t"}, "/srv"
+        ("cat", "-u"), {"TOKEN": "t"}, "/srv", "l"
     )
 
 
@@ -321,9 +321,17 @@ def test_an_entry_that_cannot_be_used_says_where(tmp_path: Path, text: str, says
         ({"url": URL, "authorization_env": "T"}, {"T": "a\nb"}, "'authorization' has characters"),
         ({"url": "http://u:p@example.com/"}, {}, "its url cannot be used"),
         ({"url": "http://127.1/"}, {}, "its url cannot be used"),
+        ({"url": URL, "headers": {"Mcp-Session-Id": "1"}}, {}, "'mcp-session-id' cannot be set"),
+        ({"url": URL, "headers_env": {"Host": "T"}}, {"T": "t"}, "'host' cannot be set"),
+        ({"url": URL, "headers": {"X": "x" * 20_000}}, {}, "too long headers"),
+        ({"command": ["no-such-program"]}, {}, "there is no program 'no-such-program'"),
+        ({"command": ["/nowhere/at/all"]}, {}, "there is no program '/nowhere/at/all'"),
+        ({"command": ["./cat"], "cwd": "/"}, {}, "there is no program './cat'"),
+        ({"command": ["cat"], "cwd": "/nowhere"}, {}, "its cwd is not there"),
+        ({"command": ["cat"], "env": {"PATH": "T"}}, {"T": "/nowhere"}, "there is no program"),
     ],
 )
-def test_a_server_whose_secrets_are_missing_is_refused(
+def test_a_server_that_could_not_be_used_is_refused_at_the_start(
     fields: Json, environ: dict[str, str], says: str
 ) -> None:
     entry = McpServerConfig.model_validate({"name": "box", **fields})
@@ -331,6 +339,20 @@ def test_a_server_whose_secrets_are_missing_is_refused(
         configured([entry], environ)
     assert says in str(caught.value)
     assert "a\nb" not in str(caught.value)
+
+
+def test_a_program_is_looked_for_where_it_will_be_started() -> None:
+    entry = McpServerConfig(name="box", command=["bin/cat"], cwd="/")
+    assert configured([entry], {})["box"].target == Local(("bin/cat",), {}, "/", "box")
+
+
+def test_servers_without_the_extra_are_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert configured([], {}) == {}
+    with pytest.raises(ValueError, match=r"the extra 'mcp'"):
+        configured([REMOTE], {})
 
 
 def test_an_entry_is_strict() -> None:

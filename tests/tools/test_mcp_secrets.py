@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from antiphon.tools.mcp.servers import configured
 from antiphon.tools.mcp.tool import Mcp
 from tests.tools.mcp_world import (
     LOOPBACK,
+    Answer,
     Json,
     Raw,
     Running,
@@ -24,6 +26,7 @@ from tests.tools.mcp_world import (
     hosting,
     http,
     opened,
+    result,
     says,
 )
 
@@ -89,8 +92,58 @@ async def test_the_log_says_which_host_failed_and_why() -> None:
             with pytest.raises(ExternalConnectorError):
                 await opened(mcp, "http://127.0.0.1:1/mcp").prepare(Staged())
     [entry] = [entry for entry in logged if entry["event"] == "mcp_server_failed"]
-    assert (entry["where"], entry["what"]) == ("127.0.0.1", "Unreached")
+    assert (entry["connector"], entry["where"]) == ("tickets", "127.0.0.1")
+    assert entry["what"] == "Unreached"
     assert "Connect call failed" in entry["why"]
+
+
+def _echoing(kind: str) -> Answer:
+    """Repeats what it was sent: in an error, in an answer, or in a definition."""
+
+    async def answer(head: str, message: Json, writer: asyncio.StreamWriter) -> None:
+        lines = dict(line.split(": ", 1) for line in head.split("\r\n") if ": " in line)
+        told = f"I got {lines['authorization']} and {lines['x-api-key']}"
+        tool = {"name": "t", "description": told, "inputSchema": {"title": told, told: 1}}
+        said: dict[str, Json] = {
+            "error": {"error": {"code": -32000, "message": told}},
+            "failed": {"result": {"isError": True, "content": [{"type": "text", "text": told}]}},
+            "text": {"result": {"content": [{"type": "text", "text": told}]}},
+            "json": {"result": {"content": [{"type": "text", "text": json.dumps([told])}]}},
+            "structured": {"result": {"structuredContent": {told: [told]}}},
+            "link": {"result": {"content": [{"type": "resource_link", "uri": told}]}},
+            "list": {"result": {"tools": [tool]}},
+        }
+        body = {"jsonrpc": "2.0", "id": message["id"], **said[kind]}
+        writer.write(http(200, json.dumps(body).encode().replace(b"/", b"\\/")))
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", ["error", "failed", "text", "json", "structured", "link"])
+async def test_a_secret_that_a_server_repeats_is_in_no_item(kind: str) -> None:
+    """R-91."""
+    secrets: Json = {"authorization": "tok/s3cret", "headers": {"X-Api-Key": 'key-"s3cret'}}
+    async with Raw(tools_call=_echoing(kind)) as server, hosting() as mcp:
+        outcome = await opened(mcp, server.url, **secrets).run(call("t"), call_item())
+        assert "s3cret" not in repr(outcome)
+        assert "I got [removed] and [removed]" in repr(outcome)
+
+
+async def test_a_secret_that_a_server_repeats_is_in_no_definition() -> None:
+    async with Raw(tools_list=_echoing("list")) as server, hosting() as mcp:
+        tool, stage = opened(mcp, server.url, **SECRETS), Staged()
+        await tool.prepare(stage)
+        assert "s3cret" not in repr([stage, tool.functions])
+        assert tool.functions[0].description == "I got [removed] and [removed]"
+
+
+async def test_what_a_server_says_else_stays_as_it_is() -> None:
+    """Short values are words; what is no secret is none."""
+    said = {"content": [{"type": "text", "text": "blue application/json"}]}
+    headers = {"X-Team": "blue", "Accept": "application/json"}
+    async with Raw(tools_call=result(said)) as server, hosting() as mcp:
+        outcome = await opened(mcp, server.url, headers=headers).run(call("t"), call_item())
+        assert outcome.fields["output"] == "blue application/json"
 
 
 async def test_a_wrong_token_is_a_424_with_the_status(tmp_path: Path) -> None:
@@ -168,6 +221,6 @@ def test_secrets_of_the_configuration_are_in_no_repr() -> None:
     )
     servers = configured([entry], {"T": "tok-s3cret"})
     assert "s3cret" not in repr(servers)
-    local = McpServerConfig(name="box", command=["run", "--key=s3cret"], env={"A": "T"})
+    local = McpServerConfig(name="box", command=["cat", "--key=s3cret"], env={"A": "T"})
     assert "s3cret" not in repr(configured([local], {"T": "tok-s3cret"}))
     assert "s3cret" not in repr(Mcp(Policy(LOOPBACK), servers))

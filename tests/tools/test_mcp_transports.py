@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from antiphon.config import McpServerConfig
 from antiphon.egress import Policy
 from antiphon.errors import ExternalConnectorError
-from antiphon.tools.mcp.servers import configured
+from antiphon.tools.mcp.servers import Local, Server, configured
 from antiphon.tools.mcp.tool import Mcp
 from tests.test_egress import Names
 from tests.tools.mcp_world import (
@@ -179,13 +181,57 @@ async def test_a_call_of_a_program_can_be_cancelled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["/nowhere/at/all"], ["/bin/true"], ["/bin/echo", "hello"]])
 async def test_a_program_that_does_not_speak_is_a_failed_list(command: list[str]) -> None:
-    entry = McpServerConfig(name="local", command=command)
-    async with hosting(Mcp(Policy(), configured([entry], {}))) as mcp:
+    local = Server("local", Local(tuple(command)))
+    async with hosting(Mcp(Policy(), {"local": local})) as mcp:
         stage = Staged()
         with pytest.raises(ExternalConnectorError) as caught:
             await opened(mcp, connector_id="local").prepare(stage)
         assert caught.value.message == UNREACHED
         assert stage.begun[0].status == "failed"
+
+
+LEAVES_A_CHILD = """
+import json, os, subprocess, sys
+child = subprocess.Popen(["sleep", "300"])
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" in asked:
+        said = {"content": [{"type": "text", "text": f"{os.getpid()} {child.pid}"}]}
+        said = %s if asked["method"] == "initialize" else said
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": said}), flush=True)
+"""
+
+
+async def test_nothing_that_a_program_started_outlives_it() -> None:
+    """It ended by itself, with its input."""
+    command = (sys.executable, "-c", LEAVES_A_CHILD % json.dumps(HELLO))
+    with structlog.testing.capture_logs() as logged:
+        async with hosting(Mcp(Policy(), {"local": Server("local", Local(command))})) as mcp:
+            tool = opened(mcp, connector_id="local")
+            outcome = await tool.run(call("t"), call_item())
+            pids = [int(pid) for pid in str(outcome.fields["output"]).split()]
+            assert all(map(is_alive, pids))
+            tool.close()
+    async with asyncio.timeout(1):  # it was killed, and is not yet gone
+        while any(map(is_alive, pids)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert logged == []
+
+
+async def test_the_log_says_how_a_program_ended_and_what_it_said_last() -> None:
+    """Without the values that only the program was to know."""
+    script = "import os, sys; sys.exit('x' * 9_000 + os.environ['KEY'] + ' is no\\x1b key')"
+    program = Local((sys.executable, "-c", script), {"KEY": "key-s3cret"}, None, "tickets")
+    with structlog.testing.capture_logs() as logged:
+        async with hosting(Mcp(Policy(), {"tickets": Server("tickets", program)})) as mcp:
+            with pytest.raises(ExternalConnectorError):
+                await opened(mcp, connector_id="tickets").prepare(Staged())
+    [ended] = [entry for entry in logged if entry["event"] == "mcp_program_failed"]
+    assert (ended["connector"], ended["status"], ended["log_level"]) == ("tickets", 1, "warning")
+    assert ended["said"].rstrip().endswith("xxx[removed] is no key")
+    assert len(ended["said"]) <= 2_000
+    [failed] = [entry for entry in logged if entry["event"] == "mcp_server_failed"]
+    assert failed["connector"] == "tickets"
 
 
 # -- where nobody may go ---------------------------------------------------------------------------
@@ -238,6 +284,16 @@ async def test_nobody_can_tell_a_refused_address_from_a_dead_port() -> None:
             assert stage.begun[0].fields["error"] == caught.value.message
             texts.add(caught.value.message)
     assert texts == {UNREACHED}
+
+
+async def test_a_server_may_be_at_an_address_of_ipv6() -> None:
+    async with Raw("::1", tools_list=result({"tools": []})) as server, hosting() as mcp:
+        await opened(mcp, server.url).prepare(Staged())
+        assert f"\r\nhost: [::1]:{server.port}\r\n" in server.got[0][0].lower()
+        entry = McpServerConfig(name="box", url=server.url)
+        async with hosting(Mcp(Policy(), configured([entry], {}))) as other:
+            await opened(other, connector_id="box").prepare(Staged())
+        assert server.asked("tools/list") == 2
 
 
 async def test_the_host_of_a_connector_may_be_private(tmp_path: Path) -> None:

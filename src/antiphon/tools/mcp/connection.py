@@ -10,7 +10,6 @@ Rules
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -19,12 +18,12 @@ import httpx2
 from aiohttp.abc import AbstractResolver
 from mcp.client import Transport
 from mcp.client.sse import sse_client
-from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from antiphon.tools.mcp.exchange import MOST_BODY
 from antiphon.tools.mcp.faults import BadStatus, Fault, Lost, NotMcp, SessionLost, Unreached
 from antiphon.tools.mcp.opened import Spawn
+from antiphon.tools.mcp.program import pipes
 from antiphon.tools.mcp.servers import Local, Remote, Target
 from antiphon.tools.mcp.session import Answer, Listed, Session
 from antiphon.tools.mcp.transport import GuardedTransport
@@ -136,7 +135,7 @@ def _more_telling(first: Fault | None, second: Fault) -> Fault:
 def _ways(target: Target, resolver: AbstractResolver) -> list[Callable[[], Transport]]:
     """The transports to try, in their order."""
     if isinstance(target, Local):
-        return [lambda: _pipes(target)]
+        return [lambda: pipes(target)]
     ways: list[Callable[[], Transport]] = [
         lambda: _streamable(target, resolver),
         lambda: _with_sse(target, resolver),
@@ -172,16 +171,3 @@ def _with_sse(remote: Remote, resolver: AbstractResolver) -> Transport:
         return _client(remote, resolver, listens=True)
 
     return sse_client(str(remote.url.with_fragment(None)), httpx_client_factory=client)
-
-
-@asynccontextmanager
-async def _pipes(local: Local) -> AsyncIterator[Any]:
-    """A program of its own. What it says to stderr is nobody's; of our environment it gets what the
-    SDK thinks safe (``PATH``, ``HOME`` and the like), and what the operator named (R-92)."""
-    command, *arguments = local.command
-    server = StdioServerParameters(
-        command=command, args=arguments, env=dict(local.env), cwd=local.cwd
-    )
-    with open(os.devnull, "w", encoding="utf-8") as nobody:  # noqa: ASYNC230
-        async with stdio_client(server, errlog=nobody) as streams:
-            yield streams

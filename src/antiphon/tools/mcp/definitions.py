@@ -7,6 +7,8 @@ Rules
    printable characters, or whose schema is no object, too long or too deep.
 3. Reading a definition that was read before changes nothing: what an approval is bound to is the
    same whether the list came from the server or out of the context (R-125).
+4. A list that is shown is marked with what it was made for: the server, and the tools that were
+   allowed. The mark is an annotation of each tool, where OpenAI's API leaves the keys open.
 """
 
 import hashlib
@@ -30,6 +32,7 @@ _MOST_DEPTH: Final = 64
 #: MCP has no limit; OpenAI's for the description of a function was 1,024 for long.
 _MOST_DESCRIPTION: Final = 16 * 1024
 _MOST_NAME: Final = 256
+_MARK: Final = "listed_for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,10 @@ class Definition:
     #: The server says so; nobody can check it.
     read_only: bool
 
-    def listed(self) -> Json:
+    def listed(self, mark: str) -> Json:
         """The tool in an `mcp_list_tools` item, key by key as OpenAI shows it. There is no null:
         the AI SDK of Vercel does not take it (spec §4.3)."""
-        shown: Json = {"annotations": {"read_only": self.read_only}}
+        shown: Json = {"annotations": {"read_only": self.read_only, _MARK: mark}}
         if self.description:
             shown["description"] = self.description
         return {**shown, "input_schema": self.input_schema, "name": self.name}
@@ -71,6 +74,22 @@ def definition(name: object, description: object, schema: object, read_only: obj
     seen: Json = schema if clean == written else orjson.loads(clean)
     text = visible(description) if isinstance(description, str) else ""
     return Definition(name, text[:_MOST_DESCRIPTION], {"type": "object", **seen}, read_only is True)
+
+
+def mark_of(server: str, allowed: Json | None) -> str:
+    """What a list of `server` is marked with, of which `allowed` is shown: `filters.plain`."""
+    whole = orjson.dumps([server, allowed], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(whole).hexdigest()[:16]
+
+
+def mark_in(tools: object) -> str | None:
+    """The mark in `tools` of an `mcp_list_tools` item; None: somebody else made it."""
+    for tool in tools if isinstance(tools, list) else []:
+        hints = tool.get("annotations") if isinstance(tool, dict) else None
+        if isinstance(hints, dict) and isinstance(hints.get(_MARK), str):
+            mark: str = hints[_MARK]
+            return mark
+    return None
 
 
 def from_item(tools: object) -> list[Definition]:

@@ -2,7 +2,8 @@
 
 Rules
 1. Whoever asks sets `EXCHANGE`; the SDK passes the context of who asks on to the task that sends.
-2. Whatever is read is bounded, in pieces or whole (reliability R-89).
+2. Whatever is read is bounded, in pieces or whole (reliability R-89), and weighed before it is
+   parsed (R-118).
 """
 
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import httpx2
 import orjson
 
 from antiphon.tools.mcp.faults import Fault, TooLarge
+from antiphon.tools.mcp.weight import Events, check_weight
 
 #: Bytes of one answer (R-89), and of all that a server says by itself, or in the old transport at
 #: all.
@@ -48,7 +50,7 @@ EXCHANGE: Final[ContextVar[Exchange]] = ContextVar("mcp_exchange")
 
 
 class Stream(httpx2.AsyncByteStream):
-    """A body that is read as it comes."""
+    """A body of events, which is read as it comes."""
 
     def __init__(self, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
         self._answer = answer
@@ -56,15 +58,18 @@ class Stream(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         reason = ""
+        events = Events()
         try:
             while piece := await self._answer.content.readany():
                 self._exchange.read += len(piece)
                 if self._exchange.read > self._exchange.most:
-                    self._exchange.fault = TooLarge()
-                    break
+                    raise TooLarge
+                events.check(piece)
                 yield piece
-            else:
-                return
+            events.end()
+            return
+        except TooLarge as fault:
+            self._exchange.fault = fault
         except FAILURES as error:
             reason = type(error).__name__
         raise httpx2.ReadError(reason)
@@ -86,7 +91,9 @@ async def content_of(answer: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 def is_answer(content: bytes, asked: object) -> bool:
-    """Whether it is the answer to this request; the SDK waits for it for ever if it is not."""
+    """Whether it is the answer to this request; the SDK waits for it for ever if it is not. Raises
+    `TooLarge`."""
+    check_weight(content)
     try:
         message: Any = orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -23,6 +23,18 @@ def is_allowed(allowed: list[str] | Json | None, name: str, *, read_only: bool) 
     return not _says_something(allowed) or _fits(allowed, name, read_only=read_only)
 
 
+def plain(allowed: list[str] | Json | None) -> Json | None:
+    """`allowed_tools` in the one form in which two of them can be compared; None: everything."""
+    wanted = {"tool_names": allowed} if isinstance(allowed, list) else allowed
+    if wanted is None or not _says_something(wanted):
+        return None
+    names = wanted.get("tool_names")
+    return {
+        "tool_names": None if names is None else sorted(set(names)),
+        "read_only": wanted.get("read_only") is True,
+    }
+
+
 def needs_approval(required: str | Json | None, name: str, *, read_only: bool) -> bool:
     """Whether `require_approval` of a request wants the user to be asked."""
     if not isinstance(required, dict):

@@ -1,11 +1,13 @@
 """The tool `mcp` of one request, for one run; see `antiphon.tools.base`.
 
 Rules
-1. A list of tools that stands in the context is not fetched again; what `allowed_tools` leaves out
-   is neither in a list nor shown to the model.
+1. A list of tools that stands in the context is not fetched again, if it was made for this server
+   and for the tools that are allowed now, or for all. What `allowed_tools` leaves out is neither in
+   a list nor shown to the model.
 2. One connection for all calls of a run, opened when it is needed first.
 3. Why a list could not be had is said in OpenAI's words, and no more than whether anybody answered
    (reliability R-90, R-94). The rest is for the log: host and reason, never URL or header (R-91).
+4. What the server says has none of the secrets that it was sent, before anything else sees it.
 """
 
 import asyncio
@@ -18,9 +20,17 @@ from antiphon.errors import ExternalConnectorError, ToolFailed
 from antiphon.protocol.items.base import Item
 from antiphon.tools.base import Call, CallItem, HostedFunction, Outcome, Scope, Stage
 from antiphon.tools.mcp import results
-from antiphon.tools.mcp.definitions import Definition, check_amount, from_item, usable
-from antiphon.tools.mcp.faults import BadStatus, Fault, Lost, TooMuch, Unreached
-from antiphon.tools.mcp.filters import is_allowed, needs_approval
+from antiphon.tools.mcp.definitions import (
+    Definition,
+    check_amount,
+    from_item,
+    mark_in,
+    mark_of,
+    usable,
+)
+from antiphon.tools.mcp.faults import BadStatus, Fault, Lost, Refusal, TooMuch, Unreached
+from antiphon.tools.mcp.filters import is_allowed, needs_approval, plain
+from antiphon.tools.mcp.redaction import of_target
 from antiphon.tools.mcp.servers import Remote, Target
 
 Json: TypeAlias = dict[str, Any]
@@ -28,7 +38,7 @@ Json: TypeAlias = dict[str, Any]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 #: Characters of `server_description` before the description of each tool.
-_MOST_ABOUT: Final = 120
+_MOST_ABOUT: Final = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +83,7 @@ class OpenMcp:
         self._scope = scope
         self._target = target
         self._about = " ".join((tool.get("server_description") or about).split())[:_MOST_ABOUT]
+        self._redaction = of_target(target)
         self._link: Link | None = None
         self._functions: list[HostedFunction] = []
         self._closed = False
@@ -96,7 +107,8 @@ class OpenMcp:
         item = stage.begin("mcp_list_tools", {"server_label": self.label, "tools": []})
         fault: Fault | None = None
         try:
-            found = self._allowed(usable(await (await self._connected()).tools()))
+            listed = await (await self._connected()).tools()
+            found = self._allowed(usable(map(self._cleaned, listed)))
             check_amount(found)
         except Fault as caught:
             fault = caught
@@ -105,7 +117,8 @@ class OpenMcp:
             error = self._cannot_list(fault)
             item.close("failed", {"tools": [], "error": error.message})
             raise error
-        item.close("completed", {"tools": [definition.listed() for definition in found]})
+        mark = mark_of(self._server, plain(self._tool.get("allowed_tools")))
+        item.close("completed", {"tools": [definition.listed(mark) for definition in found]})
         self._functions = [self._function(definition) for definition in found]
 
     def begin(self, call: Call) -> Json:
@@ -133,7 +146,10 @@ class OpenMcp:
             answer = await (await self._connected()).call(call.function, arguments)
         except Fault as fault:
             self._report(fault)
+            if isinstance(fault, Refusal):
+                fault = Refusal(fault.code, self._redaction.text(fault.message))
             return results.faulty(call.arguments, fault)
+        answer = self._redaction.json(answer)
         return results.outcome(call.arguments, answer, self._scope.most_text)
 
     def close(self) -> None:
@@ -156,10 +172,32 @@ class OpenMcp:
         for item in reversed(items):
             if item["type"] != "mcp_list_tools" or item.get("server_label") != self.label:
                 continue
-            found = self._allowed(from_item(item.get("tools")))
-            if item.get("error") is None and found and _is_bearable(found):
+            listed = from_item(item.get("tools"))
+            found = self._allowed(listed)
+            fits = self._is_for_us(mark_in(item.get("tools")), listed)
+            if item.get("error") is None and found and fits and _is_bearable(found):
                 return found
         return None
+
+    def _is_for_us(self, mark: str | None, listed: list[Definition]) -> bool:
+        """Whether a list is the one that is asked for (rule 1). Of one without a mark nobody knows,
+        unless it lacks a tool that is named."""
+        allowed = plain(self._tool.get("allowed_tools"))
+        if mark is not None:
+            return mark in (mark_of(self._server, allowed), mark_of(self._server, None))
+        named = (allowed or {}).get("tool_names") or []
+        return {definition.name for definition in listed}.issuperset(named)
+
+    @property
+    def _server(self) -> str:
+        return self._tool.get("server_url") or f"connector {self._tool.get('connector_id')}"
+
+    def _cleaned(
+        self, tool: tuple[object, object, object, object]
+    ) -> tuple[object, object, object, object]:
+        name, description, schema, read_only = tool
+        clean = self._redaction.json
+        return name, clean(description), clean(schema), read_only
 
     def _allowed(self, definitions: list[Definition]) -> list[Definition]:
         allowed = self._tool.get("allowed_tools")
@@ -168,7 +206,6 @@ class OpenMcp:
     def _function(self, definition: Definition) -> HostedFunction:
         about = f"[{self._about}] " if self._about else ""
         required = self._tool.get("require_approval")
-        server = self._tool.get("server_url") or f"connector {self._tool.get('connector_id')}"
         return HostedFunction(
             name=definition.name,
             description=about + definition.description,
@@ -177,7 +214,7 @@ class OpenMcp:
             needs_approval=needs_approval(
                 required, definition.name, read_only=definition.read_only
             ),
-            fingerprint=definition.fingerprint(server),
+            fingerprint=definition.fingerprint(self._server),
         )
 
     def _cannot_list(self, fault: Fault) -> ExternalConnectorError:
@@ -192,7 +229,12 @@ class OpenMcp:
         why = fault.why if isinstance(fault, Unreached) else ""
         status = fault.status if isinstance(fault, BadStatus) else None
         _log.warning(
-            "mcp_server_failed", where=where, what=type(fault).__name__, why=why, status=status
+            "mcp_server_failed",
+            connector=self._tool.get("connector_id") or self.label,
+            where=where,
+            what=type(fault).__name__,
+            why=why,
+            status=status,
         )
 
 

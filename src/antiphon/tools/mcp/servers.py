@@ -6,17 +6,17 @@ Rules
 2. Secrets are in fields that no `repr` shows (R-91).
 """
 
-import re
+import importlib.util
+import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from yarl import URL
 
 from antiphon.egress import BadURL, Policy
-
-#: What is sent of a header: visible characters of ASCII, spaces and tabs (RFC 9110 §5.5).
-SENDABLE: Final = re.compile(r"[\t\x20-\x7e]*")
+from antiphon.tools.mcp.checks import why_not
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Local:
     command: tuple[str, ...] = field(repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: str | None = None
+    #: For the log.
+    name: str = ""
 
 
 Target: TypeAlias = Remote | Local
@@ -75,8 +77,11 @@ class Entry(Protocol):
 
 def configured(entries: Iterable[Entry], environ: Mapping[str, str]) -> dict[str, Server]:
     """The servers of the configuration by name, with what the environment holds for them. Raises
-    ValueError for a variable that is not set, for a value that no header can have, and for a URL
-    that cannot be requested."""
+    ValueError for a variable that is not set, for a header that cannot be sent, for a URL that
+    cannot be requested, for a program that is not there, and if the extra `mcp` is not."""
+    entries = list(entries)
+    if entries and importlib.util.find_spec("mcp") is None:
+        raise ValueError("MCP servers need the extra 'mcp': pip install 'antiphon[mcp]'")
     return {
         entry.name: Server(entry.name, _target(entry, environ), entry.description or "")
         for entry in entries
@@ -92,7 +97,8 @@ def credentials(value: str) -> str:
 def _target(entry: Entry, environ: Mapping[str, str]) -> Target:
     if entry.command:
         env = {child: _value(entry, variable, environ) for child, variable in entry.env.items()}
-        return Local(tuple(entry.command), env, entry.cwd)
+        _check_program(entry, env)
+        return Local(tuple(entry.command), env, entry.cwd, entry.name)
     try:
         # The operator vouches for the host, whatever its address.
         url = Policy(["0.0.0.0/0", "::/0", "localhost"]).parse(entry.url or "")
@@ -103,13 +109,21 @@ def _target(entry: Entry, environ: Mapping[str, str]) -> Target:
         headers[name.lower()] = _value(entry, variable, environ)
     if entry.authorization_env:
         headers["authorization"] = credentials(_value(entry, entry.authorization_env, environ))
-    for name, value in headers.items():
-        if not SENDABLE.fullmatch(value):
-            raise ValueError(
-                f"MCP server '{entry.name}': its header '{name}' has characters that no header "
-                "can have"
-            )
+    problem = why_not(headers)
+    if problem is not None:
+        raise ValueError(f"MCP server '{entry.name}': {problem}")
     return Remote(url, Policy([url.raw_host or ""]), headers)
+
+
+def _check_program(entry: Entry, env: Mapping[str, str]) -> None:
+    """Raise ValueError if it could not be started: as the system looks for it, in `cwd` if it has a
+    slash, and else in the ``PATH`` that it gets."""
+    if entry.cwd is not None and not os.path.isdir(entry.cwd):
+        raise ValueError(f"MCP server '{entry.name}': its cwd is not there")
+    program = entry.command[0] if entry.command else ""
+    place = os.path.join(entry.cwd or "", program) if os.sep in program else program
+    if shutil.which(place, path=env.get("PATH")) is None:
+        raise ValueError(f"MCP server '{entry.name}': there is no program '{program}'")
 
 
 def _value(entry: Entry, variable: str, environ: Mapping[str, str]) -> str:

@@ -6,7 +6,8 @@ Rules
 2. A call that is cancelled tells the server so and leaves the session to the others (reliability
    R-34, R-58).
 3. Protocol versions with a handshake are tried first, those without when the server has none.
-4. Questions of the server (sampling, elicitation, roots) are declined, its messages ignored.
+4. Questions of the server (sampling, elicitation, roots) are declined, its messages ignored. One
+   that asks without end is left: each answer is work, and may be a socket (R-90).
 5. Listings are cleaned before the SDK looks at them: one bad tool must not spoil the others, and no
    schema for outputs is kept, which would make the SDK list again and run foreign patterns. What a
    tool answered goes past the SDK: its models would hold everybody up for a second (R-118), and
@@ -17,6 +18,7 @@ Rules
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -25,7 +27,13 @@ import mcp_types as types
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from mcp.client import ClientSession, Transport
-from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest
+from mcp.shared.dispatcher import (
+    CallOptions,
+    DispatchContext,
+    OnNotify,
+    OnNotifyIntercept,
+    OnRequest,
+)
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.transport_context import TransportContext
@@ -51,6 +59,9 @@ _T = TypeVar("_T")
 
 #: Seconds for a session to end by itself: a program gets 2.5 s to go, and 4 s to be killed.
 _LEAVE_TIMEOUT: Final = 8.0
+#: Questions that a server may ask, and how many more with each second that a session lasts.
+_MOST_QUESTIONS: Final = 100
+_QUESTIONS_PER_SECOND: Final = 1
 #: Tools and pages that a server may list; what a model is shown is less.
 _MOST_LISTED: Final = 2_000
 _MOST_PAGES: Final = 100
@@ -204,9 +215,11 @@ class Session:
             with exchange.scope:
                 return await question(self._client)
         except MCPError as error:
+            fault = _fault(exchange, error.code, error.message)
             if (error.code, error.message) == _CLOSED:
                 self._stop.set()
-            fault = _fault(exchange, error.code, error.message)
+                if isinstance(self._hello.fault, TooLarge):
+                    fault = self._hello.fault  # it came on the way that all share
         except (ValidationError, RuntimeError):
             fault = NotMcp()
         finally:
@@ -235,11 +248,14 @@ def _fault(exchange: Exchange, code: int, message: str) -> Fault:
 
 
 class _Dispatcher(JSONRPCDispatcher[TransportContext]):
-    """Takes what the SDK need not look at (rule 5), and says when the connection has ended."""
+    """Takes what the SDK need not look at (rule 5), says when the connection has ended, and ends it
+    when the server asks too much."""
 
     def __init__(self, read: Any, write: Any, ended: Callable[[], None]) -> None:
         super().__init__(read, write)
         self._ended = ended
+        self._began = time.monotonic()
+        self._questions = 0
 
     async def send_raw_request(
         self,
@@ -268,9 +284,23 @@ class _Dispatcher(JSONRPCDispatcher[TransportContext]):
         *,
         task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
     ) -> None:
+        async def answer(
+            context: DispatchContext[TransportContext],
+            method: str,
+            params: Mapping[str, Any] | None,
+        ) -> dict[str, Any]:
+            self._count()
+            return await on_request(context, method, params)
+
         try:
-            await super().run(on_request, on_notify, on_notify_intercept, task_status=task_status)
+            await super().run(answer, on_notify, on_notify_intercept, task_status=task_status)
         finally:
+            self._ended()
+
+    def _count(self) -> None:
+        self._questions += 1
+        more = (time.monotonic() - self._began) * _QUESTIONS_PER_SECOND
+        if self._questions > _MOST_QUESTIONS + more:
             self._ended()
 
 

@@ -10,7 +10,7 @@ Rules
    end the session of all calls (R-34). What happened stands in the `Exchange` of who asks.
 4. Nothing is decompressed, and whatever is read is bounded (R-89).
 5. What the SDK says without waiting for an answer (a cancellation, an answer to the server's
-   question) is sent beside it: a server that does not take it holds nobody up.
+   question) is sent beside it, a few at a time: a server that does not take it holds nobody up.
 6. The stream of the server's own messages is listened to, because it may wait for an answer to one.
    How often it is opened is bounded: a server may end it at once each time.
 """
@@ -29,6 +29,7 @@ from yarl import URL
 
 from antiphon import __version__
 from antiphon.egress import CONNECT_TIMEOUT
+from antiphon.tools.mcp.checks import SENDABLE
 from antiphon.tools.mcp.exchange import (
     EXCHANGE,
     FAILURES,
@@ -40,7 +41,8 @@ from antiphon.tools.mcp.exchange import (
     why,
 )
 from antiphon.tools.mcp.faults import BadStatus, Fault, NotMcp, SessionLost, TooLarge, Unreached
-from antiphon.tools.mcp.servers import SENDABLE, Remote
+from antiphon.tools.mcp.servers import Remote
+from antiphon.tools.mcp.sockets import MOST_OF_ONE, any_address, counted
 
 #: Bytes of the body of an error.
 _MOST_ERROR: Final = 64 * 1024
@@ -49,6 +51,8 @@ _MOST_RESUMED: Final = 16
 #: Seconds for what needs no answer or gets it on another way, and for the last word of a session.
 _NOTE_TIMEOUT: Final = 5.0
 _LEAVE_TIMEOUT: Final = 2.0
+#: How much of that is sent at once.
+_MOST_NOTES: Final = 4
 
 #: Headers that the SDK may send, and those of an answer that it sees.
 _SAID: Final = re.compile(
@@ -71,6 +75,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._listens = listens
         self._session: aiohttp.ClientSession | None = None
         self._notes: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Semaphore(_MOST_NOTES)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request of the SDK."""
@@ -115,8 +120,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         path, _, query = url.raw_path.decode("ascii").partition("?")
         return URL.build(
             scheme=base.scheme,
-            host=base.raw_host or "",
-            port=base.port,
+            authority=base.raw_authority,
             path=path,
             query_string=query,
             encoded=True,
@@ -132,7 +136,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
                 answer.close()
             return httpx2.Response(200)
         exchange.resumed += 1
-        if exchange.resumed > _MOST_RESUMED or exchange.read > exchange.most:
+        if exchange.resumed > _MOST_RESUMED or isinstance(exchange.fault, TooLarge):
             return httpx2.Response(405)
         answer = await self._open(request, url, b"", exchange)
         if answer is None:
@@ -140,9 +144,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         return await self._read(request, answer, exchange, None)
 
     async def _note(self, request: httpx2.Request, url: URL, body: bytes) -> None:
-        answer = await self._open(request, url, body, Exchange(), _NOTE_TIMEOUT)
-        if answer is not None:
-            answer.release()
+        async with self._turn:
+            answer = await self._open(request, url, body, Exchange(), _NOTE_TIMEOUT)
+            if answer is not None:
+                answer.release()
 
     async def _open(
         self,
@@ -173,10 +178,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             trusted = policy.trusts(self._remote.url.raw_host or "")
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0,
+                    limit=MOST_OF_ONE,
                     use_dns_cache=False,
                     resolver=self._resolver,
-                    socket_factory=None if trusted else policy.socket,
+                    socket_factory=counted(any_address if trusted else policy.socket),
                 ),
                 connector_owner=True,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -204,7 +209,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         """The answer as the SDK may see it. `asked`: the id of the request in it."""
         exchange.fault, exchange.explained = None, False
         heard = self._heard(request, answer)
-        kind = heard.get("content-type", "").partition(";")[0].strip().lower()
+        kind = heard.get("content-type", "")
         streams = False
         try:
             if answer.status >= 300:
@@ -251,8 +256,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         return content
 
     def _heard(self, request: httpx2.Request, answer: aiohttp.ClientResponse) -> dict[str, str]:
-        """The headers of an answer that the SDK may see; of redirects those within the origin."""
+        """The headers of an answer that the SDK may see; of redirects those within the origin. Text
+        is UTF-8, whatever the server says: what is weighed is what is read."""
         found = {name: answer.headers.get(name, "") for name in _HEARD}
+        found["content-type"] = found["content-type"].partition(";")[0].strip().lower()
         heard = {name: value for name, value in found.items() if value}
         if "location" in heard:
             try:
