@@ -1,6 +1,8 @@
 """The way out (src/antiphon/egress.py): reliability R-83 to R-86, R-89, R-94."""
 
 import asyncio
+import contextlib
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -199,6 +201,9 @@ def test_public_addresses_are_allowed(address: str) -> None:
     [
         ("localhost", "http://localhost:1/"),
         ("LOCALHOST", "http://localhost:1/"),
+        ("127.0.0.1", "http://localhost:1/"),
+        ("127.0.0.0/8", "http://LOCALHOST:1/"),
+        ("::1", "http://localhost:1/"),
         (" db.internal ", "http://DB.internal/"),
         ("127.0.0.1", "http://127.0.0.1:1/"),
         ("10.0.0.0/8", "http://10.200.0.1/"),
@@ -212,6 +217,25 @@ def test_the_operator_may_vouch_for_private_hosts(allowed: str, url: str) -> Non
     assert str(Policy([allowed, ""]).parse(url)).lower().startswith("http://")
     with pytest.raises(BadURL):
         Policy(["other.example", "192.168.0.0/16"]).parse(url.replace("DB.internal", "[::1]"))
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3", "[::1]", "localhost", "sub.localhost"])
+def test_who_is_refused_learns_what_the_operator_would_have_to_say(host: str) -> None:
+    allowed = ["192.168.0.0/16"] if host == "localhost" else ["127.0.0.1"]
+    with pytest.raises(
+        BadURL, match=rf"SETTING would have to name {re.escape(host.strip('[]'))}\)"
+    ):
+        Policy(allowed, "SETTING").parse(f"http://{host}:1/")
+
+
+async def test_localhost_is_what_the_operator_allows_of_it(canary: Receiver) -> None:
+    """R-86: the name is judged where the socket is made, like any other."""
+    for addresses, status in ((["::1", "127.0.0.1"], 200), (["10.0.0.1", "127.0.0.2"], 0)):
+        egress = Egress(Policy(["127.0.0.1"]), Names(addresses))
+        with contextlib.nullcontext() if status else pytest.raises(SendError):
+            assert await egress.post(f"http://localhost:{canary.port}/", {}, BODY) == status
+        await egress.close()
+    assert len(canary.got) == 1
 
 
 @pytest.mark.parametrize("entry", ["http://x/", "10.0.0.0/33", "a:80", "x y", "127.1", "*"])

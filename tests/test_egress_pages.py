@@ -336,3 +336,16 @@ async def test_what_is_private_looks_like_what_is_dead(site: Site) -> None:
                 assert type(caught.value) is SendError
         await egress.close()
         assert canary.hits == 0
+
+
+@pytest.mark.parametrize("size", [999, 1000, 1001, 5 * MIB])
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_body_may_be_cut_where_its_limit_is(
+    site: Site, egress: Egress, size: int, *, packed: bool
+) -> None:
+    body = os.urandom(size)
+    encoding = {"content-encoding": "gzip"} if packed else {}
+    site.put("/", gzip.compress(body) if packed else body, headers=encoding)
+    limits = ReadLimits(unpacked=1000, cut=True)
+    answer = await read(egress, Ask(site.url("a.example")), limits)
+    assert answer.body == body[:1000]

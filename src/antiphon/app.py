@@ -57,7 +57,14 @@ from antiphon.backends.discovery import discover
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.routing import TableRouter
 from antiphon.backends.simulator.backend import Simulator
-from antiphon.config import BackendConfig, Config, ConfigError, WebhookConfig, load_config
+from antiphon.config import (
+    BackendConfig,
+    Config,
+    ConfigError,
+    WebhookConfig,
+    WebSearchConfig,
+    load_config,
+)
 from antiphon.egress import Egress, Policy
 from antiphon.engine.calls import ToolLimits
 from antiphon.engine.conversations import ConversationService
@@ -109,7 +116,7 @@ class Antiphon:
         self._static_keys = parse_keys(settings.api_keys)
         self._auth = Authenticator(self._static_keys, self.store)
         self._egress = Egress(_policy(settings))
-        self._tools = {**_tools(config or Config(), self._egress), **(tools or {})}
+        self._tools = {**_tools(config or Config(), self._egress.policy), **(tools or {})}
         self.engine = Engine(self.store, self.router, _engine_options(settings), self._tools)
         self._fixed_webhooks = _fixed_webhooks(config, self._egress.policy)
         self._deliverer = Deliverer(
@@ -312,7 +319,7 @@ def _policy(settings: Settings) -> Policy:
         raise ConfigError(f"ANTIPHON_ALLOW_PRIVATE_HOSTS: {error}") from None
 
 
-def _tools(config: Config, egress: Egress) -> dict[str, Tool]:
+def _tools(config: Config, policy: Policy) -> dict[str, Tool]:
     """The hosted tools by the `type` of a request's tool. A new one is a line here."""
     search = config.web_search
     try:
@@ -326,8 +333,18 @@ def _tools(config: Config, egress: Egress) -> dict[str, Tool]:
         options = WebSearchOptions(
             search.respect_robots, None if allowed is None else tuple(allowed)
         )
-    web = WebSearch(provider, egress, options)
-    return {"mcp": Mcp(egress.policy, servers), **dict.fromkeys(WEB_SEARCH, web)}
+    web = WebSearch(provider, Egress(_pages_policy(search)), options)
+    return {"mcp": Mcp(policy, servers), **dict.fromkeys(WEB_SEARCH, web)}
+
+
+def _pages_policy(search: WebSearchConfig | None) -> Policy:
+    """A model chooses pages, and strangers tell it which: what MCP servers and webhooks may be at
+    does not count for them (R-126)."""
+    try:
+        hosts = search.private_hosts if search is not None else ()
+        return Policy(hosts, "web_search.private_hosts")
+    except ValueError as error:
+        raise ConfigError(f"web_search.private_hosts: {error}") from None
 
 
 def _fixed_webhooks(config: Config | None, policy: Policy) -> list[Endpoint]:

@@ -215,6 +215,8 @@ class WebSearchConfig(BaseModel):
     respect_robots: bool = True
     #: Pages of these domains, and of those below them, may be read; None: all (R-126).
     allowed_domains: list[_Domain] | None = Field(None, min_length=1)
+    #: Hosts, addresses or networks of pages that may be read although they are private (R-126).
+    private_hosts: list[str] = Field(default_factory=list)
 
     @field_validator("url")
     @classmethod
@@ -229,6 +231,8 @@ class WebSearchConfig(BaseModel):
             raise ValueError(f"'{self.provider}' {'needs an' if keyed else 'has no'} api_key_env")
         if self.provider == "searxng" and self.url is None:
             raise ValueError("'searxng' needs a url")
+        if self.provider == "searxng" and (self.url or "").rstrip("/").endswith("/search"):
+            raise ValueError("the url of 'searxng' is where it begins, without '/search'")
         if self.provider == "duckduckgo" and self.url is not None:
             raise ValueError("'duckduckgo' has no url")
         return self

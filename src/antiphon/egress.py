@@ -7,7 +7,8 @@ Rules
 2. Addresses are judged where sockets are made: what is checked is what is connected to. A name that
    resolves to another address at the next look-up gains nothing (R-86).
 3. Only addresses of the public internet are allowed, and what the operator vouches for: a host by
-   its name, whatever it resolves to, or addresses and networks.
+   its name, whatever it resolves to, or addresses and networks. Who vouches for an address of
+   loopback may say `localhost` for it.
 4. Names are looked up on threads of our own, which nobody waits for: a nameserver that hangs holds
    up neither the look-ups of others, which share the few threads of the loop, nor the end.
 5. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
@@ -47,10 +48,8 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 #: A host whose last label is a number is an address, in one of the many ways to write one.
 _NUMERIC: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
-_PRIVATE: Final = (
-    "its host is a private address, which the operator has not allowed "
-    "(ANTIPHON_ALLOW_PRIVATE_HOSTS)"
-)
+#: What `localhost` stands for.
+_LOOPBACK: Final = ("127.0.0.1", "::1")
 
 #: An IPv4 address is in the last 32 bits (RFC 6052).
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -113,8 +112,12 @@ class BadURL(ValueError):
 class Policy:
     """Which URLs and addresses may be requested."""
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
-        """`allowed`: names, addresses or networks in spite of being private. Raises ValueError."""
+    def __init__(
+        self, allowed: Iterable[str] = (), setting: str = "ANTIPHON_ALLOW_PRIVATE_HOSTS"
+    ) -> None:
+        """`allowed`: names, addresses or networks in spite of being private; `setting` is where the
+        operator has them from. Raises ValueError."""
+        self._setting = setting
         self._names: set[str] = set()
         self._networks: list[Network] = []
         for entry in filter(None, map(str.strip, allowed)):
@@ -173,12 +176,18 @@ class Policy:
             except ValueError as error:
                 raise BadURL("its host is not an address in the usual form") from error
             if not self.allows(host):
-                raise BadURL(_PRIVATE)
+                raise self._private(host)
             return
-        if last == "localhost":
-            raise BadURL(_PRIVATE)
         if not _is_name(host):
             raise BadURL("its host is not a name")
+        if last == "localhost" and (host != last or not any(map(self.allows, _LOOPBACK))):
+            raise self._private(host)
+
+    def _private(self, host: str) -> BadURL:
+        return BadURL(
+            f"its host is a private address, which the operator has not allowed ({self._setting} "
+            f"would have to name {host})"
+        )
 
 
 def _name(entry: str) -> str:

@@ -5,7 +5,8 @@ Rules
 2. Redirects of GET are followed, a few. Another origin gets no header that tells who asks, and
    there is no way back from https to http.
 3. A body has two limits, as it is sent and unpacked. It is unpacked in pieces, so that a bomb costs
-   no more than the limit, and nobody else waits for it (R-118).
+   no more than the limit, and nobody else waits for it (R-118). Who needs the beginning only has it
+   cut where the second limit is.
 4. One time limit holds for all: names, redirects, the judge, the body.
 """
 
@@ -55,12 +56,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits(Limits):
-    """Seconds for all, bytes of a body as it is sent and unpacked, redirects."""
+    """Seconds for all, bytes of a body as it is sent and unpacked, redirects. `cut`: of what is
+    longer unpacked there is the beginning."""
 
     total: float = 20.0
     sent: int = 8 * 1024 * 1024
     unpacked: int = 32 * 1024 * 1024
     redirects: int = 3
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,9 @@ async def _body(response: aiohttp.ClientResponse, limits: ReadLimits) -> bytes:
             raise TooLarge("its body is too long")
         for part in unpacked.feed(piece):
             size += len(part)
+            if size > limits.unpacked and limits.cut:
+                parts.append(part[: limits.unpacked - size])
+                return b"".join(parts)
             if size > limits.unpacked:
                 raise TooLarge("its body is too long when it is unpacked")
             parts.append(part)

@@ -68,9 +68,9 @@ class Settings(BaseSettings):
     )
     allow_private_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts, addresses or networks that MCP servers and pages of requests, and "
-        "webhooks, may be at although they are private, comma-separated: "
-        "`localhost,127.0.0.1,10.0.0.0/8`.",
+        description="Hosts, addresses or networks that MCP servers of requests, and webhooks, may "
+        "be at although they are private, comma-separated: `127.0.0.1,10.0.0.0/8`. For pages there "
+        "is `private_hosts` in `[web_search]`.",
     )
     webhook_first_retry: float = Field(
         5.0,

@@ -118,12 +118,14 @@ def test_a_tool_that_is_not_allowed(
 def test_a_tool_that_the_filter_leaves_out(
     api: httpx2.Client, upstream: ChatUpstream, tickets: Running
 ) -> None:
-    """What the model calls is a function that nobody knows: as such it goes to the client."""
-    upstream.script(CALL)
+    """There is nobody to run it: the model is told, and goes on."""
+    upstream.script(CALL, Reply.chat("Done."))
     body = body_of(tickets)
     body["tools"][0]["allowed_tools"] = ["echo"]
     made = api.post("/v1/responses", json=body).json()
     assert [tool["name"] for tool in made["output"][0]["tools"]] == ["echo"]
+    assert [item["type"] for item in made["output"]] == ["mcp_list_tools", "message"]
+    assert "There are: echo." in upstream.requests[-1].json["messages"][-1]["content"]
     assert tickets.asked("tools/call") == 0
 
 

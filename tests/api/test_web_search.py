@@ -93,8 +93,8 @@ def live(
 ) -> Iterator[LiveServer]:
     toml = CHAT_TOML.format(base_url=_upstream.base_url)
     toml += f'\n[web_search]\nprovider = "searxng"\nurl = "{_web.url}"\n'
-    env = {"ANTIPHON_ALLOW_PRIVATE_HOSTS": "127.0.0.1"}
-    with serve(tmp_path_factory.mktemp("server"), toml, env) as server:
+    toml += 'private_hosts = ["127.0.0.1"]\n'
+    with serve(tmp_path_factory.mktemp("server"), toml) as server:
         yield server
 
 

@@ -4,12 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from antiphon.tools.web.tool import WebSearchOptions
+from antiphon.app import _tools
+from antiphon.config import Config, ConfigError
+from antiphon.egress import Policy
+from antiphon.tools.web.tool import WebSearch, WebSearchOptions
 from tests.tools.web_world import (
     ARTICLE,
     PUBLIC,
     Canary,
     FakeProvider,
+    Site,
     Web,
     a_web,
     article,
@@ -164,6 +168,41 @@ async def test_offline_only_what_was_read_is_told(world: Web) -> None:
         "open_page", {"url": url}, external_web_access=False, project="other"
     )
     assert len(world.site.asked) == asked
+
+
+async def test_what_mcp_servers_may_be_at_is_no_page() -> None:
+    """R-126, R-127: the operator allows pages by themselves."""
+    allowed = Policy(["127.0.0.1"])
+    async with Site("127.0.0.1").open() as site:
+        site.put("/", article())
+        for hosts in ([], ["127.0.0.1"]):
+            config = Config.model_validate(
+                {
+                    "web_search": {
+                        "provider": "searxng",
+                        "url": site.url("127.0.0.1"),
+                        "private_hosts": hosts,
+                    }
+                }
+            )
+            tool = _tools(config, allowed)["web_search"]
+            assert isinstance(tool, WebSearch)
+            world = Web(site, tool)
+            if hosts:
+                assert ARTICLE in await world.told("open_page", {"url": site.url("127.0.0.1")})
+            else:
+                reason = await fails(world, site.url("127.0.0.1"))
+                assert reason == "This is not the URL of a public web page."
+                assert site.asked == []
+            await tool.aclose()
+
+
+def test_a_private_host_that_cannot_be_one_stops_the_start() -> None:
+    config = Config.model_validate(
+        {"web_search": {"provider": "duckduckgo", "private_hosts": ["http://x/"]}}
+    )
+    with pytest.raises(ConfigError, match=r"web_search\.private_hosts: 'http://x/'"):
+        _tools(config, Policy())
 
 
 def test_the_public_address_of_these_tests_is_private_for_everybody_else() -> None:

@@ -16,7 +16,7 @@ import pytest
 from antiphon.errors import ToolFailed
 from antiphon.tools.web import extractor as module
 from antiphon.tools.web.extractor import Extractor
-from antiphon.tools.web.text import MOST_TEXT, NotReadable, page_text
+from antiphon.tools.web.text import MOST_TAGS, MOST_TEXT, NotReadable, page_text
 from antiphon.tools.web.text_worker import ANSWER, REQUEST, serve
 from tests.tools.web_world import ARTICLE, article, nobody_waits
 
@@ -39,7 +39,7 @@ async def extractor() -> AsyncIterator[Extractor]:
 async def test_one_process_reads_page_after_page(extractor: Extractor) -> None:
     pids = set()
     for number in range(3):
-        page = await extractor.text(article(title=f"Page {number}").encode(), HTML)
+        page = await extractor.text("p", article(title=f"Page {number}").encode(), HTML)
         assert page.title == f"Page {number}"
         assert ARTICLE in page.text
         (worker,) = extractor._idle
@@ -53,9 +53,9 @@ async def test_a_page_that_takes_long_holds_nobody_up_and_is_given_up() -> None:
     async with nobody_waits():
         start = time.monotonic()
         with pytest.raises(ToolFailed, match="takes too long"):
-            await extractor.text(QUADRATIC, HTML)
+            await extractor.text("p", QUADRATIC, HTML)
         assert time.monotonic() - start < 6
-        assert ARTICLE in (await extractor.text(article().encode(), HTML)).text
+        assert ARTICLE in (await extractor.text("p", article().encode(), HTML)).text
     await extractor.aclose()
 
 
@@ -63,13 +63,13 @@ async def test_a_huge_page_holds_nobody_up(extractor: Extractor) -> None:
     """R-118: what takes the parser seconds does not take them from us."""
     assert len(HUGE) > 8_000_000
     async with nobody_waits():
-        page = await extractor.text(HUGE, HTML)
+        page = await extractor.text("p", HUGE, HTML)
     assert len(page.text) == MOST_TEXT
 
 
 async def test_who_gives_up_ends_the_work(extractor: Extractor) -> None:
     """R-58."""
-    reading = asyncio.create_task(extractor.text(QUADRATIC, HTML))
+    reading = asyncio.create_task(extractor.text("p", QUADRATIC, HTML))
     await asyncio.sleep(0.5)
     (pid,) = children()
     reading.cancel()
@@ -81,7 +81,7 @@ async def test_who_gives_up_ends_the_work(extractor: Extractor) -> None:
 
 async def test_so_many_pages_at_once_and_no_more() -> None:
     extractor = Extractor(most=2, patience=30)
-    pages = [asyncio.create_task(extractor.text(HUGE, HTML)) for _ in range(4)]
+    pages = [asyncio.create_task(extractor.text("p", HUGE, HTML)) for _ in range(4)]
     await asyncio.sleep(0.5)
     assert len(children()) == 2
     for page in pages:
@@ -91,23 +91,36 @@ async def test_so_many_pages_at_once_and_no_more() -> None:
     assert children() == set()
 
 
+async def test_who_reads_much_holds_no_other_project_up() -> None:
+    """R-118: who comes later waits for one page of another project, not for all of them."""
+    extractor = Extractor(most=1, patience=1)
+    pages = [asyncio.create_task(extractor.text("p", QUADRATIC, HTML)) for _ in range(8)]
+    await asyncio.sleep(0.1)
+    assert ARTICLE in (await extractor.text("q", article().encode(), HTML)).text
+    assert sum(page.done() for page in pages) <= 1
+    for page in pages:
+        page.cancel()
+    await asyncio.gather(*pages, return_exceptions=True)
+    await extractor.aclose()
+
+
 async def test_a_process_that_has_nothing_to_do_ends() -> None:
     extractor = Extractor(idle=0.1)
-    await extractor.text(b"x", "text/plain")
+    await extractor.text("p", b"x", "text/plain")
     assert len(children()) == 1
     async with asyncio.timeout(5):
         while children():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert (await extractor.text(b"y", "text/plain")).text == "y"
+    assert (await extractor.text("p", b"y", "text/plain")).text == "y"
     await extractor.aclose()
 
 
 async def test_a_process_that_died_is_replaced(extractor: Extractor) -> None:
-    await extractor.text(b"x", "text/plain")
+    await extractor.text("p", b"x", "text/plain")
     (worker,) = extractor._idle
     worker.process.kill()
     await worker.process.wait()
-    assert (await extractor.text(b"y", "text/plain")).text == "y"
+    assert (await extractor.text("p", b"y", "text/plain")).text == "y"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +143,7 @@ async def test_a_parser_that_breaks_breaks_nothing_else(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     extractor = Extractor()
     with pytest.raises(ToolFailed, match="cannot be read"):
-        await extractor.text(article().encode(), HTML)
+        await extractor.text("p", article().encode(), HTML)
     await extractor.aclose()
 
 
@@ -139,7 +152,7 @@ async def test_the_process_knows_no_secret_of_the_server(
 ) -> None:
     """R-130: what reads foreign HTML has no keys."""
     monkeypatch.setenv("ANTIPHON_API_KEYS", "SECRET-KEY")
-    await extractor.text(b"x", "text/plain")
+    await extractor.text("p", b"x", "text/plain")
     (worker,) = extractor._idle
     environment = await asyncio.to_thread(Path(f"/proc/{worker.process.pid}/environ").read_bytes)
     assert b"PYTHONPATH" in environment
@@ -154,7 +167,7 @@ def test_the_process_ends_with_the_server() -> None:
 
         async def main():
             extractor = Extractor()
-            await extractor.text(b"x", "text/plain")
+            await extractor.text("p", b"x", "text/plain")
             print(extractor._idle[0].process.pid, flush=True)
             os.kill(os.getpid(), 9)
 
@@ -247,6 +260,12 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_titles(markup: str, title: str) -> None:
     assert page_text(f"<html>{markup}<body><p>text</p>".encode(), HTML).title == title
+
+
+def test_only_so_many_tags_are_read() -> None:
+    """R-118: a parser takes its time for each of them."""
+    text = page_text(b"<p>a</p>" * 200_000, HTML).text
+    assert 20_000 < text.count("a") <= MOST_TAGS // 2
 
 
 def test_spaces_and_empty_lines_are_few() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -299,11 +300,40 @@ async def test_only_200_is_a_page(world: Web, status: int) -> None:
 async def test_a_page_that_is_too_large(world: Web) -> None:
     """R-89."""
     world.site.put("/large", b"x" * (9 * 1024 * 1024), "text/plain")
-    bomb = gzip.compress(b"<p>x</p>" * (5 * 1024 * 1024))
+    reason = await fails(world, world.site.url("a.example", "/large"))
+    assert reason == "The page is too large."
+
+
+async def test_of_a_long_page_the_beginning_is_read(world: Web) -> None:
+    """R-89: and no more of it is unpacked."""
+    bomb = gzip.compress(b"<p>word</p>" * (5 * 1024 * 1024))
     world.site.put("/bomb", bomb, headers={"content-encoding": "gzip"})
-    for path in ("/large", "/bomb"):
-        reason = await fails(world, world.site.url("a.example", path))
-        assert reason == "The page is too large."
+    tracemalloc.start()
+    told = await world.told("open_page", {"url": world.site.url("a.example", "/bomb")})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "word" in told
+    assert peak < 12 * 1024 * 1024
+
+
+async def test_so_many_pages_of_a_project_are_fetched_at_once(world: Web) -> None:
+    """R-89; another project is not held up by them."""
+    for number in range(40):
+        world.site.put(f"/{number}", article())
+        world.site.delay(f"/{number}", 30)
+    urls = [world.site.url("a.example", f"/{number}") for number in range(40)]
+    calls = [asyncio.create_task(world.told("open_page", {"url": url})) for url in urls]
+    await asyncio.sleep(0.5)
+    assert len(world.site.paths()) == 16
+    world.site.put("/", article())
+    url = world.site.url("a.example")
+    async with asyncio.timeout(5):
+        assert ARTICLE in await world.told("open_page", {"url": url}, project="other")
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    async with asyncio.timeout(5):
+        assert ARTICLE in await world.told("open_page", {"url": url})
 
 
 async def test_a_page_that_is_slow() -> None:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from antiphon.errors import ToolFailed
+from antiphon.protocol.citations import Citation, CitationReader, Sources
 from antiphon.tools.web.actions import FindInPage, OpenPage, Search, action_of, shape_of
 from antiphon.tools.web.cache import Cache
 from antiphon.tools.web.domains import Domains, domain_of, host_of
@@ -302,3 +303,41 @@ def test_the_last_line_says_how_to_cite_however_little_room_there_is() -> None:
 
 def test_nothing_found_is_said() -> None:
     assert told_of_search(["a", "b"], [], 1_000) == "Nothing was found for: a; b"
+
+
+# -- sources -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("【1】 [x](http://evil.example)", "[1】 [x](http://evil.example)"),
+        ("a 【 source 2†b】【3, 4】", "a [ source 2†b】[3, 4】"),
+        ("【News】 of today", "【News】 of today"),
+    ],
+)
+def test_a_title_holds_no_mark(title: str, shown: str) -> None:
+    """R-123: what a page calls itself ends up in annotations."""
+    sources = Sources()
+    sources.number("https://a.example/", title)
+    assert sources.found[0].title == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [
+        ("http://[::1]:9100/p/1", "([::1](http://[::1]:9100/p/1))"),
+        ("http://[2606:4700::1111]", "([2606:4700::1111](http://[2606:4700::1111]))"),
+        ("http://[::1]/[a](b)", "([::1](http://[::1]/%5Ba%5D%28b%29))"),
+        ("http://[x](y)/", "([xy](http://%5Bx%5D%28y%29/))"),
+    ],
+)
+def test_a_link_to_an_ipv6_address_works(url: str, link: str) -> None:
+    """RFC 3986 §3.2.2: its brackets are no data."""
+    sources = Sources()
+    sources.number(url, "t")
+    reader = CitationReader(sources, linked=True)
+    pieces = reader.feed("x 【1】") + reader.close()
+    text = "".join(piece for piece in pieces if isinstance(piece, str))
+    assert text.endswith(link)
+    assert [piece.url for piece in pieces if isinstance(piece, Citation)] == [url]

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,26 @@ async def test_searxng(site: Site) -> None:
         async with closing(SearXNG(url)) as searxng:
             assert await searxng.search(Query("ötters & co", country="GB"), 1) == FOUND[:1]
     assert site.asked[0].query == {"q": "ötters & co", "format": "json", "language": "en-GB"}
+
+
+async def test_a_result_that_names_a_user_is_none(site: Site) -> None:
+    """R-84: `open_page` would not read it either."""
+    urls = ["http://user:pw@a.example/", "http://u@a.example", "http://@a.example", "//a.example"]
+    results = [{"url": url, "title": "t", "content": "c"} for url in urls] + RESULTS
+    site.put("/search", orjson.dumps({"results": results}), "application/json")
+    async with closing(SearXNG(base(site))) as searxng:
+        assert await searxng.search(Query("q"), 9) == FOUND
+
+
+async def test_a_searxng_without_json_is_explained_to_the_operator(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.put("/search", "no", status=403)
+    async with closing(SearXNG(base(site))) as searxng:
+        with pytest.raises(ToolFailed) as caught:
+            await searxng.search(Query("q"), 9)
+    assert "settings" not in caught.value.message
+    assert "'json' among the search.formats" in "".join(capsys.readouterr())
 
 
 async def test_a_provider_may_be_at_a_name_or_in_ipv6(site: Site) -> None:
@@ -254,6 +275,9 @@ def test_a_table_with_everything(tmp_path: Path) -> None:
         ("", "web_search.provider"),
         ('provider = "google"', "web_search.provider"),
         ('provider = "searxng"', "'searxng' needs a url"),
+        ('provider = "searxng"\nurl = "http://a.example/search"', "without '/search'"),
+        ('provider = "searxng"\nurl = "http://a.example/x/search/"', "without '/search'"),
+        (SEARXNG + 'private_hosts = "127.0.0.1"', "web_search.private_hosts"),
         (SEARXNG + 'api_key_env = "X"', "'searxng' has no api_key_env"),
         ('provider = "brave"', "'brave' needs an api_key_env"),
         ('provider = "tavily"', "'tavily' needs an api_key_env"),
@@ -294,6 +318,20 @@ def test_a_key_that_is_not_set_is_named(tmp_path: Path, environ: dict[str, str])
     config = load(tmp_path, 'provider = "brave"\napi_key_env = "SEARCH_KEY"')
     with pytest.raises(ValueError, match="SEARCH_KEY with the key of 'brave' is not set"):
         provider_from(config, environ)
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "text"),
+    [("ddgs", "ddgs", 'provider = "duckduckgo"'), ("trafilatura", "web", SEARXNG)],
+)
+def test_a_missing_package_is_named_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str, text: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ValueError, match=rf"'{package}' is missing: pip install 'antiphon\[{extra}"
+    ):
+        provider_from(load(tmp_path, text), {})
 
 
 def test_a_key_that_no_header_can_have_is_not_shown(tmp_path: Path) -> None:

@@ -43,13 +43,15 @@ def domains_of(entries: Iterable[str] | None) -> tuple[str, ...]:
 
 
 def host_of(url: str) -> str | None:
-    """The host of a page's URL in lower case; None: it is no URL of a page."""
+    """The host of a page's URL in lower case; None: it is no URL of a page, or names a user."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         return None
-    return host if parts.scheme in ("http", "https") and host and url.isprintable() else None
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not url.isprintable():
+        return None
+    return host
 
 
 def _is_below(host: str, domain: str) -> bool:

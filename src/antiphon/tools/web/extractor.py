@@ -4,7 +4,8 @@ Rules
 1. Parsers of HTML hold Python's lock, take quadratic time over some pages and cannot be stopped:
    they run in processes (`text_worker.py`), which are killed when they take too long or when nobody
    waits any more (R-58).
-2. A few at once; who comes later waits. A process that has had nothing to do for a while ends.
+2. A few at once; who comes later waits, and projects take turns (`turns.py`). A process that has
+   had nothing to do for a while ends.
 """
 
 import asyncio
@@ -20,13 +21,15 @@ import structlog
 from antiphon.errors import ToolFailed
 from antiphon.tools.web.text import MOST_BYTES, MOST_TEXT, PageText
 from antiphon.tools.web.text_worker import ANSWER, REQUEST
+from antiphon.tools.web.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
 #: Processes.
 MOST: Final = 2
-#: Seconds for one page, the start of the process included.
-PATIENCE: Final = 15.0
+#: Seconds for one page, and for a process to be ready for its first one.
+PATIENCE: Final = 5.0
+_START: Final = 15.0
 #: Seconds after which a process that has nothing to do ends.
 IDLE: Final = 60.0
 #: Bytes of an answer: characters of six bytes in JSON, and some more.
@@ -44,6 +47,14 @@ class _Worker:
     sink: asyncio.StreamWriter
     source: asyncio.StreamReader
     retirement: asyncio.TimerHandle | None = None
+    is_ready: bool = False
+
+    async def get_ready(self) -> None:
+        """Have it import its parser, which is not the first page's fault."""
+        if not self.is_ready:
+            with contextlib.suppress(ToolFailed):  # there is none
+                await self.ask(b"<p>x</p>", "text/html")
+            self.is_ready = True
 
     async def ask(self, body: bytes, content_type: str) -> PageText:
         """Raises `ToolFailed`, or OSError or EOFError when the process is no more."""
@@ -66,20 +77,22 @@ class Extractor:
 
     def __init__(self, *, most: int = MOST, patience: float = PATIENCE, idle: float = IDLE) -> None:
         """`patience` and `idle` in seconds."""
-        self._slots = asyncio.Semaphore(most)
+        self._turns = Turns(most)
         self._patience = patience
         self._idle_time = idle
         self._idle: list[_Worker] = []
         self._ending: set[asyncio.Task[int]] = set()
 
-    async def text(self, body: bytes, content_type: str) -> PageText:
-        """Title and text of a page. Raises `ToolFailed`."""
-        async with self._slots:
+    async def text(self, project: str, body: bytes, content_type: str) -> PageText:
+        """Title and text of a page that a project reads. Raises `ToolFailed`."""
+        async with self._turns.turn(project):
             worker: _Worker | None = None
             whole = False
             try:
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(_START):
                     worker = await self._worker()
+                    await worker.get_ready()
+                async with asyncio.timeout(self._patience):
                     text = await worker.ask(body, content_type)
                 whole = True
             except ToolFailed:

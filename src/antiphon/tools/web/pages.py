@@ -6,6 +6,8 @@ Rules
 2. What is told of a page that could not be fetched does not say why: a private address, a closed
    port and a dead host are the same (R-94). The log has the reason.
 3. Pages and robots.txt are remembered for a while, for each project (R-33).
+4. Of a page no more is fetched than is looked at, and few pages at a time, so that what waits for
+   the parsers costs little memory however many calls there are (R-89).
 """
 
 import asyncio
@@ -25,14 +27,18 @@ from antiphon.tools.web.domains import Domains
 from antiphon.tools.web.extractor import Extractor
 from antiphon.tools.web.provider import USER_AGENT
 from antiphon.tools.web.robots import ALL, NOTHING, Robots, parse_robots
-from antiphon.tools.web.text import kind_of
+from antiphon.tools.web.text import MOST_BYTES, kind_of
+from antiphon.tools.web.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
-PAGE_LIMITS: Final = ReadLimits(total=20.0)
+PAGE_LIMITS: Final = ReadLimits(total=20.0, unpacked=MOST_BYTES, cut=True)
 ROBOTS_LIMITS: Final = ReadLimits(total=5.0, sent=512 * 1024, unpacked=512 * 1024)
 #: A robots.txt that is longer is parsed elsewhere: it takes tens of milliseconds (R-118).
 _LONG_ROBOTS: Final = 32 * 1024
+#: Pages that are read at once, and by one project.
+_MOST_PAGES: Final = 32
+_MOST_EACH: Final = 16
 #: Characters of a URL.
 _MOST_URL: Final = 4_096
 _HEADERS: Final = {
@@ -73,9 +79,11 @@ class Pages:
     """Reads pages; `aclose` it."""
 
     def __init__(self, egress: Egress, extractor: Extractor, rules: PageRules) -> None:
+        """Both are closed with the pages."""
         self._egress = egress
         self._extractor = extractor
         self._rules = rules
+        self._turns = Turns(_MOST_PAGES, _MOST_EACH)
         self._pages: Cache[Page] = Cache(_page_size)
         self._robots: Cache[Robots] = Cache(lambda robots: robots.size)
 
@@ -95,10 +103,8 @@ class Pages:
             return page
         if reader.offline:
             return None
-        answer = await self._fetch(reader, parsed)
-        text = await self._extractor.text(answer.body, answer.headers.get("content-type", ""))
-        found = answer.url.with_fragment(None)
-        page = Page(str(found), text.title or found.host or "", text.text)
+        async with self._turns.turn(reader.project):
+            page = await self._read(reader, parsed)
         for key in {str(parsed), page.url}:
             self._pages.put(reader.project, key, page)
         return page
@@ -106,6 +112,14 @@ class Pages:
     async def aclose(self) -> None:
         """The server ends."""
         await self._extractor.aclose()
+        await self._egress.close()
+
+    async def _read(self, reader: Reader, url: URL) -> Page:
+        answer = await self._fetch(reader, url)
+        kind = answer.headers.get("content-type", "")
+        text = await self._extractor.text(reader.project, answer.body, kind)
+        found = answer.url.with_fragment(None)
+        return Page(str(found), text.title or found.host or "", text.text)
 
     async def _fetch(self, reader: Reader, url: URL) -> Answer:
         ask = Ask(str(url), headers=_HEADERS)

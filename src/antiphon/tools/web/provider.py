@@ -76,9 +76,17 @@ class SearchProvider(Protocol):
 class Api:
     """The HTTP API of a provider. All its URLs begin with the operator's `url`."""
 
-    def __init__(self, name: str, url: str, headers: Mapping[str, str] | None = None) -> None:
-        """`name` is for the log. Raises ValueError when nothing can be sent to `url`."""
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        hints: Mapping[int, str] | None = None,
+    ) -> None:
+        """`name` is for the log, and so is `hints`: what a status means for the operator. Raises
+        ValueError when nothing can be sent to `url`."""
         self._name = name
+        self._hints = hints or {}
         self._base = url.rstrip("/")
         self._headers = {"accept": "application/json", "user-agent": USER_AGENT, **(headers or {})}
         self._egress = Egress(Policy([urlsplit(url).hostname or ""]))
@@ -105,7 +113,8 @@ class Api:
             raise self._failed("The search provider cannot be reached.", str(error)) from None
         if answer.status != 200:
             told = _REFUSALS.get(answer.status, "The search provider failed.")
-            raise self._failed(told, f"HTTP {answer.status}")
+            hint = self._hints.get(answer.status)
+            raise self._failed(told, f"HTTP {answer.status}" + (f": {hint}" if hint else ""))
         try:
             return orjson.loads(answer.body)
         except orjson.JSONDecodeError:

@@ -1,6 +1,7 @@
 """The search providers there are, by the names that antiphon.toml has for them."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Protocol
 
 from antiphon.tools.web import brave, tavily
@@ -29,8 +30,12 @@ class ProviderSettings(Protocol):
 
 
 def provider_from(settings: ProviderSettings, environ: Mapping[str, str]) -> SearchProvider:
-    """The provider. Raises ValueError: its key is not set, or nothing can be sent to its URL."""
+    """The provider. Raises ValueError: its key is not set, nothing can be sent to its URL, or a
+    package is missing."""
     url = settings.url
+    _need("trafilatura", "web")
+    if settings.provider == "duckduckgo":
+        _need("ddgs", "ddgs")
     match settings.provider:
         case "searxng" if url:
             return SearXNG(url)
@@ -41,6 +46,14 @@ def provider_from(settings: ProviderSettings, environ: Mapping[str, str]) -> Sea
         case "duckduckgo":
             return DuckDuckGo()
     raise ValueError(f"web_search: there is no provider '{settings.provider}' without a url")
+
+
+def _need(package: str, extra: str) -> None:
+    """It is not imported: that takes long, and it runs elsewhere."""
+    if find_spec(package) is None:
+        raise ValueError(
+            f"web_search: the package '{package}' is missing: pip install 'antiphon[{extra}]'"
+        )
 
 
 def _key(settings: ProviderSettings, environ: Mapping[str, str]) -> str:

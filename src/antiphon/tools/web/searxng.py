@@ -3,8 +3,13 @@
 The instance must offer JSON (``search.formats`` in its settings.yml); it answers 403 if not.
 """
 
+from typing import Final
+
 from antiphon.tools.web.places import COUNTRIES
 from antiphon.tools.web.provider import Api, Found, Query, best, found, rows, with_sites
+
+#: Status → what the operator may do.
+_HINTS: Final = {403: "is 'json' among the search.formats of its settings.yml?"}
 
 
 class SearXNG:
@@ -12,7 +17,7 @@ class SearXNG:
 
     def __init__(self, url: str) -> None:
         """`url`: without ``/search``. Raises ValueError."""
-        self._api = Api("searxng", url)
+        self._api = Api("searxng", url, hints=_HINTS)
 
     async def search(self, query: Query, count: int) -> list[Found]:
         """See `SearchProvider`."""

@@ -13,8 +13,9 @@ import html
 import re
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-#: Bytes of a page that are looked at; one of this size takes seconds.
+#: Bytes of a page that are looked at, and tags: what parsers take depends on both.
 MOST_BYTES: Final = 2 * 1024 * 1024
+MOST_TAGS: Final = 50_000
 #: Characters of text that a page has at most.
 MOST_TEXT: Final = 500_000
 MOST_TITLE: Final = 300
@@ -103,6 +104,7 @@ def page_text(body: bytes, content_type: str) -> PageText:
         return PageText("", _neat(markup))
     match = _TITLE.search(markup, 0, 256 * 1024)
     title = line(match[1], MOST_TITLE) if match else ""
+    markup = "<".join(markup.split("<", MOST_TAGS)[:MOST_TAGS])
     text = _neat(_main_text(_DECLARATION.sub("", markup, count=1)))
     if not text:
         raise NotReadable("The page has no text that can be read.")

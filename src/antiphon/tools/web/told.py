@@ -7,12 +7,11 @@ Rules
 3. A pattern is text, never a regular expression: it is searched for in linear time.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from antiphon.protocol.citations import mark
+from antiphon.protocol.citations import mark, unmarked
 from antiphon.tools.web.pages import Page
 from antiphon.tools.web.provider import Found
 
@@ -27,8 +26,6 @@ PIECE: Final = 20_000
 #: Matches in a page, and characters around one.
 _MOST_MATCHES: Final = 20
 _AROUND: Final = 200
-#: What could pass for a mark (`antiphon.protocol.citations`, rule 2).
-_MARK: Final = re.compile(r"【(?=\s*(?:sources?[\s:#]*)?\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def told_of_page(number: int, page: Page, start: int, most: int) -> str:
         where += f" To read on, open it with start={end}." if end < whole else ""
     else:
         where = "This is its text."
-    return _bounded([f"{head}\n{where}\n\n{_unmarked(piece)}"], most)
+    return _bounded([f"{head}\n{where}\n\n{unmarked(piece)}"], most)
 
 
 def matches_in(page: Page, pattern: str) -> list[str]:
@@ -87,32 +84,28 @@ def told_of_matches(
     """Where a pattern is in a page."""
     head = _head(number, page.title, page.url)
     if not matches:
-        return _bounded([f"{head}\nThe text '{_unmarked(pattern)}' is not in this page."], most)
+        return _bounded([f"{head}\nThe text '{unmarked(pattern)}' is not in this page."], most)
     count = f"{len(matches)} or more" if len(matches) == _MOST_MATCHES else str(len(matches))
-    lines = [f"{place}. … {_unmarked(match)} …" for place, match in enumerate(matches, 1)]
+    lines = [f"{place}. … {unmarked(match)} …" for place, match in enumerate(matches, 1)]
     return _bounded([f"{head}\nFound: {count}.", *lines], most)
 
 
 def _entry(source: Source) -> str:
     entry = _head(source.number, source.found.title, source.found.url)
     if source.found.snippet:
-        entry += f"\n{_unmarked(source.found.snippet)}"
+        entry += f"\n{unmarked(source.found.snippet)}"
     if source.text:
-        entry += f"\nThe page begins:\n{_unmarked(source.text)}"
+        entry += f"\nThe page begins:\n{unmarked(source.text)}"
     return entry
 
 
 def _head(number: int, title: str, url: str) -> str:
-    return f"{mark(number)} {_unmarked(title)}\nURL: {_unmarked(url)}"
+    return f"{mark(number)} {unmarked(title)}\nURL: {unmarked(url)}"
 
 
 def _bounded(parts: Iterable[str], most: int) -> str:
     body = "\n\n".join(parts)
     return f"{body[: max(0, most - len(HOW_TO_CITE) - 2)]}\n\n{HOW_TO_CITE}"
-
-
-def _unmarked(text: str) -> str:
-    return _MARK.sub("[", text)
 
 
 def _folded(text: str) -> str:

@@ -49,8 +49,8 @@ class WebSearch:
         egress: Egress,
         options: WebSearchOptions | None = None,
     ) -> None:
-        """`provider` is closed with the tool, `egress` is the caller's. Raises ValueError for
-        domains that are none."""
+        """`egress` is the way to pages; it and `provider` are closed with the tool. Raises
+        ValueError for domains that are none."""
         options = options or WebSearchOptions()
         rules = PageRules(options.respect_robots, Domains(domains_of(options.allowed_domains)))
         self._has_provider = provider is not None
