@@ -78,6 +78,7 @@ async def test_bodies_are_unpacked(
         ("deflate", raw_deflate(NOISE)[:1000]),
         ("deflate", b"\xff\xff\xff\xff"),
     ],
+    ids=["br", "zstd", "twice", "plain", "cut", "one byte", "cut deflate", "no deflate"],
 )
 async def test_what_cannot_be_unpacked_is_an_error(
     site: Site, egress: Egress, encoding: str, body: bytes
