@@ -233,6 +233,18 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
         Result("mcp_call", quoted("mcp server l", "broken")),
     ),
     (
+        {
+            "type": "mcp_call",
+            "id": "mcp_2",
+            "server_label": "l",
+            "name": "n",
+            "arguments": "{oops",
+            "output": "See 【1】, and 【中】.",
+        },
+        Call("mcp_2", "n", '{"input":"{oops"}'),
+        Result("mcp_2", quoted("mcp server l", "See [1】, and 【中】.")),
+    ),
+    (
         {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"], "timeout_ms": None}},
         Call("c", "shell", '{"commands":["ls"]}'),
         None,

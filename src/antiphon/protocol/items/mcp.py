@@ -11,6 +11,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
+from antiphon.protocol.citations import unmarked
 from antiphon.protocol.fields import LENIENT, CalledName, ItemId, Many, Name, Text, by_kind
 from antiphon.protocol.items.base import (
     Call,
@@ -96,7 +97,17 @@ def _unquoted(item: Item) -> str | list[Any]:
 
 def _as_result(item: Item) -> Result:
     output = quoted_output(f"mcp server {item['server_label']}", _unquoted(item))
-    return Result(pair_id(item), output)
+    return Result(pair_id(item), _without_citations(output))
+
+
+def _without_citations(output: str | list[Any]) -> str | list[Any]:
+    """Without what would be cited as one of the pages of a web search, if the model repeats it."""
+    if isinstance(output, str):
+        return unmarked(output)
+    return [
+        {**part, "text": unmarked(part["text"])} if isinstance(part.get("text"), str) else part
+        for part in output
+    ]
 
 
 ITEM_TYPES = (
