@@ -17,7 +17,7 @@ Rules
    use up the fuel of the next. Compiling takes 1 to 3 ms; only verdicts are kept, by content.
 4. For a thread, both functions (R-118). A usual grammar is checked in 3 ms, a text of 1,000
    characters in 4 ms, one of 100,000 in 0.2 s. Of some 10,000 hostile ones, the worst took 0.2 s
-   and 50 MB to check and 2 s to match, and held the interpreter for 0.1 s at a time.
+   and 50 MB to check and 2 s to match, and held the interpreter for less than 0.1 s at a time.
 """
 
 import json
@@ -44,9 +44,9 @@ _FUEL: Final = 100_000
 #: Symbols in all rules: 5,000 are as many as a first row of the parser can have items, 30 ms. A
 #: grammar for Python has about 1,000.
 _SYMBOLS: Final = 5_000
-#: Items in a row of the parser, llguidance's default. Most grammars need 10, one for Python 60; a
-#: choice among 500 words in a rule needs 500. A row of 2,000 takes up to 8 ms.
-_ROW: Final = 2_000
+#: Items in a row of the parser. Most grammars need 10, one for Python 60, a choice among 500 words
+#: in a rule 500. A row of 1,000 takes up to 16 ms, one of 2,000, llguidance's default, 100 ms.
+_ROW: Final = 1_000
 #: Bytes that are given to the parser at a time: it does not let go of the interpreter.
 _AT_ONCE: Final = 4
 #: Bytes of a text.
