@@ -188,7 +188,7 @@ GOOD: Final = {"name": "hook", "url": URL, "event_types": [COMPLETED]}
         ({"url": "http://169.254.169.254/"}, "url", "invalid_value"),
         ({"url": "http://[::1]/"}, "url", "invalid_value"),
         ({"url": "http://2130706433/"}, "url", "invalid_value"),
-        ({"url": "http://localhost:1/"}, "url", "invalid_value"),
+        ({"url": "http://intranet.localhost:1/"}, "url", "invalid_value"),
         ({"url": "https://example.com/" + "x" * 2048}, "url", "string_above_max_length"),
         ({"event_types": []}, "event_types", "empty_array"),
         ({"event_types": COMPLETED}, "event_types", "invalid_type"),
