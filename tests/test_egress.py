@@ -420,3 +420,15 @@ async def test_a_url_never_stands_in_the_reason(answer: bytes | None) -> None:
     await server.wait_closed()
     assert "T0KEN" not in str(caught.value)
     assert str(caught.value), "the reason is for the operator"
+
+
+def test_a_closed_policy_lets_nothing_out() -> None:
+    """R-95: neither public addresses nor what would be allowed."""
+    policy = Policy(["127.0.0.1", "hooks.internal"], closed=True)
+    for url in ("https://example.com/", "http://127.0.0.1:1/", "http://hooks.internal/"):
+        with pytest.raises(BadURL, match="ANTIPHON_EGRESS"):
+            policy.parse(url)
+    assert not policy.trusts("hooks.internal")
+    for address in ("1.1.1.1", "127.0.0.1"):
+        with pytest.raises(Refused):
+            policy.socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 80)))

@@ -314,7 +314,7 @@ def make_key_row(key: str, name: str, project: str) -> KeyRow:
 
 def _policy(settings: Settings) -> Policy:
     try:
-        return Policy(settings.allow_private_hosts)
+        return Policy(settings.allow_private_hosts, closed=not settings.egress)
     except ValueError as error:
         raise ConfigError(f"ANTIPHON_ALLOW_PRIVATE_HOSTS: {error}") from None
 
@@ -333,16 +333,16 @@ def _tools(config: Config, policy: Policy) -> dict[str, Tool]:
         options = WebSearchOptions(
             search.respect_robots, None if allowed is None else tuple(allowed)
         )
-    web = WebSearch(provider, Egress(_pages_policy(search)), options)
+    web = WebSearch(provider, Egress(_pages_policy(search, closed=policy.closed)), options)
     return {"mcp": Mcp(policy, servers), **dict.fromkeys(WEB_SEARCH, web)}
 
 
-def _pages_policy(search: WebSearchConfig | None) -> Policy:
+def _pages_policy(search: WebSearchConfig | None, *, closed: bool) -> Policy:
     """A model chooses pages, and strangers tell it which: what MCP servers and webhooks may be at
     does not count for them (R-126)."""
     try:
         hosts = search.private_hosts if search is not None else ()
-        return Policy(hosts, "web_search.private_hosts")
+        return Policy(hosts, "web_search.private_hosts", closed=closed)
     except ValueError as error:
         raise ConfigError(f"web_search.private_hosts: {error}") from None
 

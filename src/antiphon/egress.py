@@ -8,7 +8,7 @@ Rules
    resolves to another address at the next look-up gains nothing (R-86).
 3. Only addresses of the public internet are allowed, and what the operator vouches for: a host by
    its name, whatever it resolves to, or addresses and networks. Who vouches for an address of
-   loopback may say `localhost` for it.
+   loopback may say `localhost` for it. Or the operator allows none at all (R-95).
 4. Names are looked up on threads of our own, which nobody waits for: a nameserver that hangs holds
    up neither the look-ups of others, which share the few threads of the loop, nor the end.
 5. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
@@ -113,11 +113,16 @@ class Policy:
     """Which URLs and addresses may be requested."""
 
     def __init__(
-        self, allowed: Iterable[str] = (), setting: str = "ANTIPHON_ALLOW_PRIVATE_HOSTS"
+        self,
+        allowed: Iterable[str] = (),
+        setting: str = "ANTIPHON_ALLOW_PRIVATE_HOSTS",
+        *,
+        closed: bool = False,
     ) -> None:
         """`allowed`: names, addresses or networks in spite of being private; `setting` is where the
-        operator has them from. Raises ValueError."""
+        operator has them from. `closed`: no URL and no address. Raises ValueError."""
         self._setting = setting
+        self.closed = closed
         self._names: set[str] = set()
         self._networks: list[Network] = []
         for entry in filter(None, map(str.strip, allowed)):
@@ -129,6 +134,8 @@ class Policy:
     def parse(self, text: str) -> URL:
         """The URL to request. Raises `BadURL` when it is malformed, or leads to a private address
         without asking anybody; whether a name leads to one is seen when it is connected to."""
+        if self.closed:
+            raise BadURL("this server requests no URL that others name (ANTIPHON_EGRESS)")
         match = _URL.fullmatch(text)
         if match is None or not text.isprintable() or " " in text or "\\" in text:
             raise BadURL("it is not an http:// or https:// URL")
@@ -148,10 +155,12 @@ class Policy:
 
     def trusts(self, host: str) -> bool:
         """Whether the operator vouches for this name, whatever it resolves to."""
-        return host.lower() in self._names
+        return not self.closed and host.lower() in self._names
 
     def allows(self, address: str) -> bool:
         """Whether a socket may be connected to an address as ``getaddrinfo`` writes it."""
+        if self.closed:
+            return False
         try:
             found: Address = ipaddress.ip_address(address)
         except ValueError:

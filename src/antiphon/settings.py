@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         description="Without a configuration file: look for Ollama, LM Studio, llama.cpp and vLLM "
         "on their usual loopback ports at start.",
     )
+    egress: bool = Field(
+        True,
+        description="Request URLs that requests, models and webhook endpoints name: MCP servers, "
+        "pages, webhooks. If not, only what the configuration names is asked: backends, "
+        "`[[mcp_servers]]`, the search provider.",
+    )
     allow_private_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, addresses or networks that MCP servers of requests, and webhooks, may "

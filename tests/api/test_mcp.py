@@ -455,6 +455,29 @@ def test_an_approval_goes_round(
         assert tickets.asked("tools/call") == 1
 
 
+def test_the_operator_can_switch_all_of_it_off(
+    tmp_path: Path, upstream: ChatUpstream, tickets: Running
+) -> None:
+    """R-95: what the configuration names stays."""
+    toml = CHAT_TOML.format(base_url=upstream.base_url) + (
+        f'\n[[mcp_servers]]\nname = "tickets"\nurl = "{tickets.url}"\n'
+    )
+    env = {"ANTIPHON_EGRESS": "false", "ANTIPHON_ALLOW_PRIVATE_HOSTS": "127.0.0.1"}
+    with serve(tmp_path, toml, env) as closed, client_of(closed) as api:
+        body = {"model": "m", "input": "Hi", "tools": [mcp(tickets)]}
+        reply = api.post("/v1/responses", json=body)
+        error = error_of(reply)
+        assert (reply.status_code, error["param"]) == (400, "tools[0].server_url")
+        assert "ANTIPHON_EGRESS" in error["message"]
+        hook = {"name": "h", "url": "https://example.com/", "event_types": ["response.completed"]}
+        reply = api.post("/v1/webhook_endpoints", json=hook)
+        assert (reply.status_code, error_of(reply)["param"]) == (400, "url")
+        upstream.script(Reply.chat("Done."))
+        named = {"type": "mcp", "server_label": "t", "connector_id": "tickets"}
+        made = api.post("/v1/responses", json={**body, "tools": [named]}).json()
+        assert [item["type"] for item in made["output"]] == ["mcp_list_tools", "message"]
+
+
 def test_a_private_server_needs_one_line_of_settings(
     tmp_path: Path, upstream: ChatUpstream, tickets: Running
 ) -> None:
