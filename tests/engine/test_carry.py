@@ -219,6 +219,26 @@ async def test_a_compaction_keeps_what_the_backend_wants_back(sealer: Sealer) ->
 # -- what is named -------------------------------------------------------------------------------
 
 
+async def test_searches_without_a_call_id_find_what_they_found(sealer: Sealer) -> None:
+    """In the order in which they were made; one that was cut off found nothing."""
+
+    def search(name: str, status: str = "completed") -> Item:
+        common = {"call_id": None, "execution": "server", "status": status}
+        return {"type": "tool_search_call", "id": name, "arguments": {}, **common}
+
+    def found(name: str) -> Item:
+        return {"type": "tool_search_output", "id": name, "tools": [], "call_id": None}
+
+    items = [search("a", "incomplete"), search("b"), search("c"), found("d"), found("e")]
+    shown = await Carrier(sealer, "p").carry([*items, search("f")])
+    assert [(item["id"], item["call_id"]) for item in shown] == [
+        ("b", "b"),
+        ("c", "c"),
+        ("d", "b"),
+        ("e", "c"),
+    ]
+
+
 def test_foreign_seals_are_named_by_their_place() -> None:
     kinds: dict[Kind, Item] = {
         "reasoning": {"type": "reasoning", "summary": [], "encrypted_content": FOREIGN},

@@ -13,6 +13,7 @@ Rules
    that was cut off is not shown.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
@@ -164,20 +165,24 @@ def _answered(items: list[Item]) -> Iterator[Item]:
 
 
 def _with_call_ids(items: list[Item]) -> Iterator[Item]:
-    open_calls: list[int] = []
+    open_calls: deque[int] = deque()
     ids: dict[int, str] = {}
+    cut_off: set[int] = set()
     for place, item in enumerate(items):
         if item.get("call_id") is not None:
             continue
-        if item["type"] == "tool_search_call":
+        if item["type"] == "tool_search_call" and item.get("status") == "incomplete":
+            cut_off.add(place)
+        elif item["type"] == "tool_search_call":
             open_calls.append(place)
         elif item["type"] == "tool_search_output" and open_calls:
-            call = open_calls.pop()
+            call = open_calls.popleft()
             ids[place] = ids[call] = (items[call].get("id") or "tool_search")[-_MAX_CALL_ID:]
+    cut_off.update(open_calls)
     for place, item in enumerate(items):
         if place in ids:
             yield changed(item, call_id=ids[place])
-        elif place not in open_calls:
+        elif place not in cut_off:
             yield item
 
 
