@@ -46,7 +46,7 @@ def test_nobody_waits_for_the_bad_bodies(server: LiveServer, client: httpx2.Clie
         with Waiting(server) as others:
             for bad in BODIES:
                 client.post("/v1/responses", content=bad.body, headers=JSON)
-        assert len(others.times) > 100
+        assert len(others.times) > 30
         waits.append(others.worst)
         if others.worst < LONGEST_WAIT:
             break

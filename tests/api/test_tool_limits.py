@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.api.raw import eventually
 from tests.api.talk import Json, client_of, error_of, events
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.live import CHAT_TOML, LiveServer, serve
@@ -147,7 +148,7 @@ def test_a_tool_that_takes_too_long(
     made = ask(api, tickets)
     assert made["output_text"] == "Too slow."
     assert made["output"][1]["status"] == "failed"
-    assert {"cancelled": "slow"} in tickets.log(), "it was told to stop"
+    assert eventually(lambda: {"cancelled": "slow"} in tickets.log()), "it was told to stop"
 
 
 def test_a_response_that_takes_too_long(
