@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.upstream import UpstreamConfig
 from antiphon.protocol.request import parse_request
 
 BURST, PACED = 500, 200
@@ -82,7 +83,7 @@ def serve(pipe: Connection) -> None:
 @asynccontextmanager
 async def ours(url: str) -> AsyncIterator[Call]:
     """The backend, deltas and all."""
-    backend = ChatCompletions(ChatCompletionsConfig("up", url))
+    backend = ChatCompletions(UpstreamConfig("up", url))
     request = parse_request(b'{"model": "m", "input": "Hi"}')
 
     async def call(model: str) -> None:

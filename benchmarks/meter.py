@@ -58,6 +58,11 @@ class Meter:
         """Resident megabytes now."""
         return sum(_rss(pid) for pid in _tree(self.pid)) / 1e6
 
+    def indexed(self) -> int:
+        """Bytes of the indexes of vector stores."""
+        assert self._folder is not None
+        return sum(path.stat().st_size for path in self._folder.glob("data/vector_stores/**/*.db*"))
+
     def stored(self) -> int:
         """Bytes of the database and what is still to be folded into it."""
         assert self._folder is not None
@@ -114,11 +119,13 @@ def upstream() -> Iterator[Meter]:
 
 
 @contextlib.contextmanager
-def antiphon(upstream_port: int) -> Iterator[Meter]:
-    """``antiphon serve`` in front of the upstream, with a database file in a folder of its own."""
+def antiphon(upstream_port: int, config: str = "", *, alone: bool = True) -> Iterator[Meter]:
+    """``antiphon serve`` in front of the upstream, with a database file in a folder of its own.
+    `config`: more of it; not `alone`: on all cores."""
     with tempfile.TemporaryDirectory(prefix="antiphon-bench-") as name:
         folder = Path(name)
-        (folder / "antiphon.toml").write_text(_CONFIG.format(port=upstream_port), encoding="utf-8")
+        text = _CONFIG.format(port=upstream_port) + config
+        (folder / "antiphon.toml").write_text(text, encoding="utf-8")
         port = _free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ANTIPHON_")} | {
             "PYTHONPATH": str(_ROOT / "src"),
@@ -131,7 +138,8 @@ def antiphon(upstream_port: int) -> Iterator[Meter]:
         }
         command = [sys.executable, "-m", "antiphon.cli", "serve"]
         log = folder / "log"
-        with log.open("wb") as output, _on(_SERVER_CORES):
+        cores = _SERVER_CORES if alone else set(_CORES)
+        with log.open("wb") as output, _on(cores):
             server = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
             )

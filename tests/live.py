@@ -36,6 +36,13 @@ class LiveProgram:
         """What the processes of the folder wrote to stderr so far."""
         return (self.folder / "stderr.log").read_text(encoding="utf-8")
 
+    def memory(self, name: str = "VmRSS") -> int:
+        """Bytes that the process itself has now; ``VmHWM``: the most that it ever had (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found is not None
+        return int(found[1]) * 1024
+
     def kill(self) -> None:
         """``kill -9``: it ends here and now."""
         self.process.kill()

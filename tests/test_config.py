@@ -12,6 +12,8 @@ from antiphon.settings import Settings
 BACKEND = (
     '[[backends]]\nname = "a"\nkind = "chat_completions"\nbase_url = "http://127.0.0.1:1/v1"\n'
 )
+EMBEDDINGS = '[embeddings]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "e5"\n'
+IMAGES = '[image_generation]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
 WEBHOOK = '[[webhooks]]\nurl = "https://h.example/"\nsecret_env = "HOOK_SECRET"\n'
 
 
@@ -48,6 +50,45 @@ def test_a_window_is_for_all_models_or_by_alias_and_name(
     assert config.backends[0].windows == windows
 
 
+def test_who_makes_vectors_has_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(EMBEDDINGS + 'query_prefix = "query: "\ntimeout = 5\n', encoding="utf-8")
+    config = load_config(path)
+    assert config is not None
+    assert config.embeddings is not None
+    assert config.embeddings.query_prefix == "query: "
+    assert config.embeddings.timeout == 5.0
+    assert (config.embeddings.batch, config.embeddings.dimensions) == (64, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeing"),
+    [
+        ("", None),
+        ("vision = true", ["*"]),
+        ("vision = false", []),
+        ('vision = ["z", "y-*"]', ["up", "y-*"]),
+    ],
+)
+def test_which_models_see(tmp_path: Path, text: str, seeing: list[str] | None) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(BACKEND + 'models = ["*", {z = "up"}]\n' + text, encoding="utf-8")
+    config = load_config(path)
+    assert config is not None
+    assert config.backends[0].seeing == seeing
+
+
+def test_who_makes_images_has_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text(IMAGES + "timeout = 5\n", encoding="utf-8")
+    config = load_config(path)
+    assert config is not None
+    images = config.image_generation
+    assert images is not None
+    assert (images.timeout, images.at_once, images.model, images.models) == (5.0, 4, None, [])
+    assert (images.unsupported, images.extra) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -66,6 +107,30 @@ def test_a_window_is_for_all_models_or_by_alias_and_name(
         (BACKEND + "context_window = {a = 1.5}", "backends.0.context_window.a"),
         (BACKEND + 'headers = {"X Y" = "1"}', "'X Y' has characters"),
         (BACKEND + 'headers = {"X-A" = "1\\r\\nX-B: 2"}', "'X-A' has characters"),
+        (EMBEDDINGS + "surprise = true", "embeddings.surprise"),
+        (EMBEDDINGS + "dimensions = 0", "embeddings.dimensions"),
+        (EMBEDDINGS + "batch = 0", "embeddings.batch"),
+        (EMBEDDINGS + 'timeout = "5"', "embeddings.timeout"),
+        (EMBEDDINGS + "timeout = 0", "embeddings.timeout"),
+        (EMBEDDINGS + 'api_key = "sk"', "embeddings.api_key"),
+        (EMBEDDINGS + 'api_key_env = "not a name"', "embeddings.api_key_env"),
+        (EMBEDDINGS + 'headers = {"X Y" = "1"}', "'X Y' has characters"),
+        ('[embeddings]\nmodel = "e5"', "needs a base_url and a model"),
+        ('[embeddings]\nbase_url = "http://127.0.0.1:1/v1"', "needs a base_url and a model"),
+        ('[embeddings]\nbase_url = "ftp://h/v1"\nmodel = "e5"', "embeddings.base_url"),
+        (BACKEND + "vision = 1", "backends.0.vision"),
+        ('[image_generation]\nkind = "telepathy"', "image_generation.kind"),
+        ('[image_generation]\nkind = "openai"', "needs a base_url"),
+        ('[image_generation]\nkind = "simulator"\nbase_url = "http://h/v1"', "has no base_url"),
+        ('[image_generation]\nkind = "simulator"\nextra = ["gif"]', "'extra'"),
+        (IMAGES + "surprise = 1", "image_generation.surprise"),
+        (IMAGES + 'unsupported = ["n"]', "image_generation.unsupported.0"),
+        (IMAGES + 'extra = ["bmp"]', "image_generation.extra.0"),
+        (IMAGES + "timeout = 0", "image_generation.timeout"),
+        (IMAGES + "at_once = 0", "image_generation.at_once"),
+        (IMAGES + 'api_key_env = "not a name"', "image_generation.api_key_env"),
+        (IMAGES + 'headers = {"X Y" = "1"}', "'X Y' has characters"),
+        (IMAGES.replace("http:", "ftp:"), "image_generation.base_url"),
         (WEBHOOK + "secret = true", "webhooks.0.secret"),
         (WEBHOOK + "event_types = []", "webhooks.0.event_types"),
         (WEBHOOK + 'name = ""', "webhooks.0.name"),
@@ -116,8 +181,45 @@ def test_a_key_variable_that_is_not_set_stops_the_start(
 ) -> None:
     monkeypatch.delenv("NOT_THERE", raising=False)
     path = tmp_path / "antiphon.toml"
-    path.write_text(BACKEND + 'api_key_env = "NOT_THERE"\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match="NOT_THERE"):
+    for section in (BACKEND, IMAGES):
+        path.write_text(section + 'api_key_env = "NOT_THERE"\n', encoding="utf-8")
+        with pytest.raises(ConfigError, match="NOT_THERE"):
+            Antiphon(Settings(config=path, database_url="memory://"))
+
+
+def test_a_responses_backend_is_openai_unless_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an address it needs a key, in whatever header."""
+    monkeypatch.setenv("UP_KEY", "k")
+    kind = '[[backends]]\nname = "a"\nkind = "responses"\n'
+    settings = Settings(config=tmp_path / "antiphon.toml", database_url="memory://")
+    for more in (
+        'api_key_env = "UP_KEY"\n',
+        'headers = {"api-key" = "k"}\n',
+        'base_url = "http://127.0.0.1:1/v1"\n',
+        'profile = "vllm"\nbase_url = "http://127.0.0.1:1/v1"\n',
+    ):
+        (tmp_path / "antiphon.toml").write_text(kind + more, encoding="utf-8")
+        Antiphon(settings)
+    for more, says in (
+        ("", "needs an api_key_env"),
+        ('api_key_env = "NOT_THERE"\n', "NOT_THERE"),
+        ('api_key_env = "UP_KEY"\nprofile = "telepathy"\n', "telepathy"),
+    ):
+        (tmp_path / "antiphon.toml").write_text(kind + more, encoding="utf-8")
+        with pytest.raises(ConfigError, match=says):
+            Antiphon(settings)
+
+
+def test_a_simulator_of_images_without_pillow_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-133."""
+    path = tmp_path / "antiphon.toml"
+    path.write_text('[image_generation]\nkind = "simulator"\n', encoding="utf-8")
+    monkeypatch.setattr("antiphon.app.images.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"antiphon\[images\]"):
         Antiphon(Settings(config=path, database_url="memory://"))
 
 

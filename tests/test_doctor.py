@@ -3,10 +3,12 @@
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.api.command import Case, Outcome, outcomes
+from tests.sandbox_environment import sandbox_environment
 
 URL = "ANTIPHON_DATABASE_URL"
 #: Never a server of a test: port 1 needs rights that nobody has here.
@@ -71,6 +73,30 @@ def test_what_keeps_a_server_from_working_is_an_error(
     errors = [text for level, text in findings(done) if level == "error"]
     assert len(errors) == 1
     assert says in errors[0]
+
+
+def test_what_code_interpreter_lacks_is_a_warning() -> None:
+    """R-105, R-109: it is refused then; all else works."""
+    done = diagnosis(ANTIPHON_SANDBOX="/nowhere")
+    (why,) = (text for level, text in findings(done) if level == "warning" and "code_inter" in text)
+    assert "`antiphon sandbox install`" in why
+    assert done.code == 0
+
+
+def test_what_holds_code_interpreter_is_said() -> None:
+    done = diagnosis(ANTIPHON_SANDBOX=str(sandbox_environment()))
+    (what,) = (text for level, text in findings(done) if level == "ok" and "code_inter" in text)
+    assert what.startswith("code_interpreter runs code behind bubblewrap.")
+
+
+def test_a_python_of_another_version_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to("/usr/bin/env")
+    (tmp_path / "antiphon-sandbox").write_text("of another lock file\n")
+    (done,) = outcomes([Case(["doctor", "--json"], {"ANTIPHON_SANDBOX": str(tmp_path)})])
+    said = findings(done)
+    assert any("another version" in text and level == "warning" for level, text in said)
 
 
 def test_a_diagnosis_for_people() -> None:

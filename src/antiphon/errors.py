@@ -12,12 +12,17 @@
     ├── AuthenticationError      401  invalid_request_error   invalid_api_key
     │   └── MissingAPIKey                                     null
     ├── NotFoundError            404  invalid_request_error
+    │   ├── ContainerExpired          container_expired
+    │   ├── ContainerNotFound
     │   ├── ConversationNotFound
-    │   └── PromptNotFound
+    │   ├── NoSuchFile
+    │   ├── PromptNotFound
+    │   └── UploadNotFound
     ├── MethodNotAllowed         405  invalid_request_error   method_not_supported
     ├── RequestTimeout           408  invalid_request_error   request_timeout
     ├── PayloadTooLarge          413  invalid_request_error   request_too_large
     ├── UnsupportedMediaType     415  invalid_request_error   unsupported_media_type
+    ├── RangeNotSatisfiable      416  invalid_request_error   range_not_satisfiable
     ├── IdempotencyKeyReused     422  invalid_request_error   idempotency_key_reused
     ├── ExternalConnectorError   424  external_connector_error  http_error
     ├── RateLimitError           429  requests                rate_limit_exceeded
@@ -186,6 +191,19 @@ class NotFoundError(APIError):
     response_code = "invalid_prompt"
 
 
+class ContainerExpired(NotFoundError):
+    """Container is expired."""
+
+    default_code = "container_expired"
+
+
+class ContainerNotFound(NotFoundError):
+    """Container not found."""
+
+    def __init__(self, container_id: str, *, param: str | None = None) -> None:
+        super().__init__(f"Container with id '{container_id}' not found.", param=param)
+
+
 class ConversationNotFound(NotFoundError):
     """Conversation not found."""
 
@@ -201,6 +219,20 @@ class PromptNotFound(NotFoundError):
     ) -> None:
         what = "Prompt" if version is None else f"Version '{version}' of prompt"
         super().__init__(f"{what} with id '{prompt_id}' not found.", param=param)
+
+
+class NoSuchFile(NotFoundError):
+    """No such File object."""
+
+    def __init__(self, file_id: str, *, param: str | None = "id") -> None:
+        super().__init__(f"No such File object: {file_id}", param=param)
+
+
+class UploadNotFound(NotFoundError):
+    """Upload not found."""
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"Upload with id '{upload_id}' not found.", param="upload_id")
 
 
 class MethodNotAllowed(APIError):
@@ -242,6 +274,22 @@ class UnsupportedMediaType(APIError):
 
     def headers(self) -> dict[str, str]:
         return {**super().headers(), "connection": "close"}
+
+
+class RangeNotSatisfiable(APIError):
+    """The requested range is beyond the end of the content."""
+
+    status = 416
+    type = "invalid_request_error"
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        """`size`: bytes that there are."""
+        self._size = size
+        super().__init__()
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "content-range": f"bytes */{self._size}"}
 
 
 class IdempotencyKeyReused(APIError):

@@ -42,7 +42,15 @@ class Settings(BaseSettings):
         "`memory://` to keep nothing.",
     )
     data_dir: Path = Field(
-        Path("./data"), description="Folder for files of tools; unused in this release."
+        Path("./data"),
+        description="Folder for what is not in the database: the bytes of files, the indexes of "
+        "vector stores. With `memory://` it is a temporary one, which goes with the server.",
+    )
+    blobs: str = Field(
+        "",
+        description="Where the bytes of files are: `s3://BUCKET/PREFIX`, below it the id of the "
+        "database, with credentials, region and endpoint in the usual `AWS_` variables. Empty: the "
+        "folder `files` in the data folder.",
     )
     config: Path = Field(
         Path("./antiphon.toml"), description="The file that maps model names to backends."
@@ -69,7 +77,7 @@ class Settings(BaseSettings):
     egress: bool = Field(
         True,
         description="Request URLs that requests, models and webhook endpoints name: MCP servers, "
-        "pages, webhooks. If not, only what the configuration names is asked: backends, "
+        "pages, files, webhooks. If not, only what the configuration names is asked: backends, "
         "`[[mcp_servers]]`, the search provider.",
     )
     allow_private_hosts: Annotated[list[str], NoDecode] = Field(
@@ -77,6 +85,12 @@ class Settings(BaseSettings):
         description="Hosts, addresses or networks that MCP servers of requests, and webhooks, may "
         "be at although they are private, comma-separated: `127.0.0.1,10.0.0.0/8`. For pages there "
         "is `private_hosts` in `[web_search]`.",
+    )
+    file_url_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts, addresses or networks that `file_url` of requests, and `image_url` "
+        "where this server fetches it, may be at although they are private, comma-separated: "
+        "whoever has a key can read what is there.",
     )
     webhook_first_retry: float = Field(
         5.0,
@@ -99,6 +113,25 @@ class Settings(BaseSettings):
         ge=1024,
         le=_BYTES,
         description="Largest JSON body that is accepted, in bytes.",
+    )
+    max_file_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024,
+        le=_BYTES,
+        description="Largest file that is accepted in one piece, in bytes.",
+    )
+    max_upload_bytes: int = Field(
+        8 * 1024 * 1024 * 1024,
+        ge=1024,
+        le=_BYTES,
+        description="Largest file that is accepted in parts (`/v1/uploads`), in bytes.",
+    )
+    max_project_bytes: int = Field(
+        0,
+        ge=0,
+        le=_BYTES,
+        description="Bytes that the files, uploads and generated images of one project may have in "
+        "all; more are answered 413, an image is not made. 0: no limit.",
     )
     header_timeout: float = Field(
         10.0,
@@ -177,6 +210,51 @@ class Settings(BaseSettings):
         ge=1_024,
         le=16 * 1024 * 1024,
         description="Characters that one call of a hosted tool may bring; more is cut off.",
+    )
+    ingestions: int = Field(
+        2,
+        ge=0,
+        le=1_000,
+        description="Files that this process reads for vector stores at once, each in a process of "
+        "its own; 0: none, `antiphon worker` does.",
+    )
+    vector_memory: int = Field(
+        512 * 1024 * 1024,
+        ge=0,
+        le=_BYTES,
+        description="Bytes that the vectors of stores take in memory; of stores that were searched "
+        "longest ago they are read again when they are needed.",
+    )
+    sandbox: str = Field(
+        "",
+        description="The folder of the Python that code runs with, made by `antiphon sandbox "
+        "install`. Empty: the folder `sandbox` in the data folder.",
+    )
+    containers: int = Field(
+        20,
+        ge=1,
+        le=1_000,
+        description="Containers that have a live Python session at once in one server or worker; "
+        "the one that was used longest ago ends for another, and keeps its files.",
+    )
+    project_containers: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="Containers of one project that are not over, those of `auto` included.",
+    )
+    container_memory: int = Field(
+        1024 * 1024 * 1024,
+        ge=1024 * 1024 * 1024,
+        le=_BYTES,
+        description="Most memory that a container may ask for as its `memory_limit`, in bytes; "
+        "without one it is `1g`.",
+    )
+    container_disk: int = Field(
+        512 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=_BYTES,
+        description="Bytes that the files of one container may have in all.",
     )
     shutdown_grace: float = Field(
         30.0,
@@ -258,7 +336,8 @@ class Settings(BaseSettings):
         ge=0,
         le=_BYTES,
         description="Bytes that must be free on the disk of the database; with less the server is "
-        "not ready.",
+        "not ready. On the disk of the data folder no file is accepted, or read for vector "
+        "stores, that would leave less.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
@@ -266,7 +345,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
     access_log: bool = Field(False, description="Write one log line for each request.")
 
-    @field_validator("allow_private_hosts", "cors_origins", mode="before")
+    @field_validator("allow_private_hosts", "file_url_hosts", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

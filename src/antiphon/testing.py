@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from antiphon.backends.base import Deltas, Model, Prompt
+from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
 from antiphon.errors import APIError
 from antiphon.protocol.deltas import Delta
 from antiphon.protocol.ids import make_id
@@ -71,9 +71,13 @@ class ScriptedBackend:
         self.closed = 0
         self._turns = list(turns)
 
-    def check(self, request: CreateResponse) -> list[str]:  # noqa: ARG002
+    def check(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002
         """Everything is fine."""
         return []
+
+    def media(self, model: str) -> Media:  # noqa: ARG002
+        """See `Backend.media`."""
+        return Media()
 
     async def generate(self, prompt: Prompt) -> Deltas:
         """The next turn of the script."""
@@ -100,6 +104,10 @@ class ScriptedBackend:
     async def models(self) -> list[Model]:
         """One model with the backend's name."""
         return [Model(self.name, self.name)]
+
+    def health(self) -> Health:
+        """See `Backend.health`."""
+        return Health()
 
     async def aclose(self) -> None:
         """Nothing to release."""
@@ -129,7 +137,7 @@ class ScriptedTool:
             HostedFunction("code_interpreter", "Runs Python.", {"type": "object"}),
         )
 
-    def check(self, tool: Json, path: str) -> list[str]:  # noqa: ARG002
+    async def check(self, tool: Json, path: str, project: str) -> list[str]:  # noqa: ARG002
         """Everything is fine."""
         return []
 

@@ -116,6 +116,7 @@ PLACES: Final[list[tuple[Json, str, str]]] = [
             "moderation": "object",
             "image": "object",
             "access_programs": "object",
+            "client_metadata": "object",
         }.items()
     ),
     ({"conversation": {"id": HOLE}}, "conversation.id", "string"),

@@ -63,6 +63,10 @@ def _text(text: str) -> Json:
     return {"type": "input_text", "text": text}
 
 
+def _escapes() -> Json:
+    return {"type": "input_image", "image_url": "data:image/png," + "%41" * MIB}
+
+
 def _image() -> Json:
     url = "data:image/png;base64," + "A" * (19 * MIB)
     return {"type": "input_image", "image_url": url}
@@ -145,6 +149,7 @@ LONG: Final = [
     _input("10 MiB of commas", lambda: ", " * (5 * MIB), 200),
     _input("3 MiB of quotes and commas", lambda: '", ' * MIB, 200),
     _input("an image of 19 MiB", lambda: _message(_image(), 1), 200),
+    _input("images of escapes", lambda: _message(_escapes(), 5), 200),
     _input("9 MiB of < from a tool", lambda: [_MESSAGE, _mcp_call("<" * (9 * MIB))], 200),
     _input("9 MiB from a tool", lambda: [_MESSAGE, _mcp_call("the quick fox " * 674_000)], 200),
     _input("three images of 19 MiB", lambda: _message(_image(), 3), 200),

@@ -265,6 +265,13 @@ HINTS: Final = [
         {"access_programs": {"cyber": "standard"}},
         ("access_programs",),
     ),
+    Row(
+        "client_metadata",
+        {"client_metadata": {"session_id": "s-1"}},
+        {},
+        {"client_metadata": ABSENT},
+        ("client_metadata",),
+    ),
 ]
 
 INCLUDES: Final = [

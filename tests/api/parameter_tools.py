@@ -129,7 +129,11 @@ TOOLS: Final = [
         error=(400, "invalid_value", "tools[0].format.definition"),
     ),
     Row("tools two of a name", {"tools": [_F, _F]}, error=(400, "invalid_value", "tools[1].name")),
-    _hosted("file_search", vector_store_ids=["vs_1"]),
+    Row(
+        "tools file_search without such a store",
+        {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+        error=(404, None, "tools[0].vector_store_ids[0]"),
+    ),
     _hosted("web_search"),
     _hosted("web_search_2025_08_26"),
     _hosted("web_search_preview"),
@@ -328,25 +332,29 @@ CHOICES: Final = [
 ]
 
 
-def _part(name: str, part: Json, got: Json) -> Row:
+def _part(name: str, part: Json, got: Json | str) -> Row:
+    """`got`: what the upstream gets of it; a text is one with that before it."""
     text = {"type": "input_text", "text": "What is it?"}
+    said = [{"type": "text", "text": "What is it?"}, got]
     return Row(
         f"input part {name}",
         {"input": [{"role": "user", "content": [text, part]}]},
-        {"messages.0.content": [{"type": "text", "text": "What is it?"}, got]},
+        {"messages.0.content": f"What is it?\n{got}" if isinstance(got, str) else said},
     )
 
 
-def _no_part(name: str, part: Json, key: str) -> Row:
+def _no_part(name: str, part: Json, status: int) -> Row:
+    """Of no file, or at no address that can be asked."""
+    (key,) = part.keys() - {"type"}
     return Row(
         f"input part {name}",
         {"input": [{"role": "user", "content": [part]}]},
-        error=(400, "unsupported_value", f"input[0].content[0].{key}"),
+        error=(status, None, f"input[0].content[0].{key}"),
     )
 
 
 _PNG: Final = "data:image/png;base64,iVBORw0KGgo="
-_PDF: Final = "data:application/pdf;base64,JVBERi0xLjQK"
+_TEXT: Final = "data:text/plain;base64,SGVsbG8="
 
 PARTS: Final = [
     _part(
@@ -361,17 +369,17 @@ PARTS: Final = [
     ),
     _part(
         "file data",
-        {"type": "input_file", "filename": "a.pdf", "file_data": _PDF},
-        {"type": "file", "file": {"filename": "a.pdf", "file_data": _PDF}},
+        {"type": "input_file", "filename": "a.txt", "file_data": _TEXT},
+        "File a.txt:\nHello",
     ),
     _part(
         "audio",
         {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
         {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
     ),
-    _no_part("image by id", {"type": "input_image", "file_id": "file-1"}, "file_id"),
-    _no_part("file by id", {"type": "input_file", "file_id": "file-1"}, "file_id"),
-    _no_part("file by url", {"type": "input_file", "file_url": "https://a.b/c.pdf"}, "file_url"),
+    _no_part("image by id", {"type": "input_image", "file_id": "file-1"}, 404),
+    _no_part("file by id", {"type": "input_file", "file_id": "file-1"}, 404),
+    _no_part("file by url", {"type": "input_file", "file_url": "http://127.0.0.1:1/"}, 400),
     Row(
         "input call and output",
         {

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from antiphon.api.health import InThread
 from antiphon.app import Antiphon
+from antiphon.engine import loops
 from antiphon.settings import Settings
 from antiphon.store.migrate import downgrade
 from tests.api.raw import eventually
@@ -37,12 +39,38 @@ def server(folder: Path, url: str | None = None, **settings: Any) -> Antiphon:
     return Antiphon(Settings(config=folder / "none.toml", discover=False, **settings))
 
 
+async def test_a_sweep_that_breaks_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-137: whatever it was, and the log says so."""
+    antiphon = server(tmp_path, "memory://")
+    monkeypatch.setattr(loops, "PAUSE", 0.01)
+    swept = asyncio.Event()
+    broken = [ZeroDivisionError()]
+
+    async def sweep(_now: int, _limit: int) -> int:
+        if broken:
+            raise broken.pop()
+        swept.set()
+        return 0
+
+    monkeypatch.setattr(antiphon._library, "sweep", sweep)
+    with capture_logs() as logs:
+        async with antiphon.working():
+            await asyncio.wait_for(swept.wait(), 10)
+    assert [entry["loop"] for entry in logs if entry["event"] == "loop_broke"] == ["sweep"]
+
+
 async def test_ready_until_the_shutdown_begins(tmp_path: Path) -> None:
     """R-73, R-122: no new requests for a server that turns them away; it lives on."""
     antiphon = server(tmp_path, "memory://")
     async with asking(antiphon) as client:
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+        backends = {"ok": 1, "resting": 0}
+        assert (ready.status_code, ready.json()) == (
+            200,
+            {"status": "ready", "backends": backends},
+        )
         antiphon.engine.stopping = True
         refused = await client.get("/health/ready")
         assert (refused.status_code, refused.json()) == (503, {"status": "shutting down"})

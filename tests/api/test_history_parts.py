@@ -1,4 +1,5 @@
-"""A history may hold parts that the next backend cannot carry: a 400 before any token (R-02)."""
+"""A history may hold parts that the next backend cannot carry: a 400 before any token (R-02). Files
+and images by id are another matter (`test_input_files_kept.py`)."""
 
 from typing import Any
 
@@ -9,8 +10,7 @@ from tests.api.talk import create, error_of
 from tests.backends.upstream import ChatUpstream
 from tests.live import LiveServer
 
-IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
-FILE_URL = {"type": "input_file", "file_url": "http://example.com/a.pdf"}
+SOUND = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}}
 IMAGE = {"type": "input_image", "image_url": "http://example.com/a.png"}
 
 
@@ -22,8 +22,8 @@ def _message(role: str, part: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("store", [False, True])
 @pytest.mark.parametrize(
     "item",
-    [_message("user", IMAGE_ID), _message("user", FILE_URL), _message("system", IMAGE)],
-    ids=["image by id", "file by url", "image of the system"],
+    [_message("assistant", SOUND), _message("system", IMAGE)],
+    ids=["sound of the assistant", "image of the system"],
 )
 def test_a_part_of_the_history_that_cannot_be_sent(
     client: httpx2.Client,

@@ -67,6 +67,8 @@ def test_what_only_a_stream_has_needs_one(query: str, made: str, client: httpx2.
 NO_ENDPOINT = "/v1/webhook_endpoints/whe_" + "0" * 48
 NO_CONVERSATION = "/v1/conversations/conv_" + "0" * 48
 NO_PROMPT = "/v1/prompts/pmpt_" + "0" * 48
+NO_CONTAINER = "/v1/containers/cntr_" + "0" * 32
+NO_CONTAINER_FILE = NO_CONTAINER + "/files/cfile_" + "0" * 32
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,15 @@ NO_PROMPT = "/v1/prompts/pmpt_" + "0" * 48
         ("POST", NO_PROMPT + "/versions"),
         ("GET", NO_PROMPT + "/versions"),
         ("GET", NO_PROMPT + "/versions/1"),
+        ("GET", "/v1/containers"),
+        ("POST", "/v1/containers"),
+        ("GET", NO_CONTAINER),
+        ("DELETE", NO_CONTAINER),
+        ("GET", NO_CONTAINER + "/files"),
+        ("POST", NO_CONTAINER + "/files"),
+        ("GET", NO_CONTAINER_FILE),
+        ("DELETE", NO_CONTAINER_FILE),
+        ("GET", NO_CONTAINER_FILE + "/content"),
         ("GET", "/v1/webhook_event_types"),
         ("GET", "/v1/webhook_endpoints"),
         ("POST", "/v1/webhook_endpoints"),
@@ -125,10 +136,25 @@ def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client)
     endpoint = "/v1/webhook_endpoints/{webhook_endpoint_id}"
     conversation = "/v1/conversations/{conversation_id}"
     prompt = "/v1/prompts/{prompt_id}"
-    bodies = {
-        path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    contents = {
+        path: operations["post"]["requestBody"]["content"]
         for path, operations in paths.items()
         if "requestBody" in operations.get("post", {})
+    }
+    forms = {
+        path: set(content.pop("multipart/form-data")["schema"]["properties"])
+        for path, content in contents.items()
+        if "multipart/form-data" in content
+    }
+    container_files = "/v1/containers/{container_id}/files"
+    assert forms == {
+        "/v1/files": {"file", "purpose", "expires_after"},
+        "/v1/uploads/{upload_id}/parts": {"data"},
+        container_files: {"file"},
+    }
+    store = "/v1/vector_stores/{vector_store_id}"
+    bodies = {
+        path: one["application/json"]["schema"]["$ref"] for path, one in contents.items() if one
     }
     assert {path: ref.rpartition("/")[2] for path, ref in bodies.items()} == {
         "/v1/responses": "CreateResponse",
@@ -144,6 +170,18 @@ def test_the_description_has_bodies_and_header_parameters(client: httpx2.Client)
         endpoint: "ChangedEndpoint",
         endpoint + "/rotate_secret": "Rotation",
         endpoint + "/test": "Trial",
+        "/v1/uploads": "NewUpload",
+        "/v1/uploads/{upload_id}/complete": "CompletedUpload",
+        "/v1/vector_stores": "NewVectorStore",
+        store: "ChangedVectorStore",
+        store + "/search": "VectorStoreSearch",
+        store + "/files": "NewStoreFile",
+        store + "/files/{file_id}": "ChangedStoreFile",
+        store + "/file_batches": "NewFileBatch",
+        "/v1/chat/completions": "Relayed",
+        "/v1/embeddings": "Relayed",
+        "/v1/containers": "NewContainer",
+        container_files: "NewContainerFile",
     }
     (parameter,) = paths["/v1/responses"]["post"]["parameters"]
     assert (parameter["name"], parameter["in"]) == ("Idempotency-Key", "header")

@@ -278,9 +278,9 @@ def test_a_revoked_key_ends_the_connection(tmp_path: Path) -> None:
             socket.made()
             with contextlib.closing(sqlite3.connect(tmp_path / "antiphon.db")) as database:
                 (key_id,) = database.execute("SELECT id FROM api_keys").fetchone()
-            assert antiphon(tmp_path, "keys", "revoke", key_id).returncode == 0
-            socket.ask("[[tokens=70]] [[pace=100ms]]", stream_id="running")
+            socket.ask("[[tokens=120]] [[pace=100ms]]", stream_id="running")
             assert socket.next()["type"] == "response.created"
+            assert antiphon(tmp_path, "keys", "revoke", key_id).returncode == 0
             time.sleep(5.5)
             socket.ask(stream_id="late")
             frame = until(socket, "error")

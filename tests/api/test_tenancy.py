@@ -2,9 +2,9 @@
 R-30; issue 4/8, must show 5).
 
 Rules
-1. `PATHS`, `FIELDS` and `LISTS` are all the places. Each is asked with every id of the first
-   project that fits, and with an unknown one of the same form: but for the id itself the answers
-   are the same byte for byte, and nothing of what is there leaks or changes.
+1. `places.py` has all the places. Each is asked with every id of the first project that fits, and
+   with an unknown one of the same form: but for the id itself the answers are the same byte for
+   byte, and nothing of what is there leaks or changes.
 2. A path that is not in the table fails the test: `test_every_path_is_in_the_table`.
 """
 
@@ -12,21 +12,33 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, TypeAlias
 
 import httpx2
 import orjson
 import pytest
 
 from tests.api.background import ENDLESS, Background
+from tests.api.forms import uploaded
+from tests.api.places import (
+    COPIES,
+    FIELDS,
+    LISTS,
+    MARKER,
+    NOBODYS,
+    PATHS,
+    REQUESTS,
+    SAID,
+    UPLOAD,
+    URL,
+    Place,
+)
 from tests.api.raw import eventually
+from tests.api.shelves import Shelves
 from tests.api.talk import UNKNOWN, Json, client_of, create, error_of
 from tests.api.talk_socket import plugged
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.live import OTHER_KEY, LiveServer
-
-#: A text that occurs nowhere else.
-MARKER = "xylophone-4712-zeugma"
 
 
 @pytest.fixture
@@ -49,121 +61,6 @@ def same_answer(one: httpx2.Response, two: httpx2.Response, ids: tuple[str, str]
     assert headers[0] == headers[1]
 
 
-# -- the table -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """A request in which ``ID`` is an id of a `kind`, and ``MINE`` a conversation of who asks."""
-
-    kind: str
-    method: str
-    path: str
-    body: Json | None = None
-
-    def ask(self, client: httpx2.Client, id_: str, mine: str) -> httpx2.Response:
-        """Ask with this id."""
-
-        def filled(text: str) -> str:
-            return text.replace("ID", id_).replace("MINE", mine)
-
-        path = filled(self.path.replace("MINE", mine))
-        if self.body is None:
-            return client.request(self.method, path)
-        body = filled(orjson.dumps(self.body).decode().replace("MINE", mine))
-        headers = {"content-type": "application/json"}
-        return client.request(self.method, path, content=body, headers=headers)
-
-    def __str__(self) -> str:
-        return f"{self.kind} in {self.method} {self.path} {self.body or ''}"
-
-
-_ITEMS: Final[Json] = {"items": [{"role": "user", "content": "Hi"}]}
-_URL: Final = "https://hooks.example.com/other"
-#: Every path that names something, as the description has it, and how else it may be asked.
-PATHS: Final = [
-    Place("response", "GET", "/v1/responses/ID"),
-    Place("response", "GET", "/v1/responses/ID?stream=true"),
-    Place("response", "GET", "/v1/responses/ID?stream=true&starting_after=2"),
-    Place("response", "DELETE", "/v1/responses/ID"),
-    Place("response", "POST", "/v1/responses/ID/cancel"),
-    Place("response", "GET", "/v1/responses/ID/input_items"),
-    Place("response", "GET", "/v1/responses/ID/input_items?after=msg_1"),
-    Place("conversation", "GET", "/v1/conversations/ID"),
-    Place("conversation", "POST", "/v1/conversations/ID", {"metadata": {"a": "b"}}),
-    Place("conversation", "DELETE", "/v1/conversations/ID"),
-    Place("conversation", "GET", "/v1/conversations/ID/items"),
-    Place("conversation", "GET", "/v1/conversations/ID/items?after=msg_1"),
-    Place("conversation", "POST", "/v1/conversations/ID/items", _ITEMS),
-    Place("conversation", "GET", "/v1/conversations/ID/items/msg_1"),
-    Place("conversation", "DELETE", "/v1/conversations/ID/items/msg_1"),
-    Place("item", "GET", "/v1/conversations/MINE/items/ID"),
-    Place("item", "DELETE", "/v1/conversations/MINE/items/ID"),
-    Place("prompt", "GET", "/v1/prompts/ID"),
-    Place("prompt", "POST", "/v1/prompts/ID", {"name": "Other"}),
-    Place("prompt", "DELETE", "/v1/prompts/ID"),
-    Place("prompt", "GET", "/v1/prompts/ID/versions"),
-    Place("prompt", "POST", "/v1/prompts/ID/versions", {"template": {"instructions": "x"}}),
-    Place("prompt", "GET", "/v1/prompts/ID/versions/1"),
-    Place("endpoint", "GET", "/v1/webhook_endpoints/ID"),
-    Place("endpoint", "POST", "/v1/webhook_endpoints/ID", {"url": _URL}),
-    Place("endpoint", "DELETE", "/v1/webhook_endpoints/ID"),
-    Place("endpoint", "POST", "/v1/webhook_endpoints/ID/rotate_secret"),
-    Place("endpoint", "POST", "/v1/webhook_endpoints/ID/test", {"event_type": "response.failed"}),
-]
-#: Lists that go on behind an id.
-LISTS: Final = [
-    Place("response", "GET", "/v1/responses?after=ID"),
-    Place("item", "GET", "/v1/conversations/MINE/items?after=ID"),
-    Place("prompt", "GET", "/v1/prompts?after=ID"),
-    Place("endpoint", "GET", "/v1/webhook_endpoints?after=ID"),
-]
-_REFERENCES: Final[list[Json]] = [
-    {"type": "item_reference", "id": "ID"},
-    {"id": "ID"},
-    {"type": "reasoning", "id": "ID", "summary": []},
-    {"type": "image_generation_call", "id": "ID"},
-]
-_ANSWER: Final[Json] = {"type": "mcp_approval_response", "approval_request_id": "ID"}
-#: Fields of a request that name something.
-FIELDS: Final[list[tuple[str, Json]]] = [
-    ("response", {"previous_response_id": "ID"}),
-    ("conversation", {"conversation": "ID"}),
-    ("conversation", {"conversation": {"id": "ID"}}),
-    ("prompt", {"prompt": {"id": "ID"}}),
-    ("prompt", {"prompt": {"id": "ID", "version": "1", "variables": {"a": "b"}}}),
-    *(("item", {"input": [item]}) for item in _REFERENCES),
-    ("item", {"input": [{**_ANSWER, "approve": True}]}),
-    ("item", {"input": [{**_ANSWER, "approve": False}]}),
-]
-#: Where requests go, and what else they say there.
-_WAYS: Final[list[tuple[str, Json]]] = [
-    ("/v1/responses", {}),
-    ("/v1/responses", {"stream": True}),
-    ("/v1/responses", {"store": False}),
-    ("/v1/responses", {"background": True}),
-    ("/v1/responses/input_tokens", {}),
-    ("/v1/responses/compact", {}),
-]
-REQUESTS: Final = [
-    Place(kind, "POST", path, {"model": "m", "input": "Hi", **extra, **fields})
-    for path, extra in _WAYS
-    for kind, fields in FIELDS
-]
-COPIES: Final = [
-    Place("item", "POST", path, {"items": [item]})
-    for path in ("/v1/conversations", "/v1/conversations/MINE/items")
-    for item in _REFERENCES
-]
-_UNKNOWN: Final = {
-    "response": UNKNOWN,
-    "item": "msg_" + "0" * 48,
-    "conversation": "conv_" + "0" * 48,
-    "prompt": "pmpt_" + "0" * 48,
-    "endpoint": "whe_" + "0" * 48,
-}
-
-
 @dataclass
 class House:
     """What the first project has."""
@@ -174,8 +71,8 @@ class House:
     #: Where it can be looked at.
     views: list[str]
     metadata: dict[str, str]
-    #: A conversation of the other project.
-    mine: str = ""
+    #: A conversation, a vector store and a container of the other project.
+    mine: dict[str, str] = field(default_factory=dict)
     _before: list[bytes] = field(default_factory=list)
 
     def look(self) -> list[bytes]:
@@ -185,8 +82,39 @@ class House:
         return [reply.content for reply in replies]
 
 
+Filed: TypeAlias = tuple[dict[str, list[str]], list[str]]
+
+
 @pytest.fixture(scope="module")
-def house(client: httpx2.Client, other: httpx2.Client, _upstream: ChatUpstream) -> Iterator[House]:
+def filed(client: httpx2.Client, server: LiveServer) -> Iterator[Filed]:
+    """A file, an upload, a vector store, a batch, a container: ids and views, as in a `House`."""
+    shelves = Shelves(client, server.folder)
+    file = uploaded(client, MARKER.encode())["id"]
+    upload = client.post("/v1/uploads", json=UPLOAD).json()["id"]
+    store = shelves.full(file, name=MARKER)
+    batch = shelves.post(f"/{store}/file_batches", {"file_ids": [file]})["id"]
+    shelves.read(store)
+    box = client.post("/v1/containers", json={"name": MARKER, "file_ids": [file]}).json()["id"]
+    [inside] = client.get(f"/v1/containers/{box}/files").json()["data"]
+    ids = {"file": [file], "upload": [upload], "store": [store], "batch": [batch]}
+    ids |= {"container": [box], "container file": [inside["id"]]}
+    views = [
+        *(f"/v1/files/{file}{rest}" for rest in ("", "/content")),
+        f"/v1/vector_stores/{store}",
+        *(f"/v1/vector_stores/{store}/files{rest}" for rest in ("", f"/{file}/content")),
+        f"/v1/vector_stores/{store}/file_batches/{batch}",
+        *(f"/v1/containers/{box}/files{rest}" for rest in ("", f"/{inside['id']}/content")),
+    ]
+    yield ids, views
+    client.delete(f"/v1/containers/{box}")
+    client.delete(f"/v1/files/{file}")
+    shelves.delete(f"/{store}")
+
+
+@pytest.fixture(scope="module")
+def house(
+    client: httpx2.Client, other: httpx2.Client, filed: Filed, _upstream: ChatUpstream
+) -> Iterator[House]:
     """One of everything, with the `MARKER` wherever there is a place for it."""
     jobs = Background(client)
     tag = {"tag": MARKER}
@@ -198,16 +126,14 @@ def house(client: httpx2.Client, other: httpx2.Client, _upstream: ChatUpstream) 
         return made
 
     _upstream.script(Reply.chat(MARKER))
-    asked = {"type": "mcp_approval_request", "server_label": "s", "name": "n"}
-    said = [{"role": "user", "content": MARKER}, {**asked, "arguments": f'"{MARKER}"'}]
     one = post("/v1/responses", model="m", input=MARKER, metadata=tag)
-    conversation = post("/v1/conversations", items=said, metadata=tag)["id"]
+    conversation = post("/v1/conversations", items=SAID, metadata=tag)["id"]
     turn = post("/v1/responses", model="m", input=MARKER, conversation=conversation)
     polled = jobs.start(input=MARKER, store=False)
     jobs.reach(polled, "completed")
     unstored = create(client, input=MARKER, store=False)
     prompt = post("/v1/prompts", name=MARKER, template={"instructions": MARKER})["id"]
-    endpoint = post("/v1/webhook_endpoints", name=MARKER, url=_URL, event_types=["response.failed"])
+    endpoint = post("/v1/webhook_endpoints", name=MARKER, url=URL, event_types=["response.failed"])
     _upstream.script(ENDLESS)
     running = jobs.start(input=MARKER, conversation=conversation)
     jobs.say(running, "Hello")
@@ -227,7 +153,7 @@ def house(client: httpx2.Client, other: httpx2.Client, _upstream: ChatUpstream) 
         "conversation": [conversation],
         "prompt": [prompt],
         "endpoint": [endpoint["id"]],
-    }
+    } | filed[0]
     views = [
         *(f"/v1/responses/{id_}" for id_ in responses if id_ != unstored["id"]),
         f"/v1/conversations/{conversation}",
@@ -235,9 +161,13 @@ def house(client: httpx2.Client, other: httpx2.Client, _upstream: ChatUpstream) 
         f"/v1/prompts/{prompt}",
         f"/v1/prompts/{prompt}/versions",
         f"/v1/webhook_endpoints/{endpoint['id']}",
+        *filed[1],
     ]
     mine = other.post("/v1/conversations", json={"items": [{"role": "user", "content": "Mine"}]})
-    yield House(client, ids, views, tag, mine.json()["id"])
+    shelf = other.post("/v1/vector_stores").json()["id"]
+    box = other.post("/v1/containers", json={"name": "Mine"}).json()["id"]
+    yield House(client, ids, views, tag, {"MINE": mine.json()["id"], "SHELF": shelf, "BOX": box})
+    other.delete(f"/v1/containers/{box}")
     jobs.forget()
     client.delete(f"/v1/webhook_endpoints/{endpoint['id']}")
     client.delete(f"/v1/prompts/{prompt}")
@@ -249,13 +179,18 @@ def test_another_projects_id(
 ) -> None:
     """R-29, R-30."""
     before = house.look()
-    unknown = _UNKNOWN[place.kind]
+    unknown = NOBODYS[place.kind]
     answer = place.ask(other, unknown, house.mine)
     for id_ in house.ids[place.kind]:
         same_answer(place.ask(other, id_, house.mine), answer, (id_, unknown))
     assert house.look() == before
     assert upstream.requests == []
-    assert len(other.get(f"/v1/conversations/{house.mine}/items").json()["data"]) == 1
+    conversation, shelf, box = house.mine.values()
+    assert len(other.get(f"/v1/conversations/{conversation}/items").json()["data"]) == 1
+    assert other.get("/v1/vector_stores").json()["first_id"] == shelf, "and no other was made"
+    assert other.get(f"/v1/vector_stores/{shelf}/files").json()["data"] == []
+    assert other.get("/v1/containers").json()["first_id"] == box
+    assert other.get(f"/v1/containers/{box}/files").json()["data"] == []
 
 
 def test_every_path_is_in_the_table(client: httpx2.Client) -> None:
@@ -276,8 +211,10 @@ def test_every_path_is_in_the_table(client: httpx2.Client) -> None:
 
 
 def _plain(path: str) -> str:
-    path = path.partition("?")[0].replace("msg_1", "ID").replace("MINE", "ID")
-    return path.replace("versions/1", "versions/ID")
+    path = path.partition("?")[0].replace("versions/1", "versions/ID")
+    for id_ in ("msg_1", "file-1", "vsfb_1", "cfile_1", "MINE", "SHELF", "BOX"):
+        path = path.replace(id_, "ID")
+    return path
 
 
 @pytest.mark.parametrize(("kind", "fields"), FIELDS, ids=[str(fields) for _, fields in FIELDS])
@@ -301,7 +238,7 @@ def test_another_projects_id_over_a_socket(
             assert MARKER not in answer
             return answer.replace(id_, "ID")
 
-        unknown = refusal(_UNKNOWN[kind])
+        unknown = refusal(NOBODYS[kind])
         assert all(refusal(id_) == unknown for id_ in house.ids[kind])
     assert house.look() == before
     assert upstream.requests == []
@@ -323,7 +260,10 @@ def test_lists_show_what_is_ones_own(house: House, other: httpx2.Client) -> None
     query = {f"metadata[{name}]": value for name, value in house.metadata.items()}
     assert house.client.get("/v1/responses", params=query).json()["data"] != []
     assert other.get("/v1/responses", params=query).json()["data"] == []
-    for path in ("/v1/responses", "/v1/prompts", "/v1/webhook_endpoints"):
+    assert house.ids["file"][0] in house.client.get("/v1/files").text
+    assert house.ids["file"][0] not in other.get("/v1/files").text
+    marked = ("/v1/responses", "/v1/prompts", "/v1/webhook_endpoints", "/v1/vector_stores")
+    for path in (*marked, "/v1/containers"):
         assert MARKER in house.client.get(path, params={"limit": 100}).text
         assert MARKER not in other.get(path, params={"limit": 100}).text
 
@@ -379,9 +319,11 @@ def test_another_projects_key_is_free(
     assert reply.status_code == 200
     assert "idempotent-replayed" not in reply.headers
     assert MARKER not in reply.text
+    if "background" in mode:
+        assert eventually(lambda: len(upstream.requests) == 2)  # not in the next test
     # The body that names their conversation is refused as such, and takes no key.
     named = {**body, "conversation": house.ids["conversation"][0]}
-    unknown = {**body, "conversation": _UNKNOWN["conversation"]}
+    unknown = {**body, "conversation": NOBODYS["conversation"]}
     fresh = {"idempotency-key": f"key-{uuid.uuid4()}"}
     one = other.post("/v1/responses", json=named, headers=fresh)
     two = other.post("/v1/responses", json=unknown, headers=fresh)

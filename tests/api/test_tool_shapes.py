@@ -13,18 +13,23 @@ import httpx2
 import orjson
 import pytest
 
+from tests.api.shelves import Shelves
 from tests.api.talk import Json, client_of, events
 from tests.api.test_web_search import Web, _web  # noqa: F401
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.live import CHAT_TOML, LiveServer, serve
+from tests.sandbox_environment import sandbox_environment
 from tests.tools.mcp_world import Running
 
 _LIST: Final = "id server_label tools type"
 _CALL: Final = "approval_request_id arguments error id name output server_label status type"
 _ASKED: Final = "arguments id name server_label type"
+_FILES: Final = "id queries results status type"
+_CODE: Final = "code container_id id outputs status type"
 _SHELL: Final = "action call_id id status type"
 _PATCH: Final = "call_id id operation status type"
 _SEARCH: Final = "arguments call_id execution id status type"
+_DRAWN: Final = "result revised_prompt size status type"
 _FOUND: Final = "call_id execution id status tools type"
 _ADDED, _DONE = "output_item.added", "output_item.done"
 
@@ -57,6 +62,31 @@ SHAPES: Final[dict[str, list[tuple[str, str | None]]]] = {
         ("web_search_call.completed", None),
         (_DONE, "action id status type"),
     ],
+    "file_search": [
+        (_ADDED, _FILES),
+        ("file_search_call.in_progress", None),
+        ("file_search_call.searching", None),
+        ("file_search_call.completed", None),
+        (_DONE, _FILES),
+    ],
+    "code_interpreter": [
+        (_ADDED, _CODE),
+        ("code_interpreter_call.in_progress", None),
+        ("code_interpreter_call_code.delta", None),
+        ("code_interpreter_call_code.done", None),
+        ("code_interpreter_call.interpreting", None),
+        ("code_interpreter_call.completed", None),
+        (_DONE, _CODE),
+    ],
+    # `action` is younger than the recording.
+    "image_generation": [
+        (_ADDED, "id status type"),
+        ("image_generation_call.in_progress", None),
+        ("image_generation_call.generating", None),
+        ("image_generation_call.partial_image", None),
+        ("image_generation_call.completed", None),
+        (_DONE, f"action background id output_format quality {_DRAWN}"),
+    ],
     "local_shell": [(_ADDED, _SHELL), (_DONE, _SHELL)],
     "shell": [
         (_ADDED, _SHELL),
@@ -88,11 +118,17 @@ PLACE: Final = {
     _DONE: "item output_index",
     "mcp_call_arguments.delta": "delta item_id output_index",
     "mcp_call_arguments.done": "arguments item_id output_index",
+    "code_interpreter_call_code.delta": "delta item_id output_index",
+    "code_interpreter_call_code.done": "code item_id output_index",
     "shell_call_command.added": "command command_index output_index",
     "shell_call_command.delta": "command_index delta output_index",
     "shell_call_command.done": "command command_index output_index",
     "apply_patch_call_operation_diff.delta": "delta item_id output_index",
     "apply_patch_call_operation_diff.done": "diff item_id output_index",
+    "image_generation_call.partial_image": (
+        "background item_id output_format output_index partial_image_b64 partial_image_index "
+        "quality size"
+    ),
     "custom_tool_call_input.delta": "delta item_id output_index",
     "custom_tool_call_input.done": "input item_id output_index",
 }
@@ -101,6 +137,16 @@ _GRAMMAR: Final = {"type": "grammar", "syntax": "regex", "definition": "[0-9]+"}
 #: Tool → tools of the request, the function that the model calls, its arguments.
 ASKED: Final[dict[str, tuple[list[Json], str, Any]]] = {
     "web_search": ([{"type": "web_search"}], "web_search", {"query": "otters"}),
+    "image_generation": (
+        [{"type": "image_generation", "partial_images": 1, "size": "64x64"}],
+        "image_generation",
+        {"prompt": "otters"},
+    ),
+    "code_interpreter": (
+        [{"type": "code_interpreter", "container": {"type": "auto"}}],
+        "code_interpreter",
+        {"code": "6 * 7"},
+    ),
     "local_shell": ([{"type": "local_shell"}], "local_shell", {"command": ["ls"]}),
     "shell": ([{"type": "shell"}], "shell", {"commands": ["ls -a"]}),
     "apply_patch": (
@@ -133,9 +179,21 @@ def live(
 ) -> Iterator[LiveServer]:
     toml = CHAT_TOML.format(base_url=_upstream.base_url)
     toml += f'\n[web_search]\nprovider = "searxng"\nurl = "{_web.url}"\n'
-    env = {"ANTIPHON_ALLOW_PRIVATE_HOSTS": "127.0.0.1"}
+    toml += '\n[image_generation]\nkind = "simulator"\n'
+    env = {
+        "ANTIPHON_ALLOW_PRIVATE_HOSTS": "127.0.0.1",
+        "ANTIPHON_SANDBOX": str(sandbox_environment()),
+    }
     with serve(tmp_path_factory.mktemp("server"), toml, env) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def books(live: LiveServer) -> str:
+    """A vector store with a file about otters."""
+    with client_of(live) as client:
+        shelves = Shelves(client, live.folder)
+        return shelves.full(shelves.file("Otters hold hands while they sleep.", "otters.md"))
 
 
 @pytest.fixture
@@ -144,10 +202,13 @@ def api(live: LiveServer) -> Iterator[httpx2.Client]:
         yield client
 
 
-def request_of(tool: str, tickets: Running) -> tuple[list[Json], str, Any]:
+def request_of(tool: str, tickets: Running, books: str) -> tuple[list[Json], str, Any]:
     """See `ASKED`."""
     if tool in ASKED:
         return ASKED[tool]
+    if tool == "file_search":
+        found: Json = {"type": tool, "vector_store_ids": [books]}
+        return [found], tool, {"queries": ["otters"]}
     server: Json = {"type": "mcp", "server_label": "t", "server_url": tickets.url}
     if tool == "mcp":
         server["require_approval"] = "never"
@@ -178,9 +239,14 @@ def shape(found: list[Json], model: str) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize("tool", SHAPES)
 @pytest.mark.parametrize("model", ["simulator", "m"])
 def test_every_tool_as_on_openais_wire(
-    api: httpx2.Client, upstream: ChatUpstream, tickets: Running, tool: str, model: str
+    api: httpx2.Client,
+    upstream: ChatUpstream,
+    tickets: Running,
+    books: str,
+    tool: str,
+    model: str,
 ) -> None:
-    tools, name, arguments = request_of(tool, tickets)
+    tools, name, arguments = request_of(tool, tickets, books)
     text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
     wrapped = {"input": text} if tool == "custom" else text
     body: Json = {"model": model, "input": f"[[call={name} {text}]]", "tools": tools}
@@ -206,9 +272,37 @@ def test_every_tool_as_on_openais_wire(
     assert again == whole
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_results_and_citations_as_on_openais_wire(
+    api: httpx2.Client, upstream: ChatUpstream, books: str, *, background: bool
+) -> None:
+    """Recording 2: keys of a result, four digits of a score, and where a citation stands."""
+    upstream.script(
+        Reply.calls(("file_search", {"queries": ["otters sleep", "hands"]})),
+        Reply.chat("They hold hands", " 【", "1】", ". Always."),
+    )
+    tool: Json = {"type": "file_search", "vector_store_ids": [books]}
+    body: Json = {"model": "m", "input": "Otters?", "tools": [tool], "stream": True}
+    body |= {"include": ["file_search_call.results"], "background": background}
+    found = events(api.post("/v1/responses", json=body).text)
+    call, message = found[-1]["response"]["output"]
+    (result,) = call["results"]
+    assert list(result) == ["attributes", "file_id", "filename", "score", "text"]
+    assert result["score"] == round(result["score"], 4)
+    assert call["queries"] == ["otters sleep", "hands"]
+    part = message["content"][0]
+    assert part["text"] == "They hold hands. Always."
+    cited = {"type": "file_citation", "file_id": result["file_id"], "filename": "otters.md"}
+    assert part["annotations"] == [{**cited, "index": len("They hold hands")}]
+    (added,) = [e for e in found if e["type"] == "response.output_text.annotation.added"]
+    assert added["annotation"] == part["annotations"][0]
+    keys = "annotation annotation_index content_index item_id output_index sequence_number type"
+    assert " ".join(sorted(added)) == keys
+
+
 def plain(output: list[Json]) -> list[Json]:
     """Items without what is new each time."""
     return [
-        {key: value for key, value in item.items() if key not in ("id", "call_id")}
+        {k: value for k, value in item.items() if k not in ("id", "call_id", "container_id")}
         for item in output
     ]

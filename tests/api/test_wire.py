@@ -421,6 +421,7 @@ def test_log_lines_are_on_one_line_and_without_the_query(wire: Wire) -> None:
         b"GET /%0a%1b[31m%e2%80%ae?secret=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     )[0]
     id_ = answer.headers["x-request-id"]
+    assert eventually(lambda: id_ in wire.log())  # lines are written beside
     line = json.loads(next(line for line in wire.log().splitlines() if id_ in line))
     assert line["path"] == r"/\n\x1b[31m\u202e"
     assert line["status"] == 404

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.base import Backend, Prompt
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.upstream import UpstreamConfig
 from antiphon.errors import APIError
 from antiphon.protocol.deltas import Delta
 from antiphon.protocol.request import CreateResponse, parse_request
@@ -18,7 +19,7 @@ KEY = "operators-own-secret"
 
 
 @contextlib.asynccontextmanager
-async def using(config: ChatCompletionsConfig) -> AsyncIterator[ChatCompletions]:
+async def using(config: UpstreamConfig) -> AsyncIterator[ChatCompletions]:
     made = ChatCompletions(config)
     try:
         yield made
@@ -33,12 +34,12 @@ def prompt(**parameters: object) -> Prompt:
     return Prompt(request, "real-name", list(request.input))
 
 
-async def ask(backend: ChatCompletions, **parameters: object) -> list[list[Delta]]:
+async def ask(backend: Backend, **parameters: object) -> list[list[Delta]]:
     async with contextlib.aclosing(backend.generate(prompt(**parameters))) as turn:
         return [deltas async for deltas in turn]
 
 
-async def refusal(backend: ChatCompletions) -> APIError:
+async def refusal(backend: Backend) -> APIError:
     """The error of a turn that never was accepted."""
     with pytest.raises(APIError) as caught:
         await ask(backend)

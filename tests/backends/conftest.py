@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions
 from antiphon.backends.resilience import BreakerSettings
+from antiphon.backends.upstream import UpstreamConfig
 from tests.backends.asking import KEY, using
 from tests.backends.upstream import ChatUpstream
 
@@ -17,8 +18,8 @@ def upstream() -> Iterator[ChatUpstream]:
 
 
 @pytest.fixture
-def config(upstream: ChatUpstream) -> ChatCompletionsConfig:
-    return ChatCompletionsConfig(
+def config(upstream: ChatUpstream) -> UpstreamConfig:
+    return UpstreamConfig(
         "gpu-box",
         upstream.base_url,
         api_key=KEY,
@@ -29,6 +30,6 @@ def config(upstream: ChatUpstream) -> ChatCompletionsConfig:
 
 
 @pytest.fixture
-async def backend(config: ChatCompletionsConfig) -> AsyncIterator[ChatCompletions]:
+async def backend(config: UpstreamConfig) -> AsyncIterator[ChatCompletions]:
     async with using(config) as made:
         yield made

@@ -9,8 +9,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from antiphon.backends.base import Model
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
-from antiphon.errors import InvalidRequestError, UpstreamError, UpstreamTimeout
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.upstream import UpstreamConfig
+from antiphon.errors import (
+    ContextLengthExceeded,
+    InvalidRequestError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from antiphon.protocol.deltas import Finish, ReasoningDelta, TextDelta
 from tests.backends.asking import KEY, ask, failed, prompt, refusal, using
 from tests.backends.upstream import DONE, ChatUpstream, Reply, Step, chunk, sse
@@ -64,7 +70,7 @@ async def test_all_of_a_read_comes_in_one_list(
 
 
 async def test_headers_of_the_configuration_are_sent(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     async with using(replace(config, headers={"X-Title": "Antiphon"}, api_key=None)) as backend:
         await ask(backend)
@@ -73,15 +79,16 @@ async def test_headers_of_the_configuration_are_sent(
 
 
 async def test_the_configuration_says_that_the_template_opens_the_tag(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     upstream.script(Reply.chat("why</think>Hello"))
-    async with using(replace(config, think="opened")) as backend:
-        said = [delta for deltas in await ask(backend) for delta in deltas]
+    backend = ChatCompletions(config, think="opened")
+    said = [delta for deltas in await ask(backend) for delta in deltas]
+    await backend.aclose()
     assert said[:2] == [ReasoningDelta("why"), TextDelta("Hello")]
 
 
-def test_the_key_is_not_in_the_repr(config: ChatCompletionsConfig) -> None:
+def test_the_key_is_not_in_the_repr(config: UpstreamConfig) -> None:
     """R-130."""
     assert KEY not in repr(config)
 
@@ -123,7 +130,7 @@ async def test_what_was_said_before_the_cut_is_told(
 
 
 async def test_bad_framing_inside_the_stream_ends(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-45: aiohttp tells the reader nothing of it, so the idle limit has to."""
     head = _HEAD.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -140,7 +147,7 @@ async def test_after_the_finish_reason_a_cut_does_no_harm(
 
 
 async def test_after_the_finish_reason_silence_does_no_harm(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     upstream.script(Reply(body=[HELLO, sse(chunk(finish="stop")), "stall"]))
     async with using(replace(config, idle_timeout=0.2)) as backend:
@@ -150,7 +157,7 @@ async def test_after_the_finish_reason_silence_does_no_harm(
 
 @pytest.mark.parametrize("body", [["stall"], [HELLO, "stall"]], ids=["silent", "after a token"])
 async def test_an_idle_stream_is_given_up(
-    config: ChatCompletionsConfig, upstream: ChatUpstream, body: list[Step]
+    config: UpstreamConfig, upstream: ChatUpstream, body: list[Step]
 ) -> None:
     """R-44."""
     upstream.script(Reply(body=body))
@@ -161,7 +168,7 @@ async def test_an_idle_stream_is_given_up(
     assert upstream.requests[0].left.wait(2)
 
 
-async def test_no_headers_in_time(config: ChatCompletionsConfig, upstream: ChatUpstream) -> None:
+async def test_no_headers_in_time(config: UpstreamConfig, upstream: ChatUpstream) -> None:
     """R-44."""
     upstream.script(Reply(body=["stall"], raw=True))
     async with using(replace(config, first_byte_timeout=0.3)) as backend:
@@ -171,7 +178,7 @@ async def test_no_headers_in_time(config: ChatCompletionsConfig, upstream: ChatU
 
 
 async def test_a_stream_that_never_ends_is_given_up(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-44: the total, although bytes keep coming."""
     upstream.script(Reply(body=[step for _ in range(100) for step in (HELLO, 0.05)]))
@@ -182,7 +189,7 @@ async def test_a_stream_that_never_ends_is_given_up(
 
 
 async def test_a_reader_that_takes_its_time_is_no_timeout(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     upstream.script(Reply.chat("a", "b", pause=0.01))
     async with using(replace(config, idle_timeout=0.2)) as backend:
@@ -258,7 +265,7 @@ async def test_leaving_while_waiting_for_a_retry_asks_no_more(
 
 
 async def test_logs_of_broken_connections_have_no_headers(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-130: aiohttp's errors hold the whole request."""
     upstream.script(Reply(body=[b"nonsense\r\n\r\n"], raw=True))
@@ -300,7 +307,32 @@ async def test_the_model_list_tells_the_profile(
     backend: ChatCompletions, upstream: ChatUpstream
 ) -> None:
     request = prompt(reasoning={"effort": "low"}).request
-    assert backend.check(request) == ["reasoning.effort"]
+    assert backend.check(request, "m") == ["reasoning.effort"]
     upstream.models = Reply.json({"data": [{"id": "m", "owned_by": "vllm"}]})
     await backend.models()
-    assert backend.check(request) == []
+    assert backend.check(request, "m") == []
+
+
+async def test_an_error_that_comes_in_pieces_is_read_whole(
+    backend: ChatCompletions, upstream: ChatUpstream
+) -> None:
+    said = b'{"error": {"message": "maximum context length", "code": "x"}}'
+    headers = {"content-type": "application/json"}
+    upstream.script(Reply(400, [said[:25], 0.05, said[25:]], headers))
+    assert isinstance(await refusal(backend), ContextLengthExceeded)
+
+
+async def test_headers_of_the_configuration_come_last_and_are_not_told(
+    config: UpstreamConfig, upstream: ChatUpstream
+) -> None:
+    """However they are written; R-130."""
+    secret = "another-secret"
+    headers = {"authorization": f"Basic {secret}", "API-KEY": secret, "user-agent": "mine"}
+    upstream.script(failed(401, f"not {secret}"))
+    with capture_logs() as logs:
+        async with using(replace(config, headers=headers)) as backend:
+            await refusal(backend)
+    got = upstream.requests[0].headers
+    assert (got["authorization"], got["user-agent"]) == (f"Basic {secret}", "mine")
+    assert logs
+    assert secret not in str(logs)

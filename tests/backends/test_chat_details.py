@@ -6,8 +6,8 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from antiphon.backends.chat_completions.faults import UpstreamFaultError
 from antiphon.backends.chat_completions.messages import chat_messages
+from antiphon.backends.faults import UpstreamFaultError
 from antiphon.backends.profiles import PROFILES
 from antiphon.protocol.deltas import (
     Delta,

@@ -5,8 +5,8 @@ import json
 import orjson
 import pytest
 
-from antiphon.backends.chat_completions.faults import UpstreamFaultError
 from antiphon.backends.chat_completions.stream import ChatStream
+from antiphon.backends.faults import UpstreamFaultError
 from antiphon.protocol.deltas import Delta, Finish, ReasoningDelta, TextDelta, ToolCallDelta
 from tests.backends.chat_corpus import HELLO, STOP
 from tests.backends.upstream import DONE, chunk

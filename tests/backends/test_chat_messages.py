@@ -15,7 +15,6 @@ from antiphon.protocol.untrusted import quoted
 
 Item = dict[str, Any]
 OPENAI = PROFILES["openai"]
-NO_FILES = replace(GENERIC, files=False)
 THINKS = replace(GENERIC, reasoning_back="reasoning_content")
 TOOL_IMAGES = replace(GENERIC, tool_images=True)
 OPENROUTER = PROFILES["openrouter"]
@@ -225,12 +224,6 @@ PARTS = [
             )
         ],
     ),
-    Case(
-        "text file for a server without files",
-        [said("user", file("text/plain", "Grüße".encode()))],
-        [user("File a.txt:\nGrüße")],
-        profile=NO_FILES,
-    ),
 ]
 
 CALLS = [
@@ -270,9 +263,12 @@ CALLS = [
         [tool("1", "x"), user("a")],
     ),
     Case(
-        "empty arguments are an empty object",
-        [call("1", arguments=""), result("1")],
-        [assistant(None, "1"), tool("1")],
+        "arguments that are empty, or were cut, are an object",
+        [call("1", arguments=""), call("2", arguments='{"a'), result("1"), result("2")],
+        [
+            assistant(None, calls=[calling("1"), calling("2", "f", '{"input":"{\\"a"}')]),
+            *(tool("1"), tool("2")),
+        ],
     ),
     Case(
         "custom tools",
@@ -359,6 +355,28 @@ CALLS = [
     ),
 ]
 
+_DRAWN: Item = {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "size": "1x1"}
+_MADE = "The image was made (1x1, png)."
+_DRAWING = assistant(None, calls=[calling("ig_1", "image_generation", '{"prompt":""}')])
+DRAWN = [
+    Case("an image that was made here, in words", [_DRAWN], [_DRAWING, tool("ig_1", _MADE)]),
+    Case(
+        "the same for models that see",
+        [_DRAWN],
+        [
+            _DRAWING,
+            tool("ig_1", _MADE),
+            user([{"type": "image_url", "image_url": {"url": PNG, "detail": "auto"}}]),
+        ],
+        profile=replace(GENERIC, vision=True),
+    ),
+    Case(
+        "an image that could not be made",
+        [{"type": "image_generation_call", "id": "ig_1", "status": "failed", "result": None}],
+        [_DRAWING, tool("ig_1", "failed")],
+    ),
+]
+
 REASONING = [
     Case("reasoning is dropped", [thought("hm"), said("assistant", "a")], [assistant("a")]),
     Case(
@@ -441,7 +459,7 @@ REASONING = [
     ),
 ]
 
-CASES = [*MESSAGES, *PARTS, *CALLS, *REASONING]
+CASES = [*MESSAGES, *PARTS, *CALLS, *DRAWN, *REASONING]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
@@ -453,15 +471,9 @@ def test_histories(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_no_result_is_lost_and_none_comes_twice(case: Case) -> None:
     messages = chat_messages(case.instructions, case.items, case.profile)
-    results = sum(item["type"].endswith(("_output", "mcp_call")) for item in case.items)
+    kinds = ("_output", "mcp_call", "image_generation_call")
+    results = sum(item["type"].endswith(kinds) for item in case.items)
     assert sum(message["role"] == "tool" for message in messages) == results
-
-
-def test_a_long_text_file_is_decoded_whole() -> None:
-    """It is decoded in pieces: none may break a character or lose a byte."""
-    words = "gr\u00fc\u00df dich \U0001f600 " * 100_000
-    (message,) = chat_messages(None, [said("user", file("text/plain", words.encode()))], NO_FILES)
-    assert message["content"] == f"File a.txt:\n{words}"
 
 
 @pytest.mark.parametrize("role", ["assistant", "system", "developer"])
@@ -474,19 +486,13 @@ def test_media_that_are_not_the_users_are_never_lost(role: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "profile"),
+    "part",
     [
-        ({"type": "input_image", "file_id": "file-1"}, GENERIC),
-        ({"type": "input_file", "file_id": "file-1"}, GENERIC),
-        ({"type": "input_file", "file_url": "http://x/a"}, GENERIC),
-        (file("application/pdf", b"%PDF"), NO_FILES),
-        (file("text/plain", b"\xff\xfe"), NO_FILES),
-        ({"type": "input_file", "file_data": "data:text/plain"}, NO_FILES),
-        ({"type": "input_file", "file_data": "data:text/plain;base64,QQ==QQ=="}, NO_FILES),
-        ({"type": "input_file", "file_data": "data:text/plain;base64,Q-=="}, NO_FILES),
-        ({"type": "input_file", "file_data": "data:text/plain;base64,QQ\u00e4="}, NO_FILES),
+        {"type": "input_image", "file_id": "file-1"},
+        {"type": "input_file", "file_id": "file-1"},
+        {"type": "input_file", "file_url": "http://x/a"},
     ],
 )
-def test_parts_that_no_message_can_carry(part: Item, profile: Profile) -> None:
+def test_parts_that_no_message_can_carry(part: Item) -> None:
     with pytest.raises(InvalidRequestError):
-        chat_messages(None, [said("user", part)], profile)
+        chat_messages(None, [said("user", part)], GENERIC)

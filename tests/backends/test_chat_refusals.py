@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions
 from antiphon.backends.resilience import BreakerSettings
+from antiphon.backends.upstream import UpstreamConfig
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
@@ -70,7 +71,7 @@ REFUSALS: list[tuple[str, Reply, type[APIError], int]] = [
     ("reply", "error", "times"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS]
 )
 async def test_refusals(
-    config: ChatCompletionsConfig,
+    config: UpstreamConfig,
     upstream: ChatUpstream,
     reply: Reply,
     error: type[APIError],
@@ -233,18 +234,14 @@ async def test_a_short_retry_after_is_kept_to(
     assert second_at - first_at >= 1.0
 
 
-async def test_no_retries_when_told_so(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
-) -> None:
+async def test_no_retries_when_told_so(config: UpstreamConfig, upstream: ChatUpstream) -> None:
     upstream.script(failed(500, "x"))
     async with using(replace(config, max_retries=0)) as backend:
         await refusal(backend)
     assert len(upstream.requests) == 1
 
 
-async def test_retries_share_one_deadline(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
-) -> None:
+async def test_retries_share_one_deadline(config: UpstreamConfig, upstream: ChatUpstream) -> None:
     """R-40, R-44: not additive."""
     upstream.script(Reply(body=[0.4, "cut"], raw=True))
     started = time.monotonic()
@@ -253,7 +250,7 @@ async def test_retries_share_one_deadline(
     assert time.monotonic() - started < 1.0
 
 
-async def test_nobody_there(config: ChatCompletionsConfig) -> None:
+async def test_nobody_there(config: UpstreamConfig) -> None:
     """R-40: refused, and a name that does not resolve."""
     for url in ("http://127.0.0.1:9/v1", "http://nowhere.invalid/v1", "https://127.0.0.1:9/v1"):
         async with using(replace(config, base_url=url, max_retries=0)) as backend:
@@ -261,7 +258,7 @@ async def test_nobody_there(config: ChatCompletionsConfig) -> None:
 
 
 async def test_tls_with_a_server_that_has_none(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-40."""
     url = upstream.base_url.replace("http:", "https:")
@@ -273,7 +270,7 @@ async def test_tls_with_a_server_that_has_none(
 
 
 async def test_an_upstream_that_is_down_is_left_alone(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-40, R-50: open after failures, one probe later, closed by its success."""
     settings = BreakerSettings(failures=2, cool_down=0.3)
@@ -292,7 +289,7 @@ async def test_an_upstream_that_is_down_is_left_alone(
 
 
 async def test_a_probe_whose_client_left_makes_room_for_another(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-50."""
     upstream.script(failed(500, "x"), Reply(body=["stall"], raw=True))
@@ -312,7 +309,7 @@ async def test_a_probe_whose_client_left_makes_room_for_another(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 429])
 async def test_one_callers_mistakes_lock_out_nobody(
-    config: ChatCompletionsConfig, upstream: ChatUpstream, status: int
+    config: UpstreamConfig, upstream: ChatUpstream, status: int
 ) -> None:
     """R-50."""
     upstream.script(failed(status, "x"))
@@ -324,7 +321,7 @@ async def test_one_callers_mistakes_lock_out_nobody(
         await ask(backend)
 
 
-async def test_leaving_is_no_failure(config: ChatCompletionsConfig, upstream: ChatUpstream) -> None:
+async def test_leaving_is_no_failure(config: UpstreamConfig, upstream: ChatUpstream) -> None:
     """R-50."""
     upstream.script(Reply(body=["stall"], raw=True))
     async with using(replace(config, breaker=BreakerSettings(failures=1))) as backend:
@@ -337,9 +334,7 @@ async def test_leaving_is_no_failure(config: ChatCompletionsConfig, upstream: Ch
         await ask(backend)
 
 
-async def test_stalls_count_as_failures(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
-) -> None:
+async def test_stalls_count_as_failures(config: UpstreamConfig, upstream: ChatUpstream) -> None:
     """R-50: an upstream that accepts and then says nothing."""
     upstream.script(Reply(body=["stall"]))
     settings = BreakerSettings(failures=2)

@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions.request import chat_body, check_request, custom_tool_names
+from antiphon.backends.chat_completions.request import chat_body, check_request
+from antiphon.backends.functions import custom_tool_names
 from antiphon.backends.profiles import (
     GENERIC,
     PROFILES,
@@ -17,6 +18,7 @@ from antiphon.backends.profiles import (
     profile_of_owner,
 )
 from antiphon.errors import InvalidRequestError
+from antiphon.protocol.items.content import Filled
 from antiphon.protocol.request import CreateResponse, parse_request
 
 Json = dict[str, Any]
@@ -323,16 +325,10 @@ IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
 @pytest.mark.parametrize(
     ("items", "param", "profile"),
     [
-        ([message(FILE_ID)], "input[0].content[1].file_id", GENERIC),
-        ([message(), message(FILE_URL)], "input[1].content[1].file_url", GENERIC),
-        ([message(IMAGE_ID)], "input[0].content[1].file_id", GENERIC),
-        ([message(IMAGE)], "input[0].content[1].image_url", OLLAMA),
-        ([message(PDF)], "input[0].content[1].file_data", VLLM),
         ([message(IMAGE, role="system")], "input[0].content[1]", OPENAI),
         ([message(PDF, role="developer")], "input[0].content[1]", OPENAI),
         ([message(), message(AUDIO, role="assistant")], "input[1].content[1]", OPENAI),
         ([message(VIDEO, role="assistant")], "input[0].content[1]", OPENAI),
-        ([message(), output(IMAGE_ID)], "input[1].output[0].file_id", GENERIC),
     ],
 )
 def test_a_part_that_cannot_be_sent_is_refused_by_its_path(
@@ -342,6 +338,28 @@ def test_a_part_that_cannot_be_sent_is_refused_by_its_path(
     with pytest.raises(InvalidRequestError) as caught:
         check_request(request({"input": items}), profile)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("part", [FILE_ID, FILE_URL, IMAGE_ID])
+def test_what_nobody_has_filled_cannot_be_sent(part: Json) -> None:
+    """Files are the engine's business (`engine.attachments`)."""
+    asked = request({"input": [message(part)]})
+    assert check_request(asked, GENERIC) == []
+    with pytest.raises(InvalidRequestError, match="can be taken inline only"):
+        chat_body(Prompt(asked, "m", asked.input), GENERIC)
+
+
+def test_what_was_filled_is_sent() -> None:
+    image = Filled(IMAGE_ID, {"type": "input_image", "image_url": "data:image/png;base64,AA"})
+    text = Filled(FILE_ID, {"type": "input_text", "text": "File a.txt:\nhi"})
+    items = [{"type": "message", **message(image)}, {"type": "message", **message(text)}]
+    asked = request({"input": "a"})
+    said = chat_body(Prompt(asked, "m", items), GENERIC)["messages"]
+    assert said[0]["content"][1] == {
+        "type": "image_url",
+        "image_url": {"url": "data:image/png;base64,AA"},
+    }
+    assert said[1]["content"] == "a\nFile a.txt:\nhi"
 
 
 def test_keys_that_only_the_client_knows_are_not_looked_at() -> None:

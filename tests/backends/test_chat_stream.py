@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.backends.chat_completions.calls import InputUnwrapper
-from antiphon.backends.chat_completions.faults import UpstreamFaultError
+from antiphon.backends.calls import InputUnwrapper
 from antiphon.backends.chat_completions.stream import ChatStream
+from antiphon.backends.faults import UpstreamFaultError
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.protocol.deltas import Delta, Finish, TextDelta
 from tests.backends import chat_corpus, chat_corpus_calls
@@ -78,6 +78,15 @@ def test_faults(fault: Fault, seed: int) -> None:
     for word in ("boom", "Bad gateway", "10 tokens", "nonsense"):
         assert word not in error.message
     assert caught.value.detail.isprintable()
+
+
+def test_a_limit_of_tokens_that_cuts_an_answer_by_a_schema_is_no_fault() -> None:
+    """llama.cpp says it in these words, after half of a letter for example."""
+    said = {"code": 500, "message": "The model produced output that does not match the expected …"}
+    error = sse({"error": said})
+    assert play([HELLO, error]) == [TextDelta("Hello"), Finish("length")]
+    with pytest.raises(UpstreamFaultError):
+        play([error])
 
 
 def test_nothing_is_held_back_without_need() -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from antiphon.backends import catalog
 from antiphon.backends.base import Model, Prompt
-from antiphon.backends.chat_completions import catalog, tokenize
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
-from antiphon.backends.chat_completions.catalog import Catalog, window_of
+from antiphon.backends.catalog import Catalog, window_of
+from antiphon.backends.chat_completions import tokenize
+from antiphon.backends.chat_completions.backend import ChatCompletions
 from antiphon.backends.profiles import GENERIC, PROFILES
 from antiphon.backends.resilience import BreakerSettings
+from antiphon.backends.upstream import UpstreamConfig
 from antiphon.backends.windows import configured_window
 from tests.backends.asking import ask, failed, prompt, using
 from tests.backends.upstream import ChatUpstream, Reply, Step
@@ -31,7 +33,7 @@ HTML = Reply(200, [b"<html>hello</html>"], {"content-type": "text/html"})
 
 @pytest.fixture(params=["vllm", "llama.cpp"])
 async def counter(
-    request: pytest.FixtureRequest, config: ChatCompletionsConfig
+    request: pytest.FixtureRequest, config: UpstreamConfig
 ) -> AsyncIterator[ChatCompletions]:
     """A backend of each kind that counts."""
     async with using(replace(config, profile=request.param)) as made:
@@ -39,14 +41,14 @@ async def counter(
 
 
 @pytest.fixture
-async def vllm(config: ChatCompletionsConfig) -> AsyncIterator[ChatCompletions]:
+async def vllm(config: UpstreamConfig) -> AsyncIterator[ChatCompletions]:
     breaker = BreakerSettings(failures=1)
     async with using(replace(config, profile="vllm", breaker=breaker)) as made:
         yield made
 
 
 @pytest.fixture
-async def llama(config: ChatCompletionsConfig) -> AsyncIterator[ChatCompletions]:
+async def llama(config: UpstreamConfig) -> AsyncIterator[ChatCompletions]:
     async with using(replace(config, profile="llama.cpp")) as made:
         yield made
 
@@ -121,7 +123,7 @@ async def test_a_count_that_would_leave_images_out_is_none(
 
 @pytest.mark.parametrize("profile", sorted(PROFILES.keys() - {"vllm", "llama.cpp"}))
 async def test_others_do_not_count(
-    config: ChatCompletionsConfig, upstream: ChatUpstream, profile: str
+    config: UpstreamConfig, upstream: ChatUpstream, profile: str
 ) -> None:
     async with using(replace(config, profile=profile)) as backend:
         assert await backend.count(prompt()) is None
@@ -259,7 +261,7 @@ ROUTED = {"context_length": 200_000, "top_provider": {"context_length": 128_000}
     ],
 )
 async def test_windows_of_the_model_list(
-    config: ChatCompletionsConfig,
+    config: UpstreamConfig,
     upstream: ChatUpstream,
     profile: str | None,
     row: dict[str, Any],
@@ -281,7 +283,7 @@ async def test_llama_cpp_has_one_model_for_all_names(
 
 
 async def test_lm_studio_tells_windows_at_another_place(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     upstream.models = listing({"id": "a", "owned_by": "organization_owner"}, {"id": "b"})
     upstream.paths["/api/v0/models"] = listing(
@@ -296,7 +298,7 @@ async def test_lm_studio_tells_windows_at_another_place(
 
 
 async def test_the_configuration_beats_the_list(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     upstream.models = listing({"id": "a", "max_model_len": 5}, {"id": "b", "max_model_len": 6})
     async with using(replace(config, windows={"x*": 1, "a": 2})) as backend:

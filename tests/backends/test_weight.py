@@ -1,7 +1,6 @@
 """What is worth a thread, and that making a large body does not stop the event loop (R-118)."""
 
 import asyncio
-import base64
 import contextlib
 import time
 from dataclasses import replace
@@ -10,9 +9,11 @@ from typing import Any
 import pytest
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions.backend import ChatCompletionsConfig
-from antiphon.backends.chat_completions.weight import is_heavy
+from antiphon.backends.upstream import UpstreamConfig
+from antiphon.backends.weight import is_heavy
+from antiphon.protocol.image_references import Loaded
 from antiphon.protocol.items.base import Seen
+from antiphon.protocol.items.content import Filled
 from tests.backends.asking import prompt, using
 from tests.backends.upstream import ChatUpstream
 
@@ -33,7 +34,9 @@ LIGHT: list[list[dict[str, Any]]] = [
     # keys that only the client knows
     [{**message(TEXT), "input": [1, None], "output": 5, "arguments": {"text": 7}}],
 ]
+IMAGE = {"type": "image_generation_call", "id": "ig_1", "output_format": "png"}
 HEAVY: list[list[dict[str, Any]]] = [
+    [{**IMAGE, "result": Loaded("antiphon-image:0", {"type": "input_image", "image_url": LONG})}],
     [message(TEXT)] * 1_000,
     [message(*[TEXT] * 1_000)],
     [message({"type": "input_text", "text": LONG})],
@@ -78,20 +81,21 @@ async def _longest_stall(stop: asyncio.Event) -> float:
 
 
 async def test_nobody_waits_for_a_large_text_file(
-    config: ChatCompletionsConfig, upstream: ChatUpstream
+    config: UpstreamConfig, upstream: ChatUpstream
 ) -> None:
     """R-118: 24 MB; three times, because a hiccup of the machine does not come back."""
     raw = b"sixteen letters " * 1_125_000
-    data = "data:text/plain;base64," + base64.b64encode(raw).decode()
-    content = [{"type": "input_file", "filename": "a.txt", "file_data": data}]
+    content = [{"type": "input_file", "filename": "a.txt", "file_id": "file-1"}]
     asked = prompt(input=[{"role": "user", "content": content}])
+    seen = {"type": "input_text", "text": f"File a.txt:\n{raw.decode()}"}
+    asked.items[0]["content"] = [Filled(content[0], seen)]
     stalls = []
     async with using(replace(config, profile="vllm")) as backend:
         for _ in range(3):
             stop = asyncio.Event()
             watch = asyncio.create_task(_longest_stall(stop))
             await asyncio.sleep(0)
-            assert backend.check(asked.request) == []
+            assert backend.check(asked.request, "m") == []
             async with contextlib.aclosing(backend.generate(asked)) as turn:
                 assert [deltas async for deltas in turn]
             stop.set()

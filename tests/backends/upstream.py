@@ -2,7 +2,7 @@
 
     with ChatUpstream() as upstream:
         upstream.script(Reply.chat("Hello"), Reply(429, headers={"retry-after": "1"}))
-        backend = ChatCompletions(ChatCompletionsConfig("up", upstream.base_url))
+        backend = ChatCompletions(UpstreamConfig("up", upstream.base_url))
 
 Rules
 1. It runs in its own thread with its own event loop and real sockets: nothing is patched.
@@ -128,7 +128,7 @@ class ChatUpstream:
 
     @property
     def base_url(self) -> str:
-        """For `ChatCompletionsConfig.base_url`."""
+        """For `UpstreamConfig.base_url`."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def script(self, *replies: Reply) -> None:
@@ -190,7 +190,7 @@ class ChatUpstream:
         if request.path in self.paths:
             self.requests.append(request)
             reply = self.paths[request.path]
-        elif request.path.endswith("/models"):
+        elif request.path.partition("?")[0].endswith("/models"):
             self.listed += 1
             reply = self.models
         else:

@@ -422,6 +422,21 @@ def replay(client: OpenAI) -> object:
     return {"indices": [event.output_index for event in added], "text": stored.output_text}
 
 
+def container_files(client: OpenAI) -> object:
+    """By their bytes, and by the ids of others, which older versions send as a form."""
+    box = client.containers.create(name="box").id
+    kept = client.files.create(file=("one.txt", b"one"), purpose="user_data").id
+    sent = client.containers.files.create(box, file=("two.txt", b"two"))
+    copied = client.containers.files.create(box, file_id=kept)
+    files = [(file.path, file.bytes, file.source) for file in (copied, sent)]
+    assert files == [("/mnt/data/one.txt", 3, "user"), ("/mnt/data/two.txt", 3, "user")]
+    content = client.containers.files.content.retrieve(copied.id, container_id=box)
+    assert content.read() == b"one"
+    client.files.delete(kept)
+    client.containers.delete(box)
+    return [file[0] for file in files]
+
+
 FLOWS: Final = {
     flow.__name__: flow
     for flow in (
@@ -445,6 +460,7 @@ FLOWS: Final = {
         background_stream,
         background_cancel,
         background_failed,
+        container_files,
     )
 }
 

@@ -97,6 +97,7 @@ BODY: Final[Json] = {
     "stream": True,
     "include": ["reasoning.encrypted_content"],
     "prompt_cache_key": "0199a213-81c0-7800-8aa1-bbab2a035a53",
+    "client_metadata": {"session_id": "0199a213-81c0-7800-8aa1-bbab2a035a53"},
     "text": {"verbosity": "low"},
 }
 

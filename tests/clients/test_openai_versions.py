@@ -1,7 +1,6 @@
 """openai-python, old and newest, in processes of their own (issue 1/8, must show 2)."""
 
 import json
-import re
 import sys
 from typing import Any, Final
 
@@ -12,13 +11,13 @@ from tests.backends.upstream import ChatUpstream
 from tests.clients.replies import (
     CLIENTS,
     FLOWS,
-    REQUIREMENTS,
-    SCRIPT,
     SLOW,
     assert_beats_between_deltas,
     assert_upstream_got,
     python_client,
+    python_lock,
     run_flows,
+    script_of,
 )
 from tests.live import LiveServer
 
@@ -42,7 +41,7 @@ def flows(server: LiveServer, version: str, *names: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_all_flows(server: LiveServer, upstream: ChatUpstream, version: str) -> None:
-    upstream.script(*SCRIPT)
+    upstream.script(*script_of(FLOWS))
     shown = flows(server, version)
     assert list(shown) == list(FLOWS)
     assert_upstream_got(upstream.requests)
@@ -59,8 +58,4 @@ def test_the_stream_helper_survives_heartbeats(
 
 @pytest.mark.parametrize("version", [version for version, lock in VERSIONS.items() if lock])
 def test_the_locks_of_old_versions_name_no_address(version: str) -> None:
-    """R-134; that every package is hashed, pip itself holds (``--require-hashes``)."""
-    text = (REQUIREMENTS / f"{VERSIONS[version]}.txt").read_text(encoding="utf-8")
-    assert f"\nopenai=={version} " in text
-    assert "://" not in text
-    assert set(re.findall(r"(?<!\S)--?[a-z-]+", text)) == {"--hash"}
+    assert f"\nopenai=={version} " in python_lock(f"{VERSIONS[version]}")

@@ -258,7 +258,8 @@ def test_what_the_backend_cannot_take_is_refused_in_a_template_too(
     if made.status_code == 200:
         asked = {"prompt": {"id": made.json()["id"]}, "stream": stream}
         made = plain.post("/v1/responses", json=asked)
-    assert (expected.status_code, made.status_code) == (400, 400), made.text
+    assert made.status_code == expected.status_code, made.text
+    assert made.status_code in (400, 404)
     assert upstream.requests == []
 
 

@@ -72,7 +72,7 @@ class Telling(ScriptedTool):
         code = call.read()["code"]
         item.emit("code_interpreter_call.interpreting")
         await asyncio.sleep(self._delays[int(code)])
-        self.scopes[-1].sources.number(f"https://{code}.example", code)
+        self.scopes[-1].sources.page(f"https://{code}.example", code)
         return Outcome({"outputs": None}, told=f"told {code}")
 
 

@@ -55,7 +55,7 @@ class CountingTool:
         }
         return [HostedFunction(self.name, "Runs code.", parameters, repeatable=self.repeatable)]
 
-    def check(self, tool: Json, path: str) -> list[str]:
+    async def check(self, tool: Json, path: str, project: str) -> list[str]:
         """Everything is fine."""
         return []
 

@@ -35,7 +35,7 @@ class OneBackend:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
 
-    def route(self, model: str) -> tuple[Backend, str]:
+    def route(self, model: str, key: str | None = None) -> tuple[Backend, str]:
         if model == "nothing":
             raise ModelNotFound(model)
         return self.backend, model

@@ -24,7 +24,9 @@ from antiphon.protocol.items.base import Item
 from antiphon.protocol.response import Usage
 from antiphon.store.memory import MemoryStore
 from antiphon.testing import ScriptedBackend, Step
+from antiphon.tools.image_generation.context import images_in
 from tests.engine.said import call, message, names, output, prompt, reasoning
+from tests.tools.image_world import drawn, image, user
 
 #: Some 100 tokens.
 LONG = "lorem ipsum dolor " * 30
@@ -262,6 +264,41 @@ async def test_what_was_sealed_is_what_a_model_sees() -> None:
         *("msg_1", None, "msg_2", "rs_r", "fc_c", "fco_c", "msg_3")
     ]
     assert after[3] == shown[3], "with its state"
+
+
+async def test_the_container_of_what_goes_is_named() -> None:
+    """The newest; by the next compaction as well, and not to the model."""
+    code = {"type": "code_interpreter_call", "id": "ci_1", "status": "completed", "code": "1"}
+    calls = [{**code, "container_id": name} for name in ("cntr_1", "cntr_2", None)]
+    made = await compact(prompt(*talk("1"), *calls, message("2")), scripted(SUMMARY), None)
+    assert [item.get("container_id") for item in made.items] == [None, "cntr_2", None]
+    again = await compact(prompt(*made.items, *talk("3"), message("4")), scripted(SUMMARY), None)
+    assert [item["container_id"] for item in again.items if "container_id" in item] == ["cntr_2"]
+    plain = await compact(prompt(*talk("1"), message("2")), scripted(SUMMARY), None)
+    assert not any("container_id" in item for item in plain.items)
+
+
+async def test_the_images_of_what_goes_are_named() -> None:
+    """The newest, by the next compaction as well; none that is older than one without a name."""
+    all_ = [f"antiphon-image:{number:032x}" for number in range(20)]
+    images = [drawn(name) for name in all_]
+    made = await compact(prompt(*talk("1"), *images, message("2")), scripted(SUMMARY), None)
+    assert [item.get("images_before") for item in made.items] == [None, all_[4:], None]
+    again = await compact(
+        prompt(*made.items, drawn(all_[0]), message("3")), scripted(SUMMARY), None
+    )
+    (named,) = [item["images_before"] for item in again.items if "images_before" in item]
+    assert named == [*all_[5:], all_[0]]
+    assert [one["result"] for one in images_in(again.items)] == [*reversed(named)]
+    for newer in (user(image("https://x.example/a.png")), drawn("QUJD")):
+        lost = await compact(prompt(images[0], newer, message("2")), scripted(SUMMARY), None)
+        assert not any("images_before" in item for item in lost.items)
+
+
+def test_what_a_client_says_of_images_names_none() -> None:
+    odd: Any
+    for odd in ("antiphon-image:" + "0" * 32, [1, None, "QUJD"], {}, 5):
+        assert list(images_in([{**message("1"), "images_before": odd}])) == []
 
 
 def test_user_messages_are_those_of_the_user() -> None:

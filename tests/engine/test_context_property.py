@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from antiphon.backends.base import Prompt
-from antiphon.backends.chat_completions.backend import ChatCompletions, ChatCompletionsConfig
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.upstream import UpstreamConfig
 from antiphon.engine.made import Admitted, Foreground
 from antiphon.errors import ContextLengthExceeded, InvalidRequestError
 from antiphon.protocol.items.base import Item
@@ -286,6 +287,6 @@ def test_the_backend_sees_what_the_specification_says(
 
 def test_a_chat_upstream_gets_what_the_specification_says() -> None:
     with ChatUpstream() as upstream:
-        backend = ChatCompletions(ChatCompletionsConfig("up", upstream.base_url))
+        backend = ChatCompletions(UpstreamConfig("up", upstream.base_url))
         holding = world_on(MemoryStore(), Recorder(), backend)
         run_examples(50, holding, lambda world, data: over_http(world, upstream, data))

@@ -16,14 +16,14 @@ PROMPT = "pmpt_" + "0" * 48
 class Picky(ScriptedBackend):
     """Takes no images by id."""
 
-    def check(self, request: CreateResponse) -> list[str]:
+    def check(self, request: CreateResponse, model: str) -> list[str]:
         for index, item in enumerate(request.input):
             for part in item["content"]:
                 if part.get("file_id"):
                     raise InvalidRequestError(
                         "No file ids.", param=f"input[{index}]", code="unsupported_value"
                     )
-        return super().check(request)
+        return super().check(request, model)
 
 
 async def bench_with(template: dict[str, Any]) -> Bench:

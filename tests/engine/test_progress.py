@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from antiphon.engine.progress import Note, PendingCall, Progress
+from antiphon.protocol.image_usage import ImageUsage
 from antiphon.protocol.response import Usage
 from antiphon.store.base import Batch, Lease, Snapshot
 from tests.engine.bench import HELLO, Bench
@@ -105,6 +106,7 @@ def full() -> Progress:
     return Progress(
         settled=1,
         usage=Usage(1, 2, 3, 4),
+        image_usage=ImageUsage(1, 2, 3, 4),
         turns=2,
         spent=5,
         pending=[PendingCall("f", "{}", "call_1", "mcpr_1", 0, begun=True)],

@@ -10,7 +10,7 @@ import pytest
 from antiphon.engine.carry import Carrier
 from antiphon.engine.history import read_past
 from antiphon.engine.mint import SystemMint
-from antiphon.engine.prompt import Context, build_context, own_items
+from antiphon.engine.prompt import Context, build_context, named_items, own_items
 from antiphon.engine.recent import Recent
 from antiphon.engine.sealing import Sealer
 from antiphon.errors import APIError, InvalidRequestError, NotFoundError, PreviousResponseNotFound
@@ -254,6 +254,28 @@ async def test_one_foreign_id_for_many_items_loses_none() -> None:
     """Some clients give all their items the same id."""
     items = await context(await stored(), input=[message("fake", "1"), message("fake", "2")])
     assert [item["content"][0]["text"] for item in items] == ["1", "2"]
+
+
+async def test_what_a_request_names_of_its_past_has_its_place_in_it() -> None:
+    """Also when the input was stored, and is planned again."""
+    old = [message(f"msg_{name}", name) for name in "abc"]
+    store = await stored((old, []))
+    new = {"role": "user", "content": "new"}
+    for sent, texts in (
+        ([new], []),
+        ([old[1], new, {"type": "item_reference", "id": "msg_a"}], ["b", "new", "a"]),
+        ([new, old[0], new, old[0]], ["new", "a", "new", "a"]),
+        ([new, old[0], message("msg_n", "n"), message("msg_n", "n")], ["a", "new", "n"]),
+    ):
+        request = CreateResponse(model="m", input=sent, previous_response_id=response_id(0))
+        past = await read_past(request, "p", store, None)
+        asked = request.input
+        own = await own_items(request, "p", store, FixedMint(), past)
+        for _ in range(2):
+            named = named_items(asked, own, past)
+            assert [item["content"][0]["text"] for item in named] == texts
+            request = request.model_copy(update={"input": own})
+            own = await own_items(request, "p", store, FixedMint(), past)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from antiphon.errors import APIError, ExternalConnectorError, RateLimitError, To
 from antiphon.protocol.deltas import Finish, ToolCallDelta
 from antiphon.protocol.items.base import told_of, turn_of
 from antiphon.testing import ScriptedTool, Step
-from antiphon.tools.base import Call, CallItem, Stage
+from antiphon.tools.base import Call, CallItem, HostedFunction, Stage
 from tests.engine.bench import HELLO, Bench
 from tests.engine.tooling import (
     ANSWER,
@@ -151,6 +151,23 @@ async def test_a_tool_that_takes_too_long_is_stopped() -> None:
     assert stopped.is_set()
     assert statuses(final) == ["failed", "completed", "completed"]
     assert "within 0.05 seconds" in final["output"][0]["outputs"][0]["logs"]
+
+
+async def test_a_function_may_take_longer_than_others() -> None:
+    async def run(call: Call, item: CallItem) -> str:
+        await asyncio.sleep(0.1 if call.read()["code"] == "1" else 60)
+        return "fine"
+
+    slow = HostedFunction("code_interpreter", "Runs.", {"type": "object"}, timeout=0.3)
+    bench = Bench(
+        calls("1", "2"),
+        ANSWER,
+        tools={"code_interpreter": ScriptedTool(run, slow)},
+        options=limited(timeout=0.02),
+    )
+    final, _ = await play(bench)
+    assert statuses(final) == ["completed", "failed", "completed"]
+    assert "within 0.3 seconds" in final["output"][1]["outputs"][0]["logs"]
 
 
 async def test_arguments_that_are_no_json_are_the_tools_to_judge() -> None:

@@ -293,7 +293,7 @@ async def test_a_tool_loop_is_compacted_where_it_has_become_too_long() -> None:
     class Chatty(Python):
         async def _work(self, call: Call, item: CallItem) -> str:
             await super()._work(call, item)
-            return LONG * len(self.ran)
+            return LONG[:4_000] * len(self.ran)
 
     turns = [LOOKS, LOOKS, SUMMARY, ANSWER]
     bench = await opened(*turns, tools={"code_interpreter": (tool := Chatty())})

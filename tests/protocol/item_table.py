@@ -162,9 +162,12 @@ ITEMS: list[tuple[Json, list[Row]]] = [
         ],
     ),
     (
-        a_item(type="image_generation_call", id="ig_1"),
+        a_item(type="image_generation_call", id="ig_1", error={}),
         [
             Row("input[0].result", "string"),
+            Row("input[0].error", "object"),
+            Row("input[0].error.code", "string"),
+            Row("input[0].error.message", "string"),
             Row("input[0].status", "enum", ("in_progress", "completed", "generating", "failed")),
             Row("input[0].output_format", "enum", ("png", "webp", "jpeg", "gif", "svg")),
         ],

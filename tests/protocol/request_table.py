@@ -27,6 +27,7 @@ def a_tool(**fields: Any) -> Json:
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SIZES = ("low", "medium", "high")
+RANKERS = ("auto", "default-2024-11-15", "none")
 CALLERS = ("direct", "programmatic")
 STATUS = ("in_progress", "completed", "incomplete")
 
@@ -65,6 +66,7 @@ PARAMETERS: list[tuple[Json, list[Row]]] = [
             Row("moderation", "object"),
             Row("image", "object"),
             Row("access_programs", "object"),
+            Row("client_metadata", "object"),
             Row("prompt", "object"),
             Row("stream_options", "object"),
             Row("tools", "array"),
@@ -230,7 +232,7 @@ PARAMETERS: list[tuple[Json, list[Row]]] = [
             Row("tools[0].vector_store_ids[0]", "string", required=True),
             Row("tools[0].max_num_results", "integer", low=1, high=50),
             Row("tools[0].ranking_options", "object"),
-            Row("tools[0].ranking_options.ranker", "enum", ("auto", "default-2024-11-15")),
+            Row("tools[0].ranking_options.ranker", "enum", RANKERS),
             Row("tools[0].ranking_options.score_threshold", "decimal", low=0, high=1),
             Row("tools[0].ranking_options.hybrid_search", "object"),
             Row("tools[0].ranking_options.hybrid_search.text_weight", "decimal", required=True),

@@ -166,7 +166,7 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
     (
         {"type": "file_search_call", "id": "fs_1", "queries": ["q"], "results": [{"text": "t"}]},
         Call("fs_1", "file_search", '{"queries":["q"]}'),
-        Result("fs_1", '[{"text":"t"}]'),
+        Result("fs_1", quoted("file_search", '[{"text":"t"}]')),
     ),
     (
         {
@@ -176,7 +176,13 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
             "outputs": [{"type": "logs", "logs": "2"}, {"type": "image", "url": "http://i"}],
         },
         Call("ci_1", "code_interpreter", '{"code":"1+1"}'),
-        Result("ci_1", "2\nhttp://i"),
+        Result(
+            "ci_1",
+            [
+                {"type": "input_text", "text": quoted("code_interpreter", "2")},
+                {"type": "input_image", "image_url": "http://i", "detail": "auto"},
+            ],
+        ),
     ),
     (
         {"type": "image_generation_call", "id": "ig_1", "result": "QQ==", "output_format": "webp"},
@@ -184,11 +190,12 @@ READ: list[tuple[Json, Call | None, Result | None]] = [
         Result(
             "ig_1",
             [
+                {"type": "input_text", "text": "The image was made (webp)."},
                 {
                     "type": "input_image",
                     "image_url": "data:image/webp;base64,QQ==",
                     "detail": "auto",
-                }
+                },
             ],
         ),
     ),

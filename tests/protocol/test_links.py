@@ -2,9 +2,10 @@
 
 import pytest
 
-from antiphon.protocol.citations import Citation, CitationReader, Source, Sources
+from antiphon.protocol.citations import Citation, CitationReader
 from antiphon.protocol.links import MOST_LABEL, MOST_URL, comparable, host
-from tests.protocol.cited import LINKS, SOURCES, TOWER, citations_of, said
+from antiphon.protocol.sources import Page, Source, Sources
+from tests.protocol.cited import LINKS, SOURCES, TOWER, citations_of, said, titles_of
 
 # -- links that the model writes itself ----------------------------------------------------------
 
@@ -87,19 +88,19 @@ def test_an_unknown_url_is_not_covered(text: str) -> None:
 
 
 def test_the_source_with_exactly_this_url_comes_first() -> None:
-    pages = [Source(f"https://a.test/x{end}", f"T{end}") for end in ("#1", "#2", "")]
+    pages: list[Source] = [Page(f"https://a.test/x{end}", f"T{end}") for end in ("#1", "#2", "")]
     reader = CitationReader(Sources(pages), linked=True)
-    pieces = [*reader.feed("".join(f"[_]({page.url}) " for page in pages)), *reader.close()]
-    assert [cited.title for cited in citations_of(pieces)] == ["T#1", "T#2", "T"]
+    pieces = [*reader.feed("".join(f"[_]({page.key}) " for page in pages)), *reader.close()]
+    assert titles_of(pieces) == ["T#1", "T#2", "T"]
     reader = CitationReader(Sources(pages[:2]), linked=True)
     pieces = [*reader.feed("https://a.test/x/"), *reader.close()]
-    assert [cited.title for cited in citations_of(pieces)] == ["T#1"]
+    assert titles_of(pieces) == ["T#1"]
 
 
 def test_a_url_that_ends_like_a_sentence_is_found_as_it_is() -> None:
-    reader = CitationReader(Sources([Source("https://a.test/Foo_", "Foo")]), linked=True)
-    assert citations_of(reader.feed("https://a.test/Foo_ ")) == [
-        Citation(0, 19, "https://a.test/Foo_", "Foo")
+    reader = CitationReader(Sources([Page("https://a.test/Foo_", "Foo")]), linked=True)
+    assert citations_of(reader.feed("https://a.test/Foo_ b")) == [
+        Citation(0, 19, Page("https://a.test/Foo_", "Foo"))
     ]
 
 
@@ -120,15 +121,15 @@ def test_a_mark_keeps_apart_what_stands_around_it() -> None:
 
 def test_a_citation_comes_right_after_its_text() -> None:
     reader = CitationReader(Sources(list(SOURCES)), linked=True)
-    cited = Citation(4, 4 + len(TOWER.url), TOWER.url, TOWER.title)
+    cited = Citation(4, 4 + len(TOWER.url), TOWER)
     assert reader.feed(f"See {TOWER.url}") == [f"See {TOWER.url}"]
     assert reader.feed(". And【1】") == [
         cited,
         f". And {LINKS[0]}",
-        Citation(46, 46 + len(LINKS[0]), TOWER.url, TOWER.title),
+        Citation(46, 46 + len(LINKS[0]), TOWER),
     ]
     assert reader.feed(f" ([x]({TOWER.url})") == [f" ([x]({TOWER.url})"]
-    assert reader.feed("【2】")[0] == Citation(101, 142, TOWER.url, TOWER.title)
+    assert reader.feed("【2】")[0] == Citation(101, 142, TOWER)
 
 
 # -- URLs ----------------------------------------------------------------------------------------

@@ -33,9 +33,11 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.effects import Fold
 from antiphon.protocol.emitter import Frame
-from antiphon.protocol.machine import HeldCall, MachineOptions, ResponseMachine, fold_log
+from antiphon.protocol.held_calls import HeldCall
+from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage, new_response
+from antiphon.protocol.streamed_calls import Streamed
 from antiphon.protocol.writers import HostedWriter
 from antiphon.testing import FixedMint, assert_valid_beginning, assert_valid_log, decode
 
@@ -196,7 +198,7 @@ def steps(life: Life, turns: Sequence[Turn], at: Checkpoint) -> Iterator[Checkpo
         machine.feed([Finish(turn.end)])
         machine.end_turn()
         at.turns += 1
-        at.pending = [(call, None) for call in machine.take_held()]
+        at.pending = [(call, call.index) for call in machine.take_held()]
         life.commit()
         if at.turns < len(turns) or at.pending:
             yield reached(at.turns, at.pending)
@@ -212,11 +214,13 @@ def announced(life: Life, call: HeldCall, index: int | None) -> HostedWriter:
     return writer
 
 
+#: Shown while the model makes the call.
+STREAMED: Final = {"python": Streamed(TOOLS["python"][0], TOOLS["python"][1], "code")}
 TEXT = st.text(max_size=6)
 _CALL = st.builds(
     ToolCallDelta,
     index=st.integers(0, 3),
-    arguments=TEXT,
+    arguments=st.one_of(TEXT, st.sampled_from(['{"code": "', "a\\n", '"}'])),
     name=st.sampled_from(["tool", *TOOLS]),
     call_id=st.sampled_from([None, "call_1", "call_2"]),
     kind=st.sampled_from(["function", "custom"]),
@@ -243,6 +247,7 @@ OPTIONS = st.builds(
     obfuscation=st.booleans(),
     parallel_tool_calls=st.booleans(),
     held=st.just(frozenset(TOOLS)),
+    streamed=st.sampled_from([{}, STREAMED]),
     summarise=st.booleans(),
     seal=st.sampled_from([None, repr]),
     sealed=st.booleans(),

@@ -16,6 +16,7 @@ from tests.protocol.asking import Json, ask, refuse, refused, user
 PARAMETERS = {
     "access_programs",
     "background",
+    "client_metadata",  # of Codex, in no published type
     "background_options",
     "context_management",
     "conversation",

@@ -38,6 +38,14 @@ def texts(url: str, level: str) -> list[str]:
     return [found.text for found in check(url, clock=Clock()) if found.level == level]
 
 
+async def test_a_database_without_its_id(store: SqliteStore, path: Path, url: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM database_id")
+    with pytest.raises(StoreError, match=r"has lost its id .*restore a backup") as caught:
+        checkup.identity(url)
+    assert "\n" not in str(caught.value)
+
+
 async def test_all_is_well(store: SqliteStore, url: str) -> None:
     """While it is served, and with rows in every state."""
     await store.runs.beat("one")
@@ -47,7 +55,7 @@ async def test_all_is_well(store: SqliteStore, url: str) -> None:
     await store.save(response())
     assert texts(url, "error") == texts(url, "warning") == []
     said = " ".join(texts(url, "ok"))
-    assert "schema 0006, the newest" in said
+    assert "schema 0011, the newest" in said
     assert "The file is sound" in said
     assert "Process one (alive) has unfinished responses: 2." in said
     assert "Background responses that wait: 1, the oldest since 0 s." in said
@@ -100,7 +108,7 @@ def test_a_schema_that_is_old_new_or_missing(path: Path, url: str) -> None:
     path.touch()
     assert "has no schema yet" in texts(url, "warning")[0]
     migrate.migrate(url, "0002")
-    assert "schema 0002, the newest is 0006" in texts(url, "warning")[0]
+    assert "schema 0002, the newest is 0011" in texts(url, "warning")[0]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     assert "of a newer version" in texts(url, "error")[0]

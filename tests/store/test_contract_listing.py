@@ -343,6 +343,7 @@ def steps_of(connection: sqlite3.Connection, listing: Listing) -> tuple[int, int
         steps += 1
         return 0
 
+    connection.execute("SELECT 1 FROM sqlite_master")  # the schema is read here, not below
     connection.set_progress_handler(count, 1)
     page = sql_listing.listed(connection, "alpha", listing, NOW)
     connection.set_progress_handler(None, 1)

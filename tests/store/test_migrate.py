@@ -16,16 +16,17 @@ from alembic.migration import MigrationContext
 from structlog.testing import capture_logs
 
 from antiphon.store import migrate
-from antiphon.store.base import NewerStoreError, StoreError
+from antiphon.store.base import FileRow, NewerStoreError, StoreError
 from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
-from antiphon.store.tables import TRIGGERS, metadata
+from antiphon.store.tables import metadata
+from antiphon.store.triggers import TRIGGERS
 from tests.store.children import ROOT, line, started
 from tests.store.conversing import begin, held, run
-from tests.store.rows import Clock, api_key, response
+from tests.store.rows import NOW, Clock, api_key, response
 from tests.store.test_older import KNOWN_0004, SAVE_0004
 
-HEAD = "0006"
+HEAD = "0011"
 #: The columns of revision 0001.
 OLDEST = "id, project, status, created_at, expires_at, previous_response_id, deleted, body, input"
 
@@ -50,7 +51,8 @@ def fingerprint(path: Path, table: str, columns: str = "*") -> str:
 
 def tables(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+        found = connection.execute(query)
         return {row[0] for row in found}
 
 
@@ -138,6 +140,23 @@ async def test_down_from_0005_and_up_again_keeps_what_0004_knows(url: str, path:
     assert await store.runs.find(row.id) == replace(row, conversation=None)
     assert await held(store, made) is None
     await store.close()
+
+
+async def test_down_from_0007_and_up_again_has_no_files(url: str, path: Path) -> None:
+    """R-75: what 0006 knows is kept, and files can be added again."""
+    await seed(url)
+    known = OLDEST + ", kept, owner, attempt, log_until, conversation, metadata"
+    before = fingerprint(path, "responses", known)
+    for _ in range(2):
+        store = SqliteStore(url, clock=Clock())
+        await store.open()
+        row = FileRow("file-1", "alpha", NOW, None, 5, "a.txt", "vision")
+        assert await store.files.add(row)
+        assert await store.files.get("alpha", row.id, NOW) == row
+        await store.close()
+        migrate.downgrade(url, "0006")
+        assert tables(path) & {"files", "uploads", "upload_parts"} == set()
+        assert fingerprint(path, "responses", known) == before
 
 
 async def test_migrating_again_changes_nothing(url: str, path: Path) -> None:

@@ -17,6 +17,7 @@ from antiphon.egress import Policy
 from antiphon.tools.base import Call, Scope
 from antiphon.tools.mcp.opened import OpenMcp
 from antiphon.tools.mcp.tool import Mcp
+from tests.tools.at_once import at_once
 
 Json = dict[str, Any]
 ROOT: Final = Path(__file__).parents[2]
@@ -116,6 +117,7 @@ class Staged:
     """A `Stage` with this context."""
 
     items: Sequence[Json] = ()
+    output: Sequence[Json] = ()
     begun: list[StagedItem] = field(default_factory=list)
 
     def begin(self, item_type: str, fields: Json) -> StagedItem:
@@ -150,7 +152,7 @@ def opened(mcp: Mcp, url: str | None = None, scope: Scope | None = None, **more:
     tool = {"type": "mcp", "server_label": "tickets", **more}
     if url is not None:
         tool["server_url"] = url
-    mcp.check(tool, "tools[0]")
+    at_once(mcp.check(tool, "tools[0]", "p"))
     return mcp.open(tool, scope or Scope("p"))
 
 

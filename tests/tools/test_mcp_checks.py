@@ -26,9 +26,9 @@ def made() -> Mcp:
     return Mcp(Policy(), configured([REMOTE, LOCAL, KEYED], {"T": "t"}))
 
 
-def checked(**tool: Any) -> list[str]:
+async def checked(**tool: Any) -> list[str]:
     """What has no effect."""
-    return made().check({"type": "mcp", "server_label": "l", **tool}, "tools[2]")
+    return await made().check({"type": "mcp", "server_label": "l", **tool}, "tools[2]", "p")
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def checked(**tool: Any) -> list[str]:
         {"connector_id": "local", "server_url": None},
     ],
 )
-def test_what_can_be_honoured_is_accepted(tool: Json) -> None:
-    assert checked(**tool) == []
+async def test_what_can_be_honoured_is_accepted(tool: Json) -> None:
+    assert await checked(**tool) == []
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_what_can_be_honoured_is_accepted(tool: Json) -> None:
         ),
     ],
 )
-def test_what_cannot_be_honoured_is_a_400_with_its_place(tool: Json, param: str) -> None:
+async def test_what_cannot_be_honoured_is_a_400_with_its_place(tool: Json, param: str) -> None:
     """R-87: no value is repeated, for it may be a secret."""
     with pytest.raises(InvalidRequestError) as caught:
-        checked(**tool)
+        await checked(**tool)
     assert (caught.value.status, caught.value.param) == (400, f"tools[2].{param}")
     values = [tool.get("authorization"), *(tool.get("headers") or {}).values()]
     long = [value for value in values if value and len(value) > 3]
@@ -124,15 +124,15 @@ def test_what_cannot_be_honoured_is_a_400_with_its_place(tool: Json, param: str)
         ),
     ],
 )
-def test_what_has_no_effect_is_named(tool: Json, ignored: list[str]) -> None:
-    assert checked(**tool) == ignored
+async def test_what_has_no_effect_is_named(tool: Json, ignored: list[str]) -> None:
+    assert await checked(**tool) == ignored
 
 
-def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """R-133."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InvalidRequestError) as caught:
-        Mcp(Policy(), {}).check({"server_label": "l", "server_url": URL}, "tools[2]")
+        await Mcp(Policy(), {}).check({"server_label": "l", "server_url": URL}, "tools[2]", "p")
     assert "antiphon[mcp]" in caught.value.message
     assert caught.value.param == "tools[2]"
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from antiphon.app import _tools
+from antiphon.app.tools import tools_of
 from antiphon.config import Config, ConfigError
 from antiphon.egress import Policy
 from antiphon.tools.web.tool import WebSearch, WebSearchOptions
@@ -185,7 +185,7 @@ async def test_what_mcp_servers_may_be_at_is_no_page() -> None:
                     }
                 }
             )
-            tool = _tools(config, allowed)["web_search"]
+            tool = tools_of(config, allowed)["web_search"]
             assert isinstance(tool, WebSearch)
             world = Web(site, tool)
             if hosts:
@@ -202,7 +202,7 @@ def test_a_private_host_that_cannot_be_one_stops_the_start() -> None:
         {"web_search": {"provider": "duckduckgo", "private_hosts": ["http://x/"]}}
     )
     with pytest.raises(ConfigError, match=r"web_search\.private_hosts: 'http://x/'"):
-        _tools(config, Policy())
+        tools_of(config, Policy())
 
 
 def test_the_public_address_of_these_tests_is_private_for_everybody_else() -> None:

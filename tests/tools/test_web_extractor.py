@@ -1,23 +1,18 @@
 """Text of pages is made elsewhere: reliability R-58, R-118, R-123, R-130."""
 
 import asyncio
-import io
 import os
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import orjson
 import pytest
 
 from antiphon.errors import ToolFailed
-from antiphon.tools.web import extractor as module
-from antiphon.tools.web.extractor import Extractor
+from antiphon.tools.web.extractor import MOST_ANSWER, Extractor
 from antiphon.tools.web.text import MOST_TAGS, MOST_TEXT, NotReadable, page_text
-from antiphon.tools.web.text_worker import ANSWER, REQUEST, serve
+from antiphon.tools.web.text_worker import answer
 from tests.tools.web_world import ARTICLE, article, nobody_waits
 
 HTML = "text/html; charset=utf-8"
@@ -34,17 +29,6 @@ async def extractor() -> AsyncIterator[Extractor]:
     made = Extractor()
     yield made
     await made.aclose()
-
-
-async def test_one_process_reads_page_after_page(extractor: Extractor) -> None:
-    pids = set()
-    for number in range(3):
-        page = await extractor.text("p", article(title=f"Page {number}").encode(), HTML)
-        assert page.title == f"Page {number}"
-        assert ARTICLE in page.text
-        (worker,) = extractor._idle
-        pids.add(worker.process.pid)
-    assert len(pids) == 1
 
 
 async def test_a_page_that_takes_long_holds_nobody_up_and_is_given_up() -> None:
@@ -75,7 +59,7 @@ async def test_who_gives_up_ends_the_work(extractor: Extractor) -> None:
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     async with asyncio.timeout(2):
-        await asyncio.gather(*extractor._ending)
+        await asyncio.gather(*extractor._workers._ending)
     assert pid not in children()
 
 
@@ -104,25 +88,6 @@ async def test_who_reads_much_holds_no_other_project_up() -> None:
     await extractor.aclose()
 
 
-async def test_a_process_that_has_nothing_to_do_ends() -> None:
-    extractor = Extractor(idle=0.1)
-    await extractor.text("p", b"x", "text/plain")
-    assert len(children()) == 1
-    async with asyncio.timeout(5):
-        while children():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert (await extractor.text("p", b"y", "text/plain")).text == "y"
-    await extractor.aclose()
-
-
-async def test_a_process_that_died_is_replaced(extractor: Extractor) -> None:
-    await extractor.text("p", b"x", "text/plain")
-    (worker,) = extractor._idle
-    worker.process.kill()
-    await worker.process.wait()
-    assert (await extractor.text("p", b"y", "text/plain")).text == "y"
-
-
 @pytest.mark.parametrize(
     "program",
     [
@@ -147,56 +112,6 @@ async def test_a_parser_that_breaks_breaks_nothing_else(
     await extractor.aclose()
 
 
-async def test_the_process_knows_no_secret_of_the_server(
-    extractor: Extractor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R-130: what reads foreign HTML has no keys."""
-    monkeypatch.setenv("ANTIPHON_API_KEYS", "SECRET-KEY")
-    await extractor.text("p", b"x", "text/plain")
-    (worker,) = extractor._idle
-    environment = await asyncio.to_thread(Path(f"/proc/{worker.process.pid}/environ").read_bytes)
-    assert b"PYTHONPATH" in environment
-    assert b"SECRET-KEY" not in environment
-
-
-def test_the_process_ends_with_the_server() -> None:
-    """Also when that is killed: its stdin ends."""
-    program = """
-        import asyncio, os
-        from antiphon.tools.web.extractor import Extractor
-
-        async def main():
-            extractor = Extractor()
-            await extractor.text("p", b"x", "text/plain")
-            print(extractor._idle[0].process.pid, flush=True)
-            os.kill(os.getpid(), 9)
-
-        asyncio.run(main())
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    pid = int(done.stdout)
-    deadline = time.monotonic() + 5
-    while is_running(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    """Not, when it is a zombie that init has yet to collect."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def children() -> set[int]:
     """Processes of this test that make text of pages."""
     found = set()
@@ -216,29 +131,17 @@ def children() -> set[int]:
 # -- the other side ------------------------------------------------------------------------------
 
 
-def frame(body: bytes, content_type: str) -> bytes:
-    return REQUEST.pack(len(content_type), len(body)) + content_type.encode() + body
-
-
-def test_frames_are_answered_in_order() -> None:
-    source = io.BytesIO(frame(b"one", "text/plain") + frame(b"two", "image/png") + b"cut")
-    sink = io.BytesIO()
-    serve(source, sink)
-    answers, rest = [], sink.getvalue()
-    while rest:
-        (length,) = ANSWER.unpack(rest[:4])
-        answers.append(orjson.loads(rest[4 : 4 + length]))
-        rest = rest[4 + length :]
-    assert answers == [
-        {"title": "", "text": "one"},
-        {"problem": "It is not a page that can be read."},
-    ]
+def test_what_is_asked_and_answered() -> None:
+    assert answer({"content_type": "text/plain"}, b"one") == {"title": "", "text": "one"}
+    assert answer({"content_type": "image/png"}, b"two") == {
+        "problem": "It is not a page that can be read."
+    }
 
 
 def test_an_answer_always_fits() -> None:
     """Every character as long as it can be in JSON."""
     text = page_text("\x01\x85\U0001f9a6".encode() * 600_000, "text/plain").text
-    assert len(orjson.dumps({"title": text[:300], "text": text})) < module._MOST_ANSWER
+    assert len(orjson.dumps({"title": text[:300], "text": text})) < MOST_ANSWER
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

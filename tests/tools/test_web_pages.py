@@ -11,11 +11,11 @@ from aiohttp import web
 
 from antiphon.egress_pages import ReadLimits
 from antiphon.errors import ToolFailed
+from antiphon.protocol.sources import HOW_TO_CITE
 from antiphon.protocol.untrusted import quoted
 from antiphon.tools.web.domains import Domains
 from antiphon.tools.web.extractor import Extractor
 from antiphon.tools.web.pages import PageRules, Pages, Reader
-from antiphon.tools.web.told import HOW_TO_CITE
 from tests.tools.web_world import (
     ARTICLE,
     Canary,
@@ -58,7 +58,7 @@ async def test_the_text_of_a_page_without_what_is_around_it(world: Web) -> None:
     assert "Subscribe" not in told
     assert "rights of the footer" not in told
     assert told.endswith(HOW_TO_CITE)
-    assert [source.url for source in world.sources.found] == [url]
+    assert [source.key for source in world.sources.found] == [url]
 
 
 async def test_who_asks_is_said(world: Web) -> None:
@@ -229,8 +229,8 @@ async def test_results_are_in_the_item_if_they_are_asked_for(world: Web) -> None
 
 
 async def test_a_mark_may_stand_where_a_url_should(world: Web) -> None:
-    world.sources.number(world.site.url("other.example", "/nothing"), "none")
-    world.sources.number(world.site.url("a.example"), "the one")
+    world.sources.page(world.site.url("other.example", "/nothing"), "none")
+    world.sources.page(world.site.url("a.example"), "the one")
     for text in ("2", "[2]", "【2】"):
         outcome = await world.run("open_page", {"url": text})
         assert outcome.fields["action"]["url"] == world.site.url("a.example")

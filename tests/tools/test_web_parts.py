@@ -5,14 +5,16 @@ import time
 import pytest
 
 from antiphon.errors import ToolFailed
-from antiphon.protocol.citations import Citation, CitationReader, Sources
+from antiphon.protocol import sources as cited
+from antiphon.protocol.citations import Citation, CitationReader
+from antiphon.protocol.sources import HOW_TO_CITE, Sources
 from antiphon.tools.web.actions import FindInPage, OpenPage, Search, action_of, shape_of
 from antiphon.tools.web.cache import Cache
 from antiphon.tools.web.domains import Domains, domain_of, host_of
 from antiphon.tools.web.pages import Page
 from antiphon.tools.web.places import BRAVE_COUNTRIES, COUNTRIES
 from antiphon.tools.web.robots import ALL, NOTHING, parse_robots
-from antiphon.tools.web.told import HOW_TO_CITE, matches_in, told_of_page, told_of_search
+from antiphon.tools.web.told import matches_in, told_of_page, told_of_search
 from tests.tools.web_world import call
 
 # -- robots.txt ----------------------------------------------------------------------------------
@@ -319,8 +321,8 @@ def test_nothing_found_is_said() -> None:
 def test_a_title_holds_no_mark(title: str, shown: str) -> None:
     """R-123: what a page calls itself ends up in annotations."""
     sources = Sources()
-    sources.number("https://a.example/", title)
-    assert sources.found[0].title == shown
+    sources.page("https://a.example/", title)
+    assert sources.found == [cited.Page("https://a.example/", shown)]
 
 
 @pytest.mark.parametrize(
@@ -335,9 +337,9 @@ def test_a_title_holds_no_mark(title: str, shown: str) -> None:
 def test_a_link_to_an_ipv6_address_works(url: str, link: str) -> None:
     """RFC 3986 §3.2.2: its brackets are no data."""
     sources = Sources()
-    sources.number(url, "t")
+    sources.page(url, "t")
     reader = CitationReader(sources, linked=True)
     pieces = reader.feed("x 【1】") + reader.close()
     text = "".join(piece for piece in pieces if isinstance(piece, str))
     assert text.endswith(link)
-    assert [piece.url for piece in pieces if isinstance(piece, Citation)] == [url]
+    assert [piece.source.key for piece in pieces if isinstance(piece, Citation)] == [url]

@@ -77,7 +77,7 @@ async def test_without_a_provider_there_is_only_offline() -> None:
         assert world.site.asked == []
         for type_ in TYPES:
             with pytest.raises(InvalidRequestError) as caught:
-                world.tool.check({"type": type_}, "tools[1]")
+                await world.tool.check({"type": type_}, "tools[1]", "p")
             assert caught.value.message == (
                 f"Hosted tool '{type_}' is not supported by this server: no search provider is "
                 "configured."
@@ -109,16 +109,16 @@ async def test_without_a_provider_there_is_only_offline() -> None:
         ({"type": "web_search_preview_2025_03_11", "search_context_size": None}, []),
     ],
 )
-def test_what_has_no_effect_is_named(world: World, tool: Json, ignored: list[str]) -> None:
-    assert world.tool.check(tool, "tools[0]") == ignored
+async def test_what_has_no_effect_is_named(world: World, tool: Json, ignored: list[str]) -> None:
+    assert await world.tool.check(tool, "tools[0]", "p") == ignored
     opened: OpenTool = world.tool.open(tool, Scope("p"))
     assert len(opened.functions) == 3
 
 
-def test_a_filter_that_is_no_domain_is_refused_with_its_place(world: World) -> None:
+async def test_a_filter_that_is_no_domain_is_refused_with_its_place(world: World) -> None:
     tool = {"type": "web_search", "filters": {"blocked_domains": ["a.example", "not a domain"]}}
     with pytest.raises(InvalidRequestError) as caught:
-        world.tool.check(tool, "tools[2]")
+        await world.tool.check(tool, "tools[2]", "p")
     assert caught.value.param == "tools[2].filters.blocked_domains[1]"
 
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from antiphon.errors import ToolFailed
-from antiphon.tools.web.told import HOW_TO_CITE
+from antiphon.protocol.sources import HOW_TO_CITE
 from tests.tools.web_world import (
     Said,
     World,
@@ -282,7 +282,7 @@ def test_what_the_model_sees(world: World) -> None:
     for function in tool.functions:
         assert function.repeatable
         assert not function.needs_approval
-        assert "【1】" in function.description
+        assert HOW_TO_CITE in function.description
         assert function.parameters["additionalProperties"] is False
         assert set(function.parameters["required"]) <= set(function.parameters["properties"])
     assert "Only these domains count: good.example." in tool.functions[0].description

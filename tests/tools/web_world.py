@@ -19,11 +19,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from antiphon.egress import Egress, Policy
 from antiphon.errors import ToolFailed
-from antiphon.protocol.citations import Sources
+from antiphon.protocol.sources import Sources
 from antiphon.tools.base import Call, CallItem, Json, OpenTool, Outcome, Scope
 from antiphon.tools.web.provider import Found, Query, SearchProvider
 from antiphon.tools.web.searxng import SearXNG
 from antiphon.tools.web.tool import WebSearch, WebSearchOptions
+from tests.tools.at_once import at_once
 
 #: A second loopback address: it plays the public one.
 PUBLIC: Final = "127.0.0.2"
@@ -229,7 +230,7 @@ class Web:
     ) -> OpenTool:
         """The tool of a request, for one run."""
         given = {"type": "web_search", **tool}
-        assert self.tool.check(given, "tools[0]") == []
+        assert at_once(self.tool.check(given, "tools[0]", project)) == []
         return self.tool.open(given, Scope(project, frozenset(include), most_text, self.sources))
 
     async def run(self, function: str, arguments: Any, **more: Any) -> Outcome:

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from starlette.types import Scope
 
-from antiphon.errors import AuthenticationError, MissingAPIKey, Overloaded
+from antiphon.backends.base import CLIENT_KEY
+from antiphon.errors import AuthenticationError, InvalidRequestError, MissingAPIKey, Overloaded
 from antiphon.store.base import KeyRow
 
 KEY_PREFIX = "sk-antiphon-"
@@ -34,6 +35,7 @@ _PUBLIC_PREFIX = re.compile(r"sk-(?:[a-z]{2,12}-)?")
 _LONG_ENOUGH = 16
 #: Longer than any key; not worth a hash.
 _MAX_KEY = 512
+_CLIENT_KEY = CLIENT_KEY.encode()
 
 
 def new_key() -> str:
@@ -178,6 +180,21 @@ class Authenticator:
             return None
         self._known.put(digest, row.project, until)
         return row.project
+
+
+def client_key(scope: Scope) -> str | None:
+    """The client's own key for the backend (`CLIENT_KEY`). Raises `InvalidRequestError`."""
+    found = [value for name, value in scope["headers"] if name == _CLIENT_KEY]
+    if not found:
+        return None
+    key: str = found[0].decode("latin-1")
+    if len(found) > 1 or not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidRequestError(
+            f"Invalid '{CLIENT_KEY}': expected one header of printable ASCII characters.",
+            param=CLIENT_KEY,
+            code="invalid_value",
+        )
+    return key
 
 
 def _incorrect(key: str) -> AuthenticationError:

@@ -41,7 +41,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
 
     Raises UnsupportedMediaType (415), PayloadTooLarge (413) or ClientDisconnected.
     """
-    _check_fields(scope["headers"], limit)
+    _check_json(content_type(scope["headers"], limit, too_large(limit)))
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -87,29 +87,40 @@ def too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The request body is too large: the limit is {limit} bytes.")
 
 
-def _check_fields(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Refuse what is not plain JSON of at most `limit` bytes."""
-    content_type = b""
+def content_type(
+    headers: Iterable[tuple[bytes, bytes]], limit: int, error: PayloadTooLarge
+) -> bytes:
+    """What a body is said to be, unless it is said to be compressed or (`error`) too large."""
+    found = b""
     for name, value in headers:
         if name == b"content-type":
-            content_type = value
+            found = value
         elif name == b"content-length":
             if int(value) > limit:
-                raise too_large(limit)
+                raise error
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise UnsupportedMediaType(
                 f"Unsupported content encoding: '{printable(value.decode('latin-1'), 50)}'. "
                 "Send the body without compression."
             )
-    if content_type == b"application/json":
+    return found
+
+
+def wrong_type(found: bytes, accepted: str) -> UnsupportedMediaType:
+    """OpenAI's words and code: openai/openai-openapi issues 194 and 502."""
+    shown = printable(found.decode("latin-1"), 100)
+    return UnsupportedMediaType(
+        f"Unsupported content type: '{shown}'. This API method only accepts "
+        f"'{accepted}' requests, but you specified the header "
+        f"'Content-Type: {shown}'. Please try again with a supported content type.",
+        code="unsupported_content_type",
+    )
+
+
+def _check_json(found: bytes) -> None:
+    """Refuse what is not plain JSON."""
+    if found == b"application/json":
         return
-    charset = _CHARSET.search(content_type)
-    if not _JSON.match(content_type) or (charset and charset[1].lower() not in (b"utf-8", b"utf8")):
-        # OpenAI's words and code: openai/openai-openapi issues 194 and 502.
-        shown = printable(content_type.decode("latin-1"), 100)
-        raise UnsupportedMediaType(
-            f"Unsupported content type: '{shown}'. This API method only accepts "
-            "'application/json' requests, but you specified the header "
-            f"'Content-Type: {shown}'. Please try again with a supported content type.",
-            code="unsupported_content_type",
-        )
+    charset = _CHARSET.search(found)
+    if not _JSON.match(found) or (charset and charset[1].lower() not in (b"utf-8", b"utf8")):
+        raise wrong_type(found, "application/json")

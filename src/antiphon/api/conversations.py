@@ -11,7 +11,9 @@ from antiphon.api.body import read_form
 from antiphon.api.create import remarks
 from antiphon.api.query import NO_QUERY
 from antiphon.api.responses import JSON, ItemsQuery, Revealing, check_id, list_page
+from antiphon.api.shown import Shown
 from antiphon.engine.conversations import ConversationService, foreign_seals
+from antiphon.engine.images import ProjectImages
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems, shown
 from antiphon.protocol.items.base import Item
 from antiphon.store.base import Conversation
@@ -21,8 +23,13 @@ class ConversationEndpoints:
     """The endpoints on conversations; `max_body_bytes` limits a body."""
 
     def __init__(
-        self, conversations: ConversationService, auth: Authenticator, max_body_bytes: int
+        self,
+        conversations: ConversationService,
+        auth: Authenticator,
+        max_body_bytes: int,
+        images: ProjectImages,
     ) -> None:
+        self._images = images
         self._conversations = conversations
         self._auth = auth
         self._max_body_bytes = max_body_bytes
@@ -78,7 +85,7 @@ class ConversationEndpoints:
         body = await read_form(request, NewItems, limit=self._max_body_bytes)
         added = await self._conversations.add(*named, body.items)
         page = list_page([shown(item) for item in added], has_more=False)
-        return _remarked(_json(page), body.items)
+        return _remarked(self._answer(request, page), body.items)
 
     async def list_items(
         self, request: Request, conversation_id: str, query: Annotated[ItemsQuery, Query()]
@@ -90,7 +97,7 @@ class ConversationEndpoints:
             limit=query.limit,
             order=query.order,
         )
-        return _json(list_page([shown(item) for item in page], has_more=has_more))
+        return self._answer(request, list_page([shown(item) for item in page], has_more=has_more))
 
     async def retrieve_item(
         self,
@@ -101,12 +108,16 @@ class ConversationEndpoints:
     ) -> Response:
         """One item."""
         named = _named(request, conversation_id)
-        return _json(shown(await self._conversations.item(*named, item_id)))
+        return self._answer(request, shown(await self._conversations.item(*named, item_id)))
 
     async def delete_item(self, request: Request, conversation_id: str, item_id: str) -> Response:
         """Take one item out; the answer is the conversation."""
         named = _named(request, conversation_id)
         return _json(_shape(await self._conversations.remove(*named, item_id)))
+
+    def _answer(self, request: Request, body: dict[str, Any]) -> Response:
+        """A body with items."""
+        return Shown(self._images, request.state.project).answer(orjson.dumps(body))
 
     async def _authorise(self, request: Request) -> None:
         """Leaves the caller's project in ``request.state.project``."""

@@ -13,9 +13,12 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from antiphon.api.auth import Authenticator
+from antiphon.api.auth import Authenticator, client_key
 from antiphon.api.body import ClientDisconnected, parsed, read_body
+from antiphon.api.shown import Headers, Shown, send_json
 from antiphon.api.streams import EventStream, Heartbeat, disconnected, send_stream, while_connected
+from antiphon.backends.base import CLIENT_KEY
+from antiphon.engine.images import ProjectImages
 from antiphon.engine.made import Admitted, Foreground
 from antiphon.engine.run import Run
 from antiphon.engine.runner import Engine
@@ -25,8 +28,6 @@ from antiphon.protocol.request import parse_request
 
 #: Characters of an Idempotency-Key (R-79).
 _MAX_KEY: Final = 255
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,13 @@ class CreateOptions:
 class CreateEndpoint:
     """``POST /v1/responses`` as a plain ASGI application: this is the hot path."""
 
-    def __init__(self, engine: Engine, auth: Authenticator, options: CreateOptions) -> None:
+    def __init__(
+        self, engine: Engine, auth: Authenticator, options: CreateOptions, images: ProjectImages
+    ) -> None:
         self._engine = engine
         self._auth = auth
         self._options = options
+        self._images = images
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `APIError` before the first byte."""
@@ -55,20 +59,27 @@ class CreateEndpoint:
             raw = await read_body(scope, receive, limit=options.max_body_bytes)
         except ClientDisconnected:
             return
-        request = await parsed(raw, parse_request)
+        request = (await parsed(raw, parse_request)).with_client_key(client_key(scope))
+        if request.background and request.client_key is not None:
+            raise InvalidRequestError(
+                "A key of your own is not kept: a background response cannot use it.",
+                param=CLIENT_KEY,
+                code="unsupported_value",
+            )
         streamed = bool(request.stream)
         made = await self._engine.start(request, project, raw, key)
+        shown = Shown(self._images, project)
         if isinstance(made, Admitted):
             if streamed:
-                await self._follow(made, scope, receive, send)
+                await self._follow(made, shown, scope, receive, send)
             else:
-                await while_connected(receive, self._answer(made, send))
+                await while_connected(receive, self._answer(made, shown, send))
             return
         task = made.task
         watch = asyncio.create_task(disconnected(receive))
         watch.add_done_callback(lambda _: task.cancel())
         try:
-            await (self._stream if streamed else self._json)(made, send)
+            await (self._stream if streamed else self._json)(made, shown, send)
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
@@ -77,21 +88,20 @@ class CreateEndpoint:
 
     # -- in the foreground -------------------------------------------------------------------
 
-    async def _json(self, made: Foreground, send: Send) -> None:
+    async def _json(self, made: Foreground, shown: Shown, send: Send) -> None:
         run = made.run
         await made.task
         if run.error is not None:
             raise run.error
-        await send_json(send, run.body, remarks(run.ignored, run.view.truncated))
+        await send_json(send, run.body, _remarks_on(run), shown)
 
-    async def _stream(self, made: Foreground, send: Send) -> None:
+    async def _stream(self, made: Foreground, shown: Shown, send: Send) -> None:
         run, heartbeat = made.run, self._options.heartbeat
         if await self._is_refused(run) and run.error is not None:
             await made.task
             raise run.error
         log = made.log.read(idle=heartbeat.idle)
-        headers = remarks(run.ignored, run.view.truncated)
-        await send_stream(log, send, heartbeat, headers, run.beat)
+        await send_stream(log, send, heartbeat, _remarks_on(run), shown.streamed, run.beat)
         await made.task
 
     async def _is_refused(self, run: Run) -> bool:
@@ -106,7 +116,9 @@ class CreateEndpoint:
 
     # -- durable -----------------------------------------------------------------------------
 
-    async def _follow(self, made: Admitted, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _follow(
+        self, made: Admitted, shown: Shown, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if made.run is not None:
             if await self._is_refused(made.run):
                 await self._engine.outcome(made)
@@ -114,25 +126,14 @@ class CreateEndpoint:
             await self._engine.check_log(made.id)
         heartbeat = self._options.heartbeat
         log = self._engine.follow(made.id, after=-1, idle=heartbeat.idle)
-        await EventStream(log, heartbeat, _durable(made))(scope, receive, send)
+        await EventStream(log, heartbeat, _durable(made), shown.streamed)(scope, receive, send)
 
-    async def _answer(self, made: Admitted, send: Send) -> None:
+    async def _answer(self, made: Admitted, shown: Shown, send: Send) -> None:
         if made.background:
             body = made.body or await self._engine.body(made.id)
         else:
             body = await self._engine.outcome(made)
-        await send_json(send, body, _durable(made))
-
-
-async def send_json(send: Send, body: bytes, headers: Headers) -> None:
-    """Answer 200 with a JSON body."""
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        *headers,
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        await send_json(send, body, _durable(made), shown)
 
 
 def remarks(ignored: list[str], truncated: Truncated | None) -> Headers:
@@ -145,10 +146,20 @@ def remarks(ignored: list[str], truncated: Truncated | None) -> Headers:
     return headers
 
 
+def _remarks_on(run: Run) -> Headers:
+    """And who has answered, or is asked now, and whether its form was told in words."""
+    return [
+        *remarks(run.ignored, run.view.truncated),
+        (b"x-antiphon-backend", run.backend.name.encode("ascii", "replace")),
+        *([(b"x-antiphon-json-schema", b"prompted")] if run.is_prompted else ()),
+    ]
+
+
 def _durable(made: Admitted) -> Headers:
     replayed = [(b"idempotent-replayed", b"true")] if made.replayed else []
-    truncated = made.truncated if made.run is None else made.run.view.truncated
-    return remarks(made.ignored, truncated) + replayed
+    if made.run is not None:
+        return _remarks_on(made.run) + replayed
+    return remarks(made.ignored, made.truncated) + replayed
 
 
 def _idempotency_key(scope: Scope) -> str | None:

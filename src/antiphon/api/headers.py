@@ -36,7 +36,7 @@ FIXED_HEADERS: Final[Headers] = [
 _EXPOSED = (
     b"x-request-id, openai-processing-ms, openai-version, retry-after, retry-after-ms, "
     b"x-should-retry, x-antiphon-ignored, x-antiphon-truncated, x-antiphon-token-count, "
-    b"idempotent-replayed"
+    b"x-antiphon-backend, x-antiphon-json-schema, idempotent-replayed"
 )
 _MAX_CLIENT_ID = 512
 #: nginx's number for "client closed request": only ever in the log.

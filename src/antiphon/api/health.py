@@ -2,22 +2,27 @@
 
 Rules
 1. Live: the process answers, whatever else is wrong. Ready: a new request would work.
-2. Who asks while others ask hears the same answer: asking often costs nothing. A check that hangs
+2. Backends that rest are counted, not named, and make nobody unready: they are asked again by the
+   next request only.
+3. Who asks while others ask hears the same answer: asking often costs nothing. A check that hangs
    has failed.
-3. What failed is named, without paths or reasons (R-129): those are in the log.
-4. Metrics carry no names of tenants, models of tenants or ids in their labels.
+4. What failed is named, without paths or reasons (R-129): those are in the log.
+5. Metrics carry no names of tenants, models of tenants or ids in their labels.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from antiphon.api.auth import Authenticator
+from antiphon.backends.base import Backend
 from antiphon.engine.runner import Engine
 
 #: Seconds after which a check has failed: less than what those who ask wait for an answer.
@@ -44,6 +49,36 @@ class InThread:
         return looking.exception() is None and looking.result()
 
 
+class Backends(Collector):
+    """Metrics of backends: their names are the operator's, so they may be seen there (R-138)."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = backends
+
+    def collect(self) -> Iterable[Metric]:
+        """As they are now."""
+        calls = CounterMetricFamily(
+            "antiphon_backend_calls", "Calls of backends that ended.", labels=["backend", "outcome"]
+        )
+        resting = GaugeMetricFamily(
+            "antiphon_backend_resting",
+            "Whether a backend has failed too often and is not asked for a while.",
+            labels=["backend"],
+        )
+        for backend in self._backends:
+            health = backend.health()
+            resting.add_metric([backend.name], float(health.is_resting))
+            for outcome, count in health.outcomes.items():
+                calls.add_metric([backend.name, outcome], count)
+        return [calls, resting]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many can be asked, and how many rest."""
+        resting = sum(backend.health().is_resting for backend in self._backends)
+        return {"ok": len(self._backends) - resting, "resting": resting}
+
+
 class Health:
     """What operators and their machines ask."""
 
@@ -53,10 +88,14 @@ class Health:
         registry: CollectorRegistry,
         auth: Authenticator,
         checks: Mapping[str, Check],
+        backends: Sequence[Backend],
         *,
         public: bool,
     ) -> None:
         """`checks`: what a new request needs, by name."""
+        self._backends = Backends(backends)
+        self._own = CollectorRegistry()
+        self._own.register(self._backends)
         self._engine = engine
         self._registry = registry
         self._auth = auth
@@ -79,7 +118,9 @@ class Health:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._failed())
         failed = await asyncio.shield(self._asking)
-        return _status("not ready", 503, failed) if failed else _status("ready", 200)
+        if failed:
+            return _status("not ready", 503, failed)
+        return _status("ready", 200, backends=self._backends.counts)
 
     async def _failed(self) -> list[str]:
         passed = await asyncio.gather(*(_passes(check) for check in self._checks.values()))
@@ -89,7 +130,8 @@ class Health:
         """Prometheus text; needs an API key unless the settings make it public."""
         if not self._public:
             await self._auth.project(request.scope)
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(self._registry) + generate_latest(self._own)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _passes(check: Check) -> bool:
@@ -100,6 +142,6 @@ async def _passes(check: Check) -> bool:
         return False
 
 
-def _status(status: str, code: int, failed: Sequence[str] = ()) -> Response:
-    body = {"status": status, **({"failed": failed} if failed else {})}
+def _status(status: str, code: int, failed: Sequence[str] = (), **more: Any) -> Response:
+    body = {"status": status, **({"failed": failed} if failed else {}), **more}
     return Response(orjson.dumps(body), code, media_type="application/json")

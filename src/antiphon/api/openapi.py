@@ -8,9 +8,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from antiphon.protocol import compaction, counting
+from antiphon.protocol.containers import NewContainer, NewContainerFile
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems
+from antiphon.protocol.files import CompletedUpload, NewFile, NewUpload
 from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.vector_stores import (
+    ChangedStoreFile,
+    ChangedVectorStore,
+    NewFileBatch,
+    NewStoreFile,
+    NewVectorStore,
+    VectorStoreSearch,
+)
 from antiphon.protocol.webhooks import ChangedEndpoint, NewEndpoint, Rotation, Trial
 
 _CREATE: Final = "/v1/responses"
@@ -21,6 +31,13 @@ _CONVERSATIONS: Final = "/v1/conversations"
 _CONVERSATION: Final = _CONVERSATIONS + "/{conversation_id}"
 _PROMPTS: Final = "/v1/prompts"
 _PROMPT: Final = _PROMPTS + "/{prompt_id}"
+_FILES: Final = "/v1/files"
+_UPLOADS: Final = "/v1/uploads"
+_UPLOAD: Final = _UPLOADS + "/{upload_id}"
+_STORES: Final = "/v1/vector_stores"
+_STORE: Final = _STORES + "/{vector_store_id}"
+_CONTAINERS: Final = "/v1/containers"
+_CONTAINER_FILES: Final = _CONTAINERS + "/{container_id}/files"
 #: What is posted where, and whether it must be; these bodies are read by hand, too.
 _BODIES: Final[Mapping[str, tuple[type[BaseModel], bool]]] = {
     _CREATE: (CreateResponse, True),
@@ -34,6 +51,23 @@ _BODIES: Final[Mapping[str, tuple[type[BaseModel], bool]]] = {
     _ENDPOINT: (ChangedEndpoint, True),
     _ENDPOINT + "/rotate_secret": (Rotation, False),
     _ENDPOINT + "/test": (Trial, True),
+    _UPLOADS: (NewUpload, True),
+    _UPLOAD + "/complete": (CompletedUpload, True),
+    _STORES: (NewVectorStore, False),
+    _STORE: (ChangedVectorStore, False),
+    _STORE + "/search": (VectorStoreSearch, True),
+    _STORE + "/files": (NewStoreFile, True),
+    _STORE + "/files/{file_id}": (ChangedStoreFile, True),
+    _STORE + "/file_batches": (NewFileBatch, True),
+    _CONTAINERS: (NewContainer, True),
+    _CONTAINER_FILES: (NewContainerFile, True),
+}
+_BINARY: Final[dict[str, Any]] = {"type": "string", "format": "binary"}
+#: Forms: the name of their file, and what they have beside it.
+_FORMS: Final[Mapping[str, tuple[str, type[BaseModel] | None]]] = {
+    _FILES: ("file", NewFile),
+    _UPLOAD + "/parts": ("data", None),
+    _CONTAINER_FILES: ("file", None),
 }
 
 
@@ -49,6 +83,13 @@ _PARTS: Final[Mapping[str, tuple[str, str, Collection[str]]]] = {
         "Count the tokens that a request would begin with.",
         counting.FIELDS,
     ),
+}
+
+
+#: What is passed on as it is: summary, tag.
+_RELAYED: Final[Mapping[str, tuple[str, str]]] = {
+    "/v1/chat/completions": ("Create chat completion", "Chat"),
+    "/v1/embeddings": ("Create embeddings", "Embeddings"),
 }
 
 
@@ -71,8 +112,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 "required": required,
                 "content": {"application/json": {"schema": {"$ref": _SCHEMAS + form.__name__}}},
             }
+        for path, (file, fields_of) in _FORMS.items():
+            schema = _form(file, fields_of, schemas)
+            body = document["paths"][path]["post"].setdefault("requestBody", {"content": {}})
+            body["required"] = True
+            body["content"]["multipart/form-data"] = {"schema": schema}
         for path, (name, description, fields) in _PARTS.items():
             document["paths"][path] = {"post": _part(name, description, fields, schemas)}
+        for path, (name, tag) in _RELAYED.items():
+            document["paths"][path] = {"post": _relayed(name, tag, schemas)}
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
         for operations in document["paths"].values():
@@ -80,6 +128,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _form(file: str, form: type[BaseModel] | None, schemas: dict[str, Any]) -> dict[str, Any]:
+    """An object of a file and the fields of `form`."""
+    if form is None:
+        return {"type": "object", "properties": {file: _BINARY}, "required": [file]}
+    body = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    schemas.update(body.pop("$defs", {}))
+    properties, required = {file: _BINARY, **body["properties"]}, [file, *body["required"]]
+    return {**body, "properties": properties, "required": required}
 
 
 def _part(
@@ -99,6 +157,24 @@ def _part(
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {"description": "The answer.", "content": {"application/json": answer}},
+            "4XX": {"description": "OpenAI's error envelope."},
+        },
+    }
+
+
+def _relayed(name: str, tag: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    named = {"type": "object", "properties": {"model": {"type": "string"}}, "required": ["model"]}
+    schemas["Relayed"] = {**named, "title": "Relayed", "description": "Anything that has a model."}
+    body = {"schema": {"$ref": _SCHEMAS + "Relayed"}}
+    anything = {"schema": {"type": "object"}}
+    return {
+        "tags": [tag],
+        "summary": name,
+        "description": "Passed on to the backend of the model, and back, as it is.",
+        "operationId": name.lower().replace(" ", "_"),
+        "requestBody": {"required": True, "content": {"application/json": body}},
+        "responses": {
+            "200": {"description": "The answer.", "content": {"application/json": anything}},
             "4XX": {"description": "OpenAI's error envelope."},
         },
     }

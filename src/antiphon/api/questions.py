@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import ClientDisconnected, parsed, read_body
-from antiphon.api.create import Headers, send_json
+from antiphon.api.shown import Headers, send_json
 from antiphon.api.streams import while_connected
 
 _Asked = TypeVar("_Asked")

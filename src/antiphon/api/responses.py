@@ -19,8 +19,10 @@ from antiphon.api.errors import MAX_ECHO
 from antiphon.api.listing import PAIRS, ListingQuery, answer, pairs_of
 from antiphon.api.logs import printable
 from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.shown import Shown
 from antiphon.api.streams import EventStream, Heartbeat
 from antiphon.engine.history import read_history
+from antiphon.engine.images import ProjectImages
 from antiphon.engine.runner import Engine
 from antiphon.errors import InvalidRequestError, NotFoundError, PreviousResponseNotFound
 from antiphon.protocol.conversations import shown
@@ -67,7 +69,10 @@ class ItemsQuery(Revealing):
 class StoredResponses:
     """The endpoints on stored responses."""
 
-    def __init__(self, engine: Engine, auth: Authenticator, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, engine: Engine, auth: Authenticator, heartbeat: Heartbeat, images: ProjectImages
+    ) -> None:
+        self._images = images
         self._engine = engine
         self._auth = auth
         self._heartbeat = heartbeat
@@ -96,7 +101,7 @@ class StoredResponses:
         row = await self._row(request, response_id)
         if query.stream:
             return await self._stream(row, query)
-        return Response(row.body, media_type=JSON)
+        return self._shown(row.project).answer(row.body)
 
     async def _stream(self, row: ResponseRow, query: RetrieveQuery) -> Response:
         if not await self._engine.store.runs.read(row.id, -1, 1):
@@ -112,7 +117,7 @@ class StoredResponses:
         log = self._engine.follow(row.id, after=after, idle=self._heartbeat.idle)
         if query.include_obfuscation is False:
             log = _without_obfuscation(log)
-        return EventStream(log, self._heartbeat, [])
+        return EventStream(log, self._heartbeat, [], self._shown(row.project).streamed)
 
     async def delete(self, request: Request, response_id: str) -> Response:
         """Forget a response; a running one is stopped (R-59)."""
@@ -127,7 +132,7 @@ class StoredResponses:
         row = await self._engine.cancel(request.state.project, response_id)
         if row is None:
             raise _not_found(response_id)
-        return Response(row.body, media_type=JSON)
+        return self._shown(row.project).answer(row.body)
 
     async def input_items(
         self, request: Request, response_id: str, query: Annotated[ItemsQuery, Query()]
@@ -140,9 +145,8 @@ class StoredResponses:
             with contextlib.suppress(PreviousResponseNotFound):
                 store = self._engine.store
                 items = await read_history(store, row.project, row.previous_response_id) + items
-        return _json(
-            paginate([shown(item) for item in items], query.limit, query.order, query.after)
-        )
+        page = paginate([shown(item) for item in items], query.limit, query.order, query.after)
+        return self._shown(row.project).answer(orjson.dumps(page))
 
     async def list(self, request: Request, query: Annotated[ListingQuery, Query()]) -> Response:
         """Stored responses of the project, newest first unless asked otherwise."""
@@ -154,11 +158,14 @@ class StoredResponses:
                 f"Response with id '{printable(query.after or '', MAX_ECHO)}' not found.",
                 param="after",
             )
-        return Response(await answer(found), media_type=JSON)
+        return self._shown(request.state.project).answer(await answer(found))
 
     async def _authorise(self, request: Request) -> None:
         """Leaves the caller's project in ``request.state.project``."""
         await self._auth.project(request.scope)
+
+    def _shown(self, project: str) -> Shown:
+        return Shown(self._images, project)
 
     async def _row(self, request: Request, response_id: str) -> ResponseRow:
         check_id(response_id, "response_id", "resp")

@@ -24,15 +24,18 @@ import structlog
 from prometheus_client import Gauge
 from starlette.types import Message, Receive, Scope, Send
 
-from antiphon.api.auth import Authenticator
+from antiphon.api.auth import Authenticator, client_key
 from antiphon.api.errors import unknown_path
 from antiphon.api.lanes import LaneLimits, Lanes
+from antiphon.api.shown import Shown
+from antiphon.engine.images import ProjectImages
 from antiphon.engine.made import Foreground
 from antiphon.engine.metrics import REGISTRY, SHED
 from antiphon.engine.recent import Recent, Remembered, measure
 from antiphon.engine.runner import Engine
 from antiphon.errors import APIError, AuthenticationError, Overloaded, RateLimitError
 from antiphon.protocol.events import TERMINAL
+from antiphon.protocol.image_references import MARK
 from antiphon.protocol.socket import (
     ClientEvent,
     Create,
@@ -74,7 +77,10 @@ class SocketOptions:
 class SocketEndpoint:
     """All WebSockets, as a plain ASGI application."""
 
-    def __init__(self, engine: Engine, auth: Authenticator, options: SocketOptions) -> None:
+    def __init__(
+        self, engine: Engine, auth: Authenticator, options: SocketOptions, images: ProjectImages
+    ) -> None:
+        self._images = images
         self._engine = engine
         self._auth = auth
         self._options = options
@@ -89,7 +95,8 @@ class SocketEndpoint:
             raise Overloaded("The server is shutting down.", retry_after=_LATER)
         project = await self._auth.project(scope)
         self._enter(project)
-        connection = Connection(self._engine, self._auth, self._options, scope, send)
+        shown = Shown(self._images, project)
+        connection = Connection(self._engine, self._auth, self._options, shown, scope, send)
         self._open.add(connection)
         _OPEN.inc()
         try:
@@ -135,6 +142,7 @@ class Connection:
     _engine: Engine
     _auth: Authenticator
     _options: SocketOptions
+    _shown: Shown
     _scope: Scope
     _send: Send
     _recent: Recent = field(default_factory=Recent)
@@ -225,6 +233,7 @@ class Connection:
             request, generate = await asyncio.to_thread(event.request)
         else:
             request, generate = event.request()
+        request = request.with_client_key(client_key(self._scope))
         made = await self._engine.start(request, project, recent=self._recent, generate=generate)
         if not isinstance(made, Foreground):
             raise TypeError("a request without background and key became a durable response")
@@ -243,7 +252,8 @@ class Connection:
                     await asyncio.wait([made.task])
                     await self._remember(made, event, stored=stored)
                 for _, body in frames:
-                    await self._say(in_lane(body, event.stream_id))
+                    shown = await self._shown.whole(body) if MARK in body else body
+                    await self._say(in_lane(shown, event.stream_id))
 
     async def _remember(self, made: Foreground, event: Create, *, stored: bool) -> None:
         run, lane, past = made.run, event.stream_id, made.plan.context.past

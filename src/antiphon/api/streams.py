@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,6 +22,10 @@ from starlette.types import Receive, Scope, Send
 from antiphon.engine.follow import Unfinished
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.events import EFFECTS
+from antiphon.protocol.image_references import MARK
+
+#: Events, or any JSON, as it was encoded → in pieces as a client sees it (`engine.images`).
+Show: TypeAlias = Callable[[bytes], AsyncGenerator[bytes, None]]
 
 HEADERS: Final[list[tuple[bytes, bytes]]] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -56,10 +60,11 @@ async def send_stream(
     send: Send,
     heartbeat: Heartbeat,
     headers: list[tuple[bytes, bytes]],
+    show: Show,
     beat: Callable[[], None] | None = None,
 ) -> None:
-    """Answer 200 and write a log, read with `heartbeat.idle`, until its end. `beat` makes a quiet
-    log say something; a durable one does so by itself."""
+    """Answer 200 and write a log, read with `heartbeat.idle`, until its end. `show` fills in what
+    bodies refer to; `beat` makes a quiet log say something: a durable one does so by itself."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS + headers})
     quiet = 0.0
     last = _DONE
@@ -76,10 +81,20 @@ async def send_stream(
                         beat()
                 # A slow client holds us here: keep the bytes, not the frames they were made of.
                 frames.clear()
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                if MARK in body:
+                    await _send_pieces(send, show(body))
+                else:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
         except Unfinished:
             last = b""
     await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+async def _send_pieces(send: Send, pieces: AsyncGenerator[bytes, None]) -> None:
+    """Events with images, as fast as the client reads: no more than a piece is in memory."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 class EventStream(Response):
@@ -90,17 +105,18 @@ class EventStream(Response):
         log: AsyncGenerator[list[Frame], None],
         heartbeat: Heartbeat,
         headers: list[tuple[bytes, bytes]],
+        show: Show,
     ) -> None:
         self.background = None
+        self._show = show
         self._log = log
         self._heartbeat = heartbeat
         self._more_headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer."""
-        await while_connected(
-            receive, send_stream(self._log, send, self._heartbeat, self._more_headers)
-        )
+        stream = send_stream(self._log, send, self._heartbeat, self._more_headers, self._show)
+        await while_connected(receive, stream)
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

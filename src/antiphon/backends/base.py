@@ -10,14 +10,16 @@ Rules
 4. Closing the iterator (`aclose`, or cancelling the task that runs it) closes the upstream call.
 """
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from antiphon.protocol.deltas import Delta
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 
+#: The header in which clients send keys of their own for the upstream.
+CLIENT_KEY: Final = "x-antiphon-upstream-key"
 Deltas: TypeAlias = AsyncGenerator[list[Delta], None]
 
 
@@ -31,6 +33,8 @@ class Prompt:
     model: str
     #: History, then this request's input, oldest first; items as in spec App. B and C.
     items: list[Item]
+    #: Seconds until the first list of deltas, if less than the backend's own limit.
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +67,47 @@ class Model:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What a backend takes as it is. `files`: media types of ``input_file``; of others it gets the
+    text. `image_urls`: addresses of images; otherwise it gets them as data URLs. `made`: images
+    that tools of this server have made. `schemas`: forms of answers (`text.format`); otherwise the
+    model is told in words."""
+
+    files: frozenset[str] = frozenset()
+    image_urls: bool = True
+    made: bool = False
+    schemas: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a backend has been. `is_resting`: it has failed too often, and is not asked for a while;
+    `outcomes`: calls that ended since the start, by how: ``ok``, ``refused`` (what was asked was
+    wrong), ``limited`` (429), ``failed``, ``late``."""
+
+    is_resting: bool = False
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+
 class Backend(Protocol):
     """One place where models run."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the configuration calls it."""
+        ...
 
-    def check(self, request: CreateResponse) -> list[str]:
-        """Raise `InvalidRequestError` for what this backend cannot honour.
+    def check(self, request: CreateResponse, model: str) -> list[str]:
+        """Raise `InvalidRequestError` for what this backend, or its `model`, cannot honour.
 
         Returns the paths of parameters that it drops: ``["reasoning.effort"]``.
         """
+        ...
+
+    def media(self, model: str) -> Media:
+        """What a model, by its name at the upstream, takes besides text. Parts that it does not
+        take are filled before it sees them (`protocol.items.content.seen_of`)."""
         ...
 
     def generate(self, prompt: Prompt) -> Deltas:
@@ -93,16 +128,43 @@ class Backend(Protocol):
         """The models that this backend lists now; empty when it cannot say."""
         ...
 
+    def health(self) -> Health:
+        """How it has been; nothing is asked."""
+        ...
+
     async def aclose(self) -> None:
         """Release connections."""
+        ...
+
+
+#: Endpoints of chat-completions servers that are passed on as they are.
+RelayPath: TypeAlias = Literal["/chat/completions", "/embeddings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What is passed on: a body that names the model as it is there, the client's name of it, and
+    the client's own key, if it sent one."""
+
+    body: bytes = field(repr=False)
+    model: str
+    key: str | None = field(default=None, repr=False)
+
+
+class Relay(Protocol):
+    """A backend whose server has these endpoints itself."""
+
+    def relay(self, path: RelayPath, sent: Relayed) -> AsyncGenerator[bytes, None]:
+        """The media type of the answer, then its bytes as they come. Raises `APIError`."""
         ...
 
 
 class Router(Protocol):
     """From the name that a client uses to the backend that has the model."""
 
-    def route(self, model: str) -> tuple[Backend, str]:
-        """The backend and the model's name there; `ModelNotFound` when nobody has it."""
+    def route(self, model: str, key: str | None = None) -> tuple[Backend, str]:
+        """The backend and the model's name there; `ModelNotFound` when nobody has it. Where several
+        have it, requests with the same `key` go to the same one."""
         ...
 
     async def models(self) -> list[Model]:

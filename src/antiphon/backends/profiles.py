@@ -44,14 +44,19 @@ class Profile:
     custom_tools: bool = False
     #: `parallel_tool_calls` is obeyed.
     parallel_tool_calls: bool = True
+    #: Answers can have a JSON Schema; else the model is told in words (`engine/prompted.py`).
+    json_schema: bool = True
     #: ``response_format: {"type": "json_object"}`` is known; else a schema of any object is sent.
     json_object: bool = True
     #: Images may be web addresses, not only data URLs.
     image_urls: bool = True
-    #: `file` parts are known; else text files become text and others are refused.
-    files: bool = True
+    #: `file` parts with PDF in them are known; else the text of files is sent.
+    files: bool = False
     #: Tool results may be a list of parts with images in it.
     tool_images: bool = False
+    #: The models see: they are shown the images that tools of this server make. What a client sends
+    #: is its own decision.
+    vision: bool = False
     #: The field of assistant messages in which the server wants its old reasoning back.
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
     #: It streams `reasoning_details` and wants them back unchanged, signatures and all.
@@ -93,6 +98,8 @@ _OPENAI = Profile(
     ),
     tool_choice="all",
     custom_tools=True,
+    files=True,
+    vision=True,
     hides_reasoning=True,
     think="never",
     windows=(),
@@ -107,7 +114,6 @@ PROFILES: dict[str, Profile] = {
             "vllm",
             effort="reasoning_effort",
             efforts=_THREE_EFFORTS,
-            files=False,
             reasoning_back="reasoning",
             counts="vllm",
             windows=(("max_model_len",),),
@@ -120,7 +126,6 @@ PROFILES: dict[str, Profile] = {
             tool_choice="ignored",
             parallel_tool_calls=False,
             image_urls=False,
-            files=False,
             reasoning_back="reasoning",
             windows=(),
         ),
@@ -129,7 +134,6 @@ PROFILES: dict[str, Profile] = {
         Profile(
             "llama.cpp",
             tool_choice="words",
-            files=False,
             reasoning_back="reasoning_content",
             counts="llama.cpp",
             windows=(("meta", "n_ctx"),),
@@ -142,7 +146,6 @@ PROFILES: dict[str, Profile] = {
             json_object=False,
             parallel_tool_calls=False,
             image_urls=False,
-            files=False,
             # Only of models that are loaded: `max_context_length` is what they could have.
             windows=(("loaded_context_length",),),
             windows_at="/api/v0/models",
@@ -150,6 +153,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             "openrouter",
             effort="reasoning",
+            files=True,
             verbosity=True,
             forwards=frozenset({"user"}),
             reasoning_back="reasoning",

@@ -41,6 +41,11 @@ class CircuitBreaker:
         self._open_until: float | None = None
         self._probing = False
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether nobody may call now."""
+        return self._open_until is not None and self._open_until > self._clock()
+
     def admit(self) -> None:
         """Let a call through or raise `Overloaded`; end each admitted call with `release`."""
         if self._open_until is None:

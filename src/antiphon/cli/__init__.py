@@ -1,5 +1,5 @@
 """The command line, ``antiphon``: ``serve | worker | migrate | backup | doctor | models | keys |
-prompts``."""
+prompts | files | sandbox``."""
 
 from typing import Annotated
 
@@ -8,10 +8,13 @@ import typer
 from antiphon import __version__
 from antiphon.api.logbook import close_log
 from antiphon.cli.doctor import doctor
+from antiphon.cli.files import files
 from antiphon.cli.keys import keys
+from antiphon.cli.models import models
 from antiphon.cli.prompts import prompts
+from antiphon.cli.sandbox import sandbox
 from antiphon.cli.serve import serve
-from antiphon.cli.upkeep import backup, migrate, models
+from antiphon.cli.upkeep import backup, migrate
 from antiphon.cli.worker import worker
 
 __all__ = ["cli", "main"]
@@ -19,10 +22,13 @@ __all__ = ["cli", "main"]
 cli = typer.Typer(
     name="antiphon", no_args_is_help=True, add_completion=False, help="A Responses API server."
 )
-for _command in (serve, worker, migrate, backup, doctor, models):
+for _command in (serve, worker, migrate, backup, doctor):
     cli.command()(_command)
+cli.add_typer(models, name="models")
 cli.add_typer(keys, name="keys")
 cli.add_typer(prompts, name="prompts")
+cli.add_typer(files, name="files")
+cli.add_typer(sandbox, name="sandbox")
 
 
 def _say_version(wanted: bool) -> None:

@@ -5,18 +5,24 @@ Rules
 2. An error is what keeps a server from working; only that makes the exit status 1.
 """
 
+import asyncio
 import json
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
 from antiphon.app import Antiphon
+from antiphon.app.folder import folder_of
+from antiphon.app.sandbox import sandbox_folder
 from antiphon.cli.common import ConfigFile, DatabaseUrl, needs, read_settings
 from antiphon.config import BackendConfig, ConfigError, load_config
+from antiphon.sandbox.environment import NoEnvironment, environment
+from antiphon.sandbox.launcher import Launcher
 from antiphon.settings import Settings
 from antiphon.store.base import StoreError
 from antiphon.store.checkup import Finding, check
@@ -34,11 +40,11 @@ def doctor(
     database_url: DatabaseUrl = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check configuration, backends and database. Exit status 1: something keeps a server from
-    working."""
+    """Check configuration, backends, sandboxes and database. Exit status 1: something keeps a
+    server from working."""
     settings = read_settings(config=config, database_url=database_url)
     needs(config)
-    findings = [*_configuration(settings), *_database(settings)]
+    findings = [*_configuration(settings), *_sandbox(settings), *_database(settings)]
     if as_json:
         rows = [{"level": found.level, "text": found.text} for found in findings]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -78,6 +84,23 @@ def _reach(backend: BackendConfig, base_url: str) -> Finding:
     return Finding("ok", f"{where} takes connections.")
 
 
+def _sandbox(settings: Settings) -> Iterator[Finding]:
+    """Whether code of models can run here, tried as it is for requests, and what holds it."""
+    folder = sandbox_folder(settings)
+    with suppress(NoEnvironment):
+        if not environment(folder).is_current:
+            text = "was made for another version of Antiphon: run `antiphon sandbox install`."
+            yield Finding("warning", f"The Python in {folder} {text}")
+    state = asyncio.run(Launcher(folder).state())
+    if state.reason is not None:
+        hint = "docs/deploying.md says what it needs"
+        yield Finding("warning", f"code_interpreter cannot be used: {state.reason} ({hint}).")
+        return
+    lacks = [f"{fact.what} ({fact.note})" for fact in state.facts if not fact.holds]
+    without = f" What does not hold here: {'; '.join(lacks)}." if lacks else ""
+    yield Finding("ok", f"code_interpreter runs code behind {state.walls}.{without}")
+
+
 def _database(settings: Settings) -> Iterator[Finding]:
     if settings.database_url.startswith("memory:"):
         yield Finding("ok", "Nothing is kept: the database is memory://.")
@@ -87,9 +110,18 @@ def _database(settings: Settings) -> Iterator[Finding]:
         path = path_of(settings.database_url)
         if path.parent.is_dir():
             yield _room(shutil.disk_usage(path.parent).free, settings.min_free_disk)
-        yield from check(settings.database_url)
+        findings = check(settings.database_url)
+        yield from findings
+        if all(finding.level != "error" for finding in findings):
+            yield _folder(settings)
     except (StoreError, OSError) as error:
         yield Finding("error", str(error))
+
+
+def _folder(settings: Settings) -> Finding:
+    folder = folder_of(settings)
+    folder.check()
+    return Finding("ok", f"{folder.path} is the folder of this database, or will be.")
 
 
 def _room(free: int, floor: int) -> Finding:

@@ -9,8 +9,10 @@ import uvicorn
 from antiphon.api.wire import guarded_protocol
 from antiphon.api.wire_socket import guarded_socket
 from antiphon.app import Antiphon
-from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings
+from antiphon.app.folder import folder_of
+from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings, refused
 from antiphon.cli.server import LAST_WORDS, Server
+from antiphon.store.base import StoreError
 
 
 def serve(
@@ -25,8 +27,17 @@ def serve(
     needs(config)
     antiphon = build(settings)
     if check:
+        try:
+            folder_of(settings).check()
+        except StoreError as error:
+            raise refused(error) from error
         print("The configuration can be used.")
         return
+    run(antiphon)
+
+
+def run(antiphon: Antiphon) -> None:
+    """Serve until it is told to end."""
     server = server_of(antiphon)
     # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
     logging.getLogger("uvicorn.error").addFilter(lambda _: antiphon.store_error is None)

@@ -1,13 +1,18 @@
-"""``antiphon migrate | backup | models``."""
+"""``antiphon migrate | backup``."""
 
-import asyncio
+import sys
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from antiphon.cli.common import DatabaseUrl, build, read_settings, refused
+from antiphon.app.folder import folder_of
+from antiphon.cli.common import DatabaseUrl, read_settings, refused
+from antiphon.retrieval import index_file
 from antiphon.store.backup import backup as back_up
+from antiphon.store.backup import copy_index, known_files
 from antiphon.store.base import StoreError
 from antiphon.store.migrate import migrate as migrate_store
 
@@ -25,23 +30,43 @@ def migrate(database_url: DatabaseUrl = None) -> None:
 def backup(
     file: Annotated[Path, typer.Argument(help="The copy; nothing is overwritten.")],
     database_url: DatabaseUrl = None,
+    indexes: Annotated[
+        Path | None, typer.Option(help="A folder for copies of the indexes of vector stores.")
+    ] = None,
 ) -> None:
-    """Copy the database, also while it is served. docs/deploying.md says how to restore it."""
+    """Copy the database, also while it is served. docs/deploying.md says how to restore it. Exit
+    status 1: an index could not be copied; it is named, and would be made again."""
     settings = read_settings(database_url=database_url)
     try:
+        if indexes is not None:
+            indexes.mkdir(mode=0o700, parents=True, exist_ok=True)
         size = back_up(settings.database_url, file)
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         raise refused(error) from error
     print(f"{file}: {size / 1024**2:.1f} MiB")
+    if indexes is not None and not _copy_indexes(folder_of(settings).indexes, indexes, file):
+        raise typer.Exit(1)
 
 
-def models() -> None:
-    """List the models that clients may name."""
-    antiphon = build(read_settings())
+def _copy_indexes(source: Path, target: Path, database: Path) -> bool:
+    """Copy what belongs to a copied database; whether all were copied."""
+    copied = failed = 0
+    for index in sorted(source.glob("[!.]*.db")):
+        try:
+            known = known_files(database, index.stem)
+            if known is not None:  # else: its store was deleted, or came later
+                copy_index(index, target / index.name, partial(_forget_others, known))
+                copied += 1
+        except StoreError as error:
+            if index.exists():  # else: its store was deleted meanwhile
+                failed += 1
+                print(f"antiphon: {error}", file=sys.stderr)
+    print(f"{target}: indexes: {copied}")
+    return not failed
 
-    async def list_models() -> None:
-        for model in await antiphon.router.models():
-            print(f"{model.id}\t{model.owned_by}")
-        await antiphon.router.aclose()
 
-    asyncio.run(list_models())
+def _forget_others(known: frozenset[int], copy: Path) -> None:
+    """Drop all files that are not known."""
+    with closing(index_file.connect(copy, "rw")) as connection:
+        if others := index_file.numbers(connection) - known:
+            index_file.drop(connection, others)

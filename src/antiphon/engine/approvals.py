@@ -88,11 +88,11 @@ class Approvals:
 
 
 async def read_decisions(
-    own: list[Item], past: Past, project: str, store: Store, response: str | None
+    own: list[Item], past: Past, project: str, store: Store, response: str
 ) -> list[Decision]:
     """What the client's new items say to requests that have not been run. `response`: the one that
-    goes on with it, if it is a job that was begun. Raises `NotFoundError` for an unknown request,
-    `InvalidRequestError` for one that was answered before."""
+    goes on with it, and as a job may have begun with it. Raises `NotFoundError` for an unknown
+    request, `InvalidRequestError` for one that another response has answered."""
     answers: dict[str, bool] = {}
     for item in own:
         if item["type"] == "mcp_approval_response":
@@ -139,7 +139,7 @@ def _is_answer(item: Item, request_id: str) -> bool:
     return bool(item["approval_request_id"] == request_id)
 
 
-async def _check_unused(store: Store, project: str, request_id: str, response: str | None) -> None:
+async def _check_unused(store: Store, project: str, request_id: str, response: str) -> None:
     user = await store.approvals.user(project, request_id)
     if user is not None and user != response:
         raise InvalidRequestError(

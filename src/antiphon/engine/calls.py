@@ -13,7 +13,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
@@ -23,15 +23,14 @@ import structlog
 from antiphon.engine.approvals import Approvals, Decision
 from antiphon.engine.client_calls import show_call
 from antiphon.engine.metrics import TOOL_CALLS
-from antiphon.engine.naming import valid_name
+from antiphon.engine.notes import seen
 from antiphon.engine.progress import Note, PendingCall, Progress
 from antiphon.engine.tool_search import search
 from antiphon.engine.toolbox import Entry, Hosted, Search, Toolbox, Whole
 from antiphon.errors import APIError, ToolFailed
-from antiphon.protocol.citations import Source
 from antiphon.protocol.client_tools import BadCall
 from antiphon.protocol.ids import partition_of
-from antiphon.protocol.items.base import Item, Seen, object_text
+from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import ResponseMachine
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.validation import echo
@@ -104,6 +103,10 @@ class _Stage:
     items: Sequence[Item]
     ground: Ground
 
+    @property
+    def output(self) -> Sequence[Item]:
+        return self.ground.machine.output
+
     def begin(self, item_type: str, fields: dict[str, Any]) -> OwnItem:
         writer = _Told(self.ground.machine.begin_call(item_type, fields), self.ground)
         self.ground.tell()
@@ -154,7 +157,7 @@ class Calls:
     async def get_ready(self, ground: Ground, progress: Progress, context: list[Item]) -> None:
         """Before the first turn of this process. `context`: history and input. Raises `APIError`
         when a tool cannot say what it offers."""
-        self.scope.sources.found[:] = [Source(*source) for source in progress.sources]
+        self.scope.sources.restore(progress.sources)
         if self.toolbox.opened:
             await self._prepare(_Stage([*context, *ground.machine.output], ground))
         self.refresh(ground, context)
@@ -211,14 +214,16 @@ class Calls:
         output = machine.output
         if not (progress.turn_of or progress.notes):
             return output
-        return list(_seen(output, progress))
+        return list(seen(output, progress))
 
     # -- the calls of a turn -----------------------------------------------------------------
 
     def take(self, machine: ResponseMachine, progress: Progress) -> None:
         """The calls of the turn that has ended."""
         held = machine.take_held()
-        progress.pending = [PendingCall(call.name, call.arguments, call.call_id) for call in held]
+        progress.pending = [
+            PendingCall(call.name, call.arguments, call.call_id, index=call.index) for call in held
+        ]
         progress.waits_for_client = machine.waits_for_client
         progress.turns += bool(held)
         if held:
@@ -227,7 +232,7 @@ class Calls:
     async def run(self, ground: Ground, progress: Progress, context: list[Item]) -> None:
         """Answer all pending calls, or hand them to the client."""
         machine = ground.machine
-        hosted, asked, others = self._sorted(machine, progress)
+        hosted, asked, others = self._sorted(ground, progress)
         for call, entry in others:
             await self._settle(ground, progress, call, entry)
             progress.pending.remove(call)
@@ -245,11 +250,13 @@ class Calls:
                     log.warning("call_dropped", response_id=ground.id, function=note.name)
         await ground.checkpoint(progress)
 
-    def _sorted(self, machine: ResponseMachine, progress: Progress) -> _Sorted:
+    def _sorted(self, ground: Ground, progress: Progress) -> _Sorted:
         """The pending calls: hosted ones to run, those that need a yes, and others. Hosted ones
         that may not be run are answered with that."""
         sorted_ = _Sorted([], [], [])
-        left = self._budget(machine) if progress.turns < self.limits.turns else 0
+        announced = sum(call.index is not None for call in progress.pending)
+        left = self._budget(ground.machine) + announced
+        left = left if progress.turns < self.limits.turns else 0
         refused = False
         for call in progress.pending.copy():
             entry = self.toolbox.entries.get(call.name)
@@ -257,15 +264,29 @@ class Calls:
                 sorted_.others.append((call, entry))
             elif _needs_yes(call, entry.target):
                 sorted_.asked.append((call, entry, entry.target))
-            elif call.index is not None or (left > 0 and len(sorted_.hosted) < _MOST_CALLS):
-                left -= call.index is None
+            elif left > 0 and len(sorted_.hosted) < _MOST_CALLS:
+                left -= 1
                 sorted_.hosted.append((call, entry.target))
             else:
                 refused = refused or left <= 0
-                self._note(progress, call, _NO_MORE if left <= 0 else _TOO_MANY)
+                reason = _NO_MORE if left <= 0 else _TOO_MANY
+                self._refuse(ground, progress, (call, entry.target), reason)
                 progress.pending.remove(call)
         progress.refused = progress.refused + 1 if refused and not sorted_.hosted else 0
         return sorted_
+
+    def _refuse(
+        self, ground: Ground, progress: Progress, refused: tuple[PendingCall, Hosted], reason: str
+    ) -> None:
+        """Tell the model why a hosted call is not run, in its item if there is one."""
+        call, target = refused
+        if call.index is None:
+            self._note(progress, call, reason)
+            return
+        writer = ground.machine.reopen_call(call.index)
+        outcome = target.tool.failed(_asked(call, target), reason)
+        writer.close("failed", outcome.fields)
+        progress.told[writer.id] = outcome.told or reason
 
     async def _settle(
         self, ground: Ground, progress: Progress, call: PendingCall, entry: Entry | None
@@ -381,11 +402,12 @@ class Calls:
             else:
                 outcome = await self._outcome(ground, call, target, writer)
             writer.close(outcome.status, outcome.fields)
+            machine.image_usage += outcome.image_usage
             TOOL_CALLS.labels(target.tool.item_type, outcome.status).inc()
             if outcome.told is not None:
                 progress.told[writer.id] = outcome.told
             progress.pending.remove(call)
-            progress.sources = [[one.url, one.title] for one in self.scope.sources.found]
+            progress.sources = self.scope.sources.rows()
             ground.tell()
             await ground.checkpoint(progress)
 
@@ -404,16 +426,16 @@ class Calls:
     ) -> Outcome:
         """Run one; whatever happens is an outcome."""
         tool, asked = target.tool, _asked(call, target)
+        timeout = target.function.timeout or self.limits.timeout
         try:
             if call.approval and not await self.approvals.use(
                 ground.project, call.approval, ground.id
             ):
                 return tool.failed(asked, _USED)
-            async with asyncio.timeout(self.limits.timeout):
+            async with asyncio.timeout(timeout):
                 return await tool.run(asked, _Told(writer, ground))
         except TimeoutError:
-            seconds = f"{self.limits.timeout:g} seconds"
-            return tool.failed(asked, f"The tool did not answer within {seconds}.")
+            return tool.failed(asked, f"The tool did not answer within {timeout:g} seconds.")
         except APIError as error:
             return tool.failed(asked, error.message)
         except asyncio.CancelledError:
@@ -473,26 +495,3 @@ def _unknown(name: str, there_are: Iterable[str]) -> str:
 def _bound(call: PendingCall, target: Hosted) -> list[str]:
     """What an approval is for."""
     return [target.function.name, call.arguments, target.function.fingerprint]
-
-
-def _seen(output: list[Item], progress: Progress) -> Iterator[Item]:
-    notes: dict[str, list[tuple[int, Note]]] = {}
-    for number, note in enumerate(progress.notes):
-        notes.setdefault(note.after or "", []).append((number, note))
-    yield from _noted(notes.get("", ()))
-    for item in output:
-        turn = progress.turn_of.get(item["id"], progress.turns)
-        yield Seen(item, turn, progress.told.get(item["id"]))
-        yield from _noted(notes.get(item["id"], ()))
-
-
-def _noted(notes: Sequence[tuple[int, Note]]) -> Iterator[Item]:
-    """Calls and what was said to them, for the model only."""
-    for number, note in notes:
-        arguments = object_text(note.arguments)
-        name = valid_name(note.name)
-        call = {"call_id": f"call_note{number}", "name": name, "arguments": arguments}
-        yield Seen({"type": "function_call", **call}, note.turn)
-    for number, note in notes:
-        answer = {"call_id": f"call_note{number}", "output": note.text}
-        yield Seen({"type": "function_call_output", **answer}, note.turn)

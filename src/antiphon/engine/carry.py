@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from antiphon.engine.compaction import kept_items
 from antiphon.engine.sealing import OURS, Kind, Unverifiable
 from antiphon.errors import InvalidEncryptedContent
-from antiphon.protocol.items.base import Item, changed
+from antiphon.protocol.items.base import Item, changed, turn_of
 from antiphon.protocol.items.reading import last_user_message
 from antiphon.protocol.items.reasoning import is_restored, restored
 from antiphon.protocol.request import CreateResponse
@@ -95,7 +95,8 @@ class Carrier:
             if item["type"] == "compaction":
                 opened = await self._opened(item, strict=id(item) in sent)
                 if opened is not None:
-                    shown = kept_items(opened) + items[index + 1 :]
+                    is_ours = turn_of(item) is not None
+                    shown = kept_items(opened, is_ours=is_ours) + items[index + 1 :]
                     break
         return [item for item in shown if item["type"] not in _MARKS]
 

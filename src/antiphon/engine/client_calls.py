@@ -7,7 +7,8 @@ from antiphon.engine.progress import PendingCall
 from antiphon.engine.toolbox import Entry, Whole
 from antiphon.protocol.client_tools import CLIENT_TOOLS, BadCall
 from antiphon.protocol.grammars import mismatch
-from antiphon.protocol.machine import HeldCall, ResponseMachine
+from antiphon.protocol.held_calls import HeldCall
+from antiphon.protocol.machine import ResponseMachine
 
 
 async def show_call(

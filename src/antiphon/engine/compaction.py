@@ -7,7 +7,10 @@ Rules
    or go together.
 2. The rest is in a summary that the model itself makes, an assistant message before the current
    turn: what tools and users said must not come back with the authority of the system.
-3. The outcome is sealed (`sealing.py`); whoever goes on from it needs nothing that was before it.
+3. The summary names the container that code ran in last, as items of calls do: the next code goes
+   on in it. Likewise the newest images that were made here and are stored, for whoever wants to
+   change one; none that is older than another image.
+4. The outcome is sealed (`sealing.py`); whoever goes on from it needs nothing that was before it.
 """
 
 import asyncio
@@ -22,7 +25,10 @@ from antiphon.engine.counting import estimate_item
 from antiphon.engine.window import Window
 from antiphon.errors import ContextLengthExceeded, UpstreamError
 from antiphon.protocol.deltas import TextDelta, UsageReport
+from antiphon.protocol.image_references import STOOD_FOR
 from antiphon.protocol.items.base import Item, Seen, told_of
+from antiphon.protocol.items.content import PARTS_IN
+from antiphon.protocol.items.image_generation import made_in
 from antiphon.protocol.items.reading import (
     call_id_of,
     is_output,
@@ -31,6 +37,7 @@ from antiphon.protocol.items.reading import (
     role_of,
 )
 from antiphon.protocol.response import Usage
+from antiphon.protocol.told import earlier
 
 _ASK: Final = (
     "Your context is about to be cut. Write a handover of this conversation for yourself: what the "
@@ -47,6 +54,8 @@ _LEAST: Final = 8
 #: Bytes of items with images and files that stay, of those that are longer than a text would be.
 _MEDIA: Final = 16 * 1024 * 1024
 _LIGHT: Final = 64 * 1024
+#: Images that the summary names: as many as an edit may take.
+_IMAGES: Final = 16
 _MEDIA_PARTS: Final = frozenset({"input_audio", "input_file", "input_image", "input_video"})
 _GONE: Final = {"type": "input_text", "text": "(An image or a file that was here is gone.)"}
 
@@ -76,11 +85,12 @@ class Compacted:
         return [item for item in self.items if role_of(item) == "user"]
 
 
-def kept_items(payload: dict[str, Any]) -> list[Item]:
-    """The items of `Compacted.payload`."""
+def kept_items(payload: dict[str, Any], *, is_ours: bool) -> list[Item]:
+    """The items of `Compacted.payload`; `is_ours`: it was made in this run."""
     items: list[Item] = payload["items"]
     for place, (turn, told) in payload.get("seen", {}).items():
-        items[int(place)] = Seen(items[int(place)], turn, told)
+        item = Seen(items[int(place)], turn, told)
+        items[int(place)] = item if is_ours else earlier(item)
     return items
 
 
@@ -130,9 +140,33 @@ async def compact(prompt: Prompt, window: Window, limit: int | None) -> Compacte
         "status": "completed",
         "content": [{"type": "output_text", "text": _TITLE + summary, "annotations": []}],
     }
+    named = [item["container_id"] for item in prompt.items if item.get("container_id")]
+    if named:
+        message["container_id"] = named[-1]
+    if images := _last_images(prompt.items, parts.turn):
+        message[STOOD_FOR] = images
     # In a thread: the items may be long (R-118).
     messages, turn = await asyncio.to_thread(_lighter, parts.messages, parts.turn)
     return Compacted([*parts.rules, *messages, message, *turn], usage)
+
+
+def _last_images(items: list[Item], turn: list[Item]) -> list[str]:
+    """References to the newest images of `items`, oldest first, but for those of the `turn`."""
+    stays = {id(item) for item in turn}
+    images: list[str] = []
+    for item in reversed([item for item in items if id(item) not in stays]):
+        made = made_in(item)
+        if not made and _has_image(item):  # nothing refers to it: what is older is not the newest
+            break
+        images += reversed(made)
+    return images[:_IMAGES][::-1]
+
+
+def _has_image(item: Item) -> bool:
+    if item["type"] == "image_generation_call":
+        return bool(item.get("result"))
+    parts = item.get(PARTS_IN.get(item["type"], ""))
+    return isinstance(parts, list) and any(part["type"] == "input_image" for part in parts)
 
 
 def _newest(items: list[Item], budget: int) -> list[Item]:

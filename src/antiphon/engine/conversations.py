@@ -4,7 +4,8 @@ Rules
 1. Another project's conversation, and what is in it, is unknown (R-29, R-30).
 2. An item without an id gets one in the partition of its conversation, and so does one whose id is
    taken in there. Any other id is kept: that is how an item is the same here and in a response.
-3. References and bare ids become copies of what they stand for, anywhere in the same project.
+3. References and bare ids become copies of what they stand for, anywhere in the same project. An
+   image that comes with its bytes is kept as it came (decision 0010).
 4. Calls and outputs may come one by one; whether they are pairs is asked when a response is made.
 5. Items stay as they are while a response is made (R-64). Who adds while another adds comes behind:
    in one process they queue, other processes are tried against with growing pauses.

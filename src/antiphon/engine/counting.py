@@ -23,6 +23,7 @@ import orjson
 from antiphon.backends.base import Backend, Prompt, TokenCount
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.content import seen_of
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.untrusted import MOST_ADDED
 
@@ -91,7 +92,7 @@ def _of_item(item: Item, *, quoted: bool = True) -> Iterator[Piece]:
 
 
 def _of_parts(parts: Iterable[dict[str, Any]]) -> Iterator[Piece]:
-    for part in parts:
+    for part in map(seen_of, parts):
         match part["type"]:
             case "input_image":
                 yield _SMALL_IMAGE if part.get("detail") == "low" else _IMAGE

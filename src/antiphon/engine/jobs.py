@@ -201,7 +201,7 @@ class Jobs:
         mint, retention = SystemMint(), self._endings.retention
         return Durable(
             DurableLog(self._runs, Lease(row.id, self.owner, row.attempt), first=first),
-            lambda status, body: retention.ending(row, status, body, mint.now(), is_job=is_job),
+            lambda ended: retention.ending(row, ended, mint.now(), is_job=is_job),
         )
 
     def begin(self, run: Run, journal: Durable) -> asyncio.Task[None]:

@@ -21,6 +21,15 @@ from antiphon.protocol.machine import ResponseMachine
 from antiphon.store.base import Batch, Ending, Lease, ResponseRow, Snapshot, Store
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a response ended: its status, its body, and what the model was told (`ResponseRow`)."""
+
+    status: str
+    body: bytes
+    told: bytes | None = None
+
+
 class Journal(Protocol):
     """What a run writes to."""
 
@@ -41,7 +50,7 @@ class Journal(Protocol):
         written down a little later, as it is then: it always fits the events that were said."""
         ...
 
-    async def finish(self, frames: list[Frame], status: str, body: bytes) -> None:
+    async def finish(self, frames: list[Frame], ended: Ended) -> None:
         """The terminal state, then the last frames."""
         ...
 
@@ -62,13 +71,13 @@ class Passing:
     streamed: bool
     #: Whether the row is there already.
     begun: bool = False
-    #: For a row that was admitted: status and body → all that is stored of the end.
-    ending: Callable[[str, bytes], Ending] | None = None
+    #: For a row that was admitted: all that is stored of the end.
+    ending: Callable[[Ended], Ending] | None = None
 
     async def begin(self, machine: ResponseMachine, progress: Progress | None) -> None:  # noqa: ARG002
         """See `Journal`."""
         if self.streamed and self.row is not None and not self.begun:
-            await self._save(machine.status, machine.body())
+            await self._save(Ended(machine.status, machine.body()))
             self.begun = True
 
     def append(self, frames: list[Frame]) -> None:
@@ -82,21 +91,20 @@ class Passing:
     async def checkpoint(self, machine: ResponseMachine, progress: Progress) -> None:
         """Nobody takes over a foreground run."""
 
-    async def finish(self, frames: list[Frame], status: str, body: bytes) -> None:
+    async def finish(self, frames: list[Frame], ended: Ended) -> None:
         """See `Journal`."""
-        if not await self._save(status, body):
+        if not await self._save(ended):
             raise APIError("The response was ended by somebody else.", should_retry=False)
         self.log.append(frames)
 
-    async def _save(self, status: str, body: bytes) -> bool:
+    async def _save(self, ended: Ended) -> bool:
         row = self.row
         if row is None:
             return True
         if self.ending is not None:
             lease = Lease(row.id, row.owner or "", row.attempt)
-            ending = self.ending(status, body)
-            return await self.store.runs.finish(lease, Batch(0, []), ending)
-        row.status, row.body = status, body
+            return await self.store.runs.finish(lease, Batch(0, []), self.ending(ended))
+        row.status, row.body, row.told = ended.status, ended.body, ended.told
         return await self.store.save(row)
 
     def close(self) -> None:
@@ -109,8 +117,8 @@ class Durable:
     """A run that outlives its requests."""
 
     log: DurableLog
-    #: Status and body → all that is stored of the end.
-    ending: Callable[[str, bytes], Ending]
+    #: All that is stored of the end.
+    ending: Callable[[Ended], Ending]
 
     async def begin(self, machine: ResponseMachine, progress: Progress | None) -> None:
         """The row is there already; now it says that somebody is at work."""
@@ -131,9 +139,9 @@ class Durable:
             lambda: Snapshot(machine.status, machine.body(), progress.encode())
         )
 
-    async def finish(self, frames: list[Frame], status: str, body: bytes) -> None:
+    async def finish(self, frames: list[Frame], ended: Ended) -> None:
         """See `Journal`."""
-        await self.log.finish(frames, self.ending(status, body))
+        await self.log.finish(frames, self.ending(ended))
 
     def close(self) -> None:
         """See `Journal`."""

@@ -19,6 +19,7 @@ from antiphon.errors import IdempotencyKeyReused
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Response, new_response
+from antiphon.protocol.told import recalled
 from antiphon.store.base import RUNNING, IdempotencyKey, Kept, ResponseRow, Twin
 
 #: Bytes above which a body is read again in a thread (R-118).
@@ -42,7 +43,8 @@ class Foreground:
     def items(self) -> list[Item]:
         """What a continuation of it sees: all that was said before, its input, its output."""
         context = self.plan.context
-        return [*context.past.items, *context.input, *self.run.machine.output]
+        output = recalled(self.run.machine.output, self.run.told())
+        return [*context.past.items, *context.input, *output]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def response_of(plan: Plan, mint: SystemMint, status: Literal["queued", "in_prog
     """The Response before its first event."""
     response = new_response(
         plan.request,
-        id=mint.item_id("resp"),
+        id=plan.response_id,
         created_at=mint.now(),
         status=status,
         front=plan.front,

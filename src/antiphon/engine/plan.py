@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from antiphon.backends.base import Backend, Prompt, Router
+from antiphon.engine.album import Album
 from antiphon.engine.approvals import Approvals, Decision, read_decisions
+from antiphon.engine.attachments import Asker, Attachments, media_of
 from antiphon.engine.calls import Calls, ToolLimits
 from antiphon.engine.carry import Carrier, foreign_seals
 from antiphon.engine.history import read_past
 from antiphon.engine.journal import Journal
 from antiphon.engine.progress import Progress
-from antiphon.engine.prompt import Context, build_context, own_items
+from antiphon.engine.prompt import Context, build_context, named_items, own_items
+from antiphon.engine.prompted import telling
 from antiphon.engine.recent import Recent
 from antiphon.engine.run import Run, Work
 from antiphon.engine.sealing import Kind, Sealer
@@ -64,6 +67,7 @@ class Plan:
     view: View
     calls: Calls
     sealer: Sealer
+    response_id: str
     work: Work = "answer"
 
     @property
@@ -93,6 +97,7 @@ class Plan:
             answer_schema=self.answer_schema,
             progress=progress,
             ignored=self.ignored,
+            told_before=self.context.told_before,
         )
 
     def machine_options(self) -> MachineOptions:
@@ -129,6 +134,8 @@ class Planner:
     #: `type` of a request's tool → the hosted tool.
     tools: Mapping[str, Tool]
     limits: ToolLimits = field(default_factory=ToolLimits)
+    #: None: there are no files here, and a part that needs one is refused by the backend.
+    attachments: Attachments | None = None
 
     async def plan(
         self,
@@ -147,35 +154,35 @@ class Planner:
         if accepted is not None:
             request = await revealed(request, project, self.sealer)
         ignored = check_support(request) + foreign_seals(request)
-        ignored += await check_tools(request, self.tools)
-        backend, model = self.router.route(request.model or "")
-        scope = Scope(project, frozenset(request.include or ()), self.limits.most_text)
+        ignored += await check_tools(request, project, self.tools)
+        backend, model = self.router.route(request.model or "", _kin(request))
+        response_id = mint.item_id("resp") if accepted is None else accepted.id
+        scope = self._scope(request, project, response_id)
         toolbox = Toolbox(request, self._opened(request, scope))
-        checked = toolbox.checked_request()
-        if front:
-            _check_front(backend, checked, front)
-        ignored += backend.check(checked)
+        ignored += _check_backend(backend, model, toolbox.checked_request(), front)
         answer_schema = await _in_turns(schema_steps(request, project))
+        backend = telling(backend, model, request, answer_schema)
         if accepted is not None:
             request = request.model_copy(update={"input": accepted.input})
         past = await read_past(request, project, self.store, recent)
         own = await own_items(request, project, self.store, mint, past)
-        all_turns = (request.reasoning or {}).get("context") == "all_turns"
-        carrier = Carrier(self.sealer, project, all_reasoning=all_turns)
-        response_id = None if accepted is None else accepted.id
+        scope.named.extend(named_items(applied.request.input, own, past))
+        carrier = Carrier(self.sealer, project, all_reasoning=_all_turns(request))
         decisions = await read_decisions(own, past, project, self.store, response_id)
         _check_servers(request, decisions)
         context = await build_context(own, past, carrier, sent=accepted is None)
         toolbox.refresh(context.shown)
+        asker = Asker(project, backend.media(model), mint.now())
+        items, album = await self._filled(request, front, context, asker)
         size = await backend.window(model)
         compact_at = threshold(request, size)
-        if request.context_management and compact_at is None:
-            ignored.append("context_management")
+        ignored += _without_effect(request, compact_at)
         view = View(
-            Prompt(toolbox.seen_request(first=True), model, front + context.shown),
+            Prompt(toolbox.seen_request(first=True), model, items),
             Window(backend, size, request.truncation == "auto", len(front)),
             carrier,
             compact_at,
+            album,
         )
         return Plan(
             request,
@@ -187,7 +194,32 @@ class Planner:
             view,
             Calls(toolbox, scope, Approvals(self.sealer, self.store), self.limits, decisions),
             self.sealer,
+            response_id,
             _work(request, generate=generate),
+        )
+
+    async def _filled(
+        self, request: CreateResponse, front: list[Item], context: Context, asker: Asker
+    ) -> tuple[list[Item], Album | None]:
+        """What the model sees, with the contents of files; and with images that were made here, and
+        the album with these, if it is shown any."""
+        items = front + context.shown
+        if self.attachments is None:
+            return items, None
+        items = await self.attachments.fill(items, _sent(request, front), asker)
+        if not asker.media.made:
+            return items, None
+        album = self.attachments.album(asker)
+        return await album.fill(items), album
+
+    def _scope(self, request: CreateResponse, project: str, response_id: str) -> Scope:
+        is_stored = request.store is not False
+        return Scope(
+            project,
+            frozenset(request.include or ()),
+            self.limits.most_text,
+            response_id=response_id if is_stored else None,
+            conversation_id=request.conversation_id if is_stored else None,
         )
 
     def _opened(self, request: CreateResponse, scope: Scope) -> dict[int, OpenTool]:
@@ -209,12 +241,39 @@ class Planner:
         return apply_template(request, found.template, found.version)
 
 
-def _check_front(backend: Backend, request: CreateResponse, front: list[Item]) -> None:
-    """Raise `InvalidRequestError` for what of a template the backend cannot carry."""
-    try:
-        backend.check(request.model_copy(update={"input": front}))
-    except InvalidRequestError as error:
-        raise InvalidRequestError(error.message, param="prompt", code=error.code) from None
+def _without_effect(request: CreateResponse, compact_at: int | None) -> list[str]:
+    """A wish for compactions, when nobody knows when."""
+    return ["context_management"] if request.context_management and compact_at is None else []
+
+
+def _kin(request: CreateResponse) -> str | None:
+    """What its requests have in common: they should meet the same cache of a model."""
+    return request.prompt_cache_key or request.conversation_id
+
+
+def _sent(request: CreateResponse, front: list[Item]) -> dict[int, str]:
+    """Where parts with files stand in the request, by `media_of`."""
+    sent = {key: "prompt" for item in front for key, _ in media_of(item)}
+    for place, item in enumerate(request.input):
+        sent |= {key: f"input[{place}].{name}" for key, name in media_of(item)}
+    return sent
+
+
+def _check_backend(
+    backend: Backend, model: str, request: CreateResponse, front: list[Item]
+) -> list[str]:
+    """What the backend drops. Raises `InvalidRequestError` for what of the request, or of its
+    template, the backend cannot carry."""
+    if front:
+        try:
+            backend.check(request.model_copy(update={"input": front}), model)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(error.message, param="prompt", code=error.code) from None
+    return backend.check(request, model)
+
+
+def _all_turns(request: CreateResponse) -> bool:
+    return (request.reasoning or {}).get("context") == "all_turns"
 
 
 def _work(request: CreateResponse, *, generate: bool) -> Work:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import orjson
 
+from antiphon.protocol.image_usage import UNKNOWN, ImageUsage
 from antiphon.protocol.response import Usage
 
-_Kept = TypeVar("_Kept", "Progress", "PendingCall", "Note", Usage)
+_Kept = TypeVar("_Kept", "Progress", "PendingCall", "Note", Usage, ImageUsage)
 
 
 @dataclass(slots=True, eq=False)
@@ -68,8 +69,10 @@ class Progress:
     #: Id of an item → the turn that it belongs to, and what the model is told beside it.
     turn_of: dict[str, int] = field(default_factory=dict)
     told: dict[str, str | list[Any]] = field(default_factory=dict)
-    #: URL and title of what the model may cite, in the order of their numbers.
+    #: What the model may cite, in the order of their numbers (`protocol/sources.py`).
     sources: list[list[str]] = field(default_factory=list)
+    #: Tokens of the images that were made.
+    image_usage: ImageUsage = UNKNOWN
 
     def encode(self) -> bytes:
         """As JSON; what the version before did not know only where there is something to say."""
@@ -81,6 +84,7 @@ class Progress:
             "turn_of": self.turn_of,
             "told": self.told,
             "sources": self.sources,
+            "image_usage": self.image_usage,
         }
         return orjson.dumps(
             {
@@ -100,11 +104,20 @@ class Progress:
             return cls()
         kept = orjson.loads(encoded)
         kept["usage"] = _known(Usage, kept["usage"])
+        kept["image_usage"] = _known(ImageUsage, kept.get("image_usage", {}))
         kept["pending"] = [_known(PendingCall, call) for call in kept["pending"]]
         kept["notes"] = [_known(Note, note) for note in kept.get("notes", ())]
         if kept.get("begun") and kept["pending"]:  # the version before said it of the first only
             kept["pending"][0].begun = True
         return _known(cls, kept)
+
+
+def told_in(encoded: bytes) -> dict[str, str | list[Any]]:
+    """What the model was told so far; nothing where that cannot be read."""
+    try:
+        return Progress.decode(encoded).told
+    except (LookupError, TypeError, ValueError):
+        return {}
 
 
 def _call(call: PendingCall) -> dict[str, Any]:

@@ -7,7 +7,9 @@ Rules
    stand for, anywhere in the same project.
 4. An item that is already there is not repeated: the same type under an id that we minted, or the
    same word for word under an id that a client chose (some give all items one id). In a
-   conversation another item under such an id gets a new one.
+   conversation another item under such an id gets a new one. So does an image that comes with its
+   bytes, unless what is there stays as long as what was said before: bytes that a client sends are
+   never given up for a reference that may die first (decision 0010).
 5. A tool output needs its call, and a call its output (spec §3.4). An output without `call_id`
    belongs to the first call that waits for one, of its `name` if it has one. A call that was cut
    off needs none, and is shown only if it has one.
@@ -24,9 +26,11 @@ from antiphon.engine.history import Past
 from antiphon.errors import InvalidRequestError, NotFoundError
 from antiphon.protocol.conversations import shown
 from antiphon.protocol.ids import Mint, partition_of
+from antiphon.protocol.image_references import blob_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.told import Told, told_before
 from antiphon.protocol.validation import echo
 from antiphon.store.base import Store
 
@@ -45,6 +49,11 @@ class Context:
     def stored_input(self) -> list[Item]:
         """What the response itself has to keep: all of it when nobody else keeps the past."""
         return self.past.items + self.input if self.past.unstored else self.input
+
+    @property
+    def told_before(self) -> dict[str, Told]:
+        """What was told of the past, if the response has to keep that."""
+        return told_before(self.past.items) if self.past.unstored else {}
 
 
 async def build_context(
@@ -74,6 +83,7 @@ async def own_items(
         known = {item["id"]: item for item in past.items if "id" in item}
     wanted = {item["id"] for item in request.input if needs_lookup(item)} - known.keys()
     found = await store.items(project, wanted) if wanted else {}
+    staying = await _staying(request.input, known, project, store, past)
     own: list[Item] = []
     for sent in request.input:
         item = sent
@@ -83,13 +93,29 @@ async def own_items(
             item = known.get(item_id) or found.get(item_id) or _unknown(item_id, request)
         elif "id" not in item:
             item = {"id": mint.item_id(item_type.prefix), **item}
-        if _is_same(known.get(item["id"]), item):
+        earlier = known.get(item["id"])
+        is_poorer = _is_poorer(earlier, sent, staying)
+        if not is_poorer and _is_same(earlier, item):
             continue
-        if past.version is not None and item["id"] in known:
+        if (is_poorer or past.version is not None) and earlier is not None:
             item = {**item, "id": mint.item_id(ITEM_TYPES[item["type"]].prefix)}
         known[item["id"]] = item
         own.append(item)
     return own
+
+
+def named_items(asked: list[Item], own: list[Item], past: Past) -> list[Item]:
+    """The input as it was `asked`, of which `own` is what the past has not: with what it has.
+    Nothing where that is nothing."""
+    ids = {item["id"] for item in asked if "id" in item} - {item["id"] for item in own}
+    known = {item["id"]: item for item in past.items if item.get("id") in ids} if ids else {}
+    if not known:
+        return []
+    again = [known.get(item.get("id", "")) for item in asked]
+    rest = iter(own)
+    if again.count(None) != len(own):  # an id came twice, or got a new one: nobody knows the places
+        return [*filter(None, again), *own]
+    return [item or next(rest) for item in again]
 
 
 def _is_same(earlier: Item | None, item: Item) -> bool:
@@ -110,9 +136,34 @@ def needs_lookup(item: Item) -> bool:
                 item.get("summary") or item.get("content") or item.get("encrypted_content")
             )
         case "image_generation_call":
-            return "id" in item and item.get("result") is None
+            failed = item.get("status") == "failed" or item.get("error")  # that is all of it
+            return "id" in item and item.get("result") is None and not failed
         case _:
             return False
+
+
+def _has_image(item: Item) -> bool:
+    """An image with its bytes, as a client sends it."""
+    return item["type"] == "image_generation_call" and bool(item.get("result"))
+
+
+async def _staying(
+    sent: list[Item], known: dict[str, Item], project: str, store: Store, past: Past
+) -> set[str]:
+    """Of images that are `known`, and sent again with their bytes, the blobs of those that no
+    deletion takes while what was said before stays."""
+    again = [known[item["id"]] for item in sent if _has_image(item) and item.get("id") in known]
+    blobs = {blob for item in again if (blob := blob_of(item.get("result"))) is not None}
+    rows = await store.images.find(project, blobs) if blobs else {}
+    return {blob for blob, row in rows.items() if row.made_for() & past.home}
+
+
+def _is_poorer(earlier: Item | None, sent: Item, staying: set[str]) -> bool:
+    """Whether an image that was sent with its bytes may have less of them if it is `earlier`."""
+    if earlier is None or not _has_image(sent):
+        return False
+    result = earlier.get("result")
+    return not result or blob_of(result) not in {None, *staying}
 
 
 def _unknown(item_id: str, request: CreateResponse) -> NoReturn:

@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.base import Item, told_of
 
 #: More items than these are measured in a thread, so that others get their turn in between (R-118).
 _FEW: Final = 8
@@ -32,12 +32,17 @@ class Remembered:
 
 
 async def measure(items: list[Item]) -> int:
-    """Their bytes as JSON."""
+    """Their bytes as JSON, with what was told of them."""
     return await asyncio.to_thread(_measure, items) if len(items) > _FEW else _measure(items)
 
 
 def _measure(items: Iterable[Item]) -> int:
-    return sum(len(orjson.dumps(item)) for item in items)
+    size = 0
+    for item in items:
+        size += len(orjson.dumps(item))
+        if (told := told_of(item)) is not None:
+            size += len(orjson.dumps(told))
+    return size
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ Rules
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -25,12 +25,14 @@ from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
 from antiphon.engine.calls import Calls
 from antiphon.engine.compaction import NoSummary
-from antiphon.engine.journal import Journal
+from antiphon.engine.journal import Ended, Journal
 from antiphon.engine.progress import Progress
+from antiphon.engine.prompted import Prompted
 from antiphon.engine.view import View
 from antiphon.errors import APIError, ContextLengthExceeded, UpstreamError, UpstreamTimeout
 from antiphon.protocol.machine import ResponseMachine
 from antiphon.protocol.schemas import AnswerSchema
+from antiphon.protocol.told import Told, kept_of
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,8 @@ class Run:
     progress: Progress | None = None
     #: Parameters that the answer did not honour, for ``x-antiphon-ignored``.
     ignored: list[str] = field(default_factory=list)
+    #: What was told of items that are stored with its input.
+    told_before: Mapping[str, Told] = field(default_factory=dict)
     #: Set when the upstream has accepted the prompt, or the run is over.
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     #: Whether the upstream has accepted the prompt: from then on tokens may have been spent.
@@ -75,6 +79,12 @@ class Run:
     _heard: bool = False
     #: Whether a hosted tool has done anything.
     _committed: bool = False
+    #: How far it is.
+    _now: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        if self.progress is not None:
+            self._now = self.progress
 
     async def run(self) -> None:
         """Everything from the first event to the last. Whatever happens, the log ends."""
@@ -98,6 +108,17 @@ class Run:
         if not self.abandoned:
             self.abandoned = True
             task.cancel()
+
+    def told(self) -> bytes | None:
+        """What the model was told of calls, for who continues this response."""
+        if not (self._now.told or self.told_before):
+            return None
+        return kept_of(self.machine.output, self._now.told, self.told_before)
+
+    @property
+    def is_prompted(self) -> bool:
+        """Whether the form of the answer is told in words: the backend has none."""
+        return isinstance(self.backend, Prompted)
 
     def beat(self) -> None:
         """A reader saw nothing for long: say ``response.in_progress`` once more (design §5)."""
@@ -137,6 +158,7 @@ class Run:
             self.machine.start()
         else:
             self.machine.usage = progress.usage
+            self.machine.image_usage = progress.image_usage
             unfinished = self.machine.unfinished
             # What had ended may be in the log before the progress knows of it.
             progress.pending = [
@@ -149,7 +171,7 @@ class Run:
 
     async def _steps(self) -> None:
         """Turns of the model and the calls between them (design §4)."""
-        progress = self.progress or Progress()
+        progress = self._now
         if self.work == "compaction" and not self.machine.output:
             await self._compact(progress)
         if self.work != "answer":
@@ -253,6 +275,7 @@ class Run:
         """A step is done."""
         progress.settled = self.machine.announced
         progress.usage = self.machine.usage
+        progress.image_usage = self.machine.image_usage
         await self.journal.checkpoint(self.machine, progress)
 
     def _check_answer(self) -> None:
@@ -282,9 +305,9 @@ class Run:
         """Commit the terminal snapshot, then show the terminal event."""
         machine = self.machine
         frames = machine.take()
-        self.body = machine.body()
+        ended = self._ended()
         try:
-            await self.journal.finish(frames, machine.status, self.body)
+            await self.journal.finish(frames, ended)
         except APIError as error:
             if self.error is None:
                 error.should_retry = False  # the tokens were spent (R-52)
@@ -294,11 +317,15 @@ class Run:
                 self.body = machine.body()
             self.journal.append(frames)
 
+    def _ended(self) -> Ended:
+        """The terminal state, with what the model was told on the way."""
+        self.body = self.machine.body()
+        return Ended(self.machine.status, self.body, self.told())
+
     async def _cancelled(self) -> None:
         """The client left: the row says so (R-53)."""
         self.machine.cancel()
-        self.body = self.machine.body()
         try:
-            await self.journal.finish([], self.machine.status, self.body)
+            await self.journal.finish([], self._ended())
         except APIError as error:
             log.warning("cancelled_run_not_saved", response_id=self.id, error=error.message)

@@ -22,12 +22,13 @@ import structlog
 
 from antiphon.backends.base import Router, TokenCount
 from antiphon.engine.admission import Admission, Place
+from antiphon.engine.attachments import Attachments
 from antiphon.engine.calls import ToolLimits
 from antiphon.engine.durable import DurableLog
-from antiphon.engine.endings import REMEMBERED, Retention, appended
+from antiphon.engine.endings import REMEMBERED, Retention, ending
 from antiphon.engine.follow import follow
 from antiphon.engine.jobs import JobOptions, Jobs
-from antiphon.engine.journal import Passing
+from antiphon.engine.journal import Ended, Passing
 from antiphon.engine.log import EventLog
 from antiphon.engine.made import (
     Admitted,
@@ -122,13 +123,14 @@ class Engine:
         router: Router,
         options: EngineOptions,
         tools: Mapping[str, Tool] | None = None,
+        attachments: Attachments | None = None,
     ) -> None:
         """`tools`: hosted tools by the `type` of the request's tool."""
         self.store = store
         self.router = router
         self._options = options
         self.sealer = Sealer(store, options.encryption_keys)
-        self._planner = Planner(store, router, self.sealer, tools or {}, options.tools)
+        self._planner = Planner(store, router, self.sealer, tools or {}, options.tools, attachments)
         self._admission = Admission(options.most_in_flight, options.most_in_flight_per_project)
         self._foreground: dict[str, Foreground] = {}
         self._freeing: set[asyncio.Task[None]] = set()
@@ -222,16 +224,16 @@ class Engine:
         task.add_done_callback(lambda _: self._foreground.pop(run.id))
         return made
 
-    def _ending(self, row: ResponseRow) -> Callable[[str, bytes], Ending]:
+    def _ending(self, row: ResponseRow) -> Callable[[Ended], Ending]:
         """How a row ends that keeps a conversation busy and has no events: with `store: false` it
         goes at once."""
         retention, mint = self._options.retention, SystemMint()
 
-        def ending(status: str, body: bytes) -> Ending:
+        def end(ended: Ended) -> Ending:
             expires_at = retention.of(row.created_at) if row.kept == "stored" else mint.now()
-            return Ending(status, body, expires_at, None, None, appended(row, status, body))
+            return ending(row, ended, expires_at)
 
-        return ending
+        return end
 
     async def count_tokens(
         self, request: CreateResponse, project: str

@@ -34,6 +34,7 @@ _REFUSED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
 _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
     "image": lambda request: request.image is not None,
     "access_programs": lambda request: request.access_programs is not None,
+    "client_metadata": lambda request: request.client_metadata is not None,
     "prompt_cache_options": lambda request: request.prompt_cache_options is not None,
     "background_options.continuation_id": lambda request: (
         (request.background_options or {}).get("continuation_id") is not None
@@ -51,7 +52,9 @@ def check_support(request: CreateResponse) -> list[str]:
     return [name for name, used in _IGNORED.items() if used(request)]
 
 
-async def check_tools(request: CreateResponse, hosted: Mapping[str, Tool]) -> list[str]:
+async def check_tools(
+    request: CreateResponse, project: str, hosted: Mapping[str, Tool]
+) -> list[str]:
     """The same for tools, those in input items too. `hosted`: the tools that this server runs, by
     type."""
     ignored: list[str] = []
@@ -60,7 +63,7 @@ async def check_tools(request: CreateResponse, hosted: Mapping[str, Tool]) -> li
         path = f"tools[{place}]"
         if tool["type"] in hosted:
             _check_once(hosted[tool["type"]], tool, path, once)
-            keys = hosted[tool["type"]].check(tool, path)
+            keys = await hosted[tool["type"]].check(tool, path, project)
             ignored += [f"{path}.{key}" for key in keys]
         else:
             await _check_client_tool(request, tool, path)

@@ -22,8 +22,9 @@ from antiphon.protocol.items.base import Item, changed
 from antiphon.protocol.loaded_tools import loaded
 from antiphon.protocol.machine import AllBut, MachineOptions
 from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.streamed_calls import Streamed
 from antiphon.protocol.tools import CHOICE_TYPES
-from antiphon.tools.base import HostedFunction, OpenTool
+from antiphon.tools.base import Call, HostedFunction, OpenTool
 
 Json: TypeAlias = dict[str, Any]
 #: Type, and name or label, of a tool.
@@ -200,6 +201,7 @@ class Toolbox:
             allowed_tools=self._allowed(),
             # Nobody can run what is not there: the model is told where it is asked again anyway.
             held=AllBut(self.entries.keys() - held) if self.opened else held,
+            streamed=dict(_streamed(entries)),
             shown={
                 entry.name: entry.known
                 for entry in entries
@@ -298,6 +300,13 @@ def _brought(items: Iterable[Item]) -> tuple[Sequence[Json], Set[_Key]]:
             brought |= {key_of(tool): tool for tool in tools}
             found |= {key_of(tool) for tool in [*tools, *others]}
     return list(brought.values()), found
+
+
+def _streamed(entries: Iterable[Entry]) -> Iterator[tuple[str, Streamed]]:
+    for entry in entries:
+        match entry.target:
+            case Hosted(tool, HostedFunction(name=name, streamed=str(argument))):
+                yield entry.name, Streamed(tool.item_type, tool.begin(Call(name, "")), argument)
 
 
 def _client_entry(owner: Json, name: str, known: tuple[str, str | None], tool: Json) -> Entry:

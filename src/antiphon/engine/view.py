@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from antiphon.backends.base import Prompt, TokenCount
+from antiphon.engine.album import Album
+from antiphon.engine.attachments import refilled
 from antiphon.engine.carry import Carrier
 from antiphon.engine.compaction import Compacted, compact, divide
 from antiphon.engine.counting import count, estimated, reaches
@@ -48,6 +50,8 @@ class View:
     carrier: Carrier
     #: Tokens from which on the context is compacted; None: never.
     compact_at: int | None
+    #: Shows images that were made here; None: the model is shown none.
+    album: Album | None = None
     #: What the last turn did not see.
     truncated: Truncated | None = None
     #: `start` as far as it fits, once that is known.
@@ -80,7 +84,7 @@ class View:
         if not output:
             return self.start
         front, items = self._parts(self.start)
-        shown = front + await self.carrier.carry(items + output)
+        shown = front + await self._carried(items, output)
         self._whole = len(shown)
         return replace(self.start, items=shown)
 
@@ -117,10 +121,16 @@ class View:
     async def compact(self, output: list[Item]) -> Compacted:
         """A summary of everything, the output of this run included. Raises `APIError`."""
         front, items = self._parts(self.start)
-        shown = await self.carrier.carry(items + output)
+        shown = await self._carried(items, output)
         prompt = replace(self.start, items=front + shown)
         self._cut = 0
         return await compact(prompt, self.window, self.compact_at or self.window.size)
+
+    async def _carried(self, items: list[Item], output: list[Item]) -> list[Item]:
+        """What a compaction in `output` keeps has been sealed without the contents of files, and an
+        item has a reference to its image."""
+        shown = refilled(await self.carrier.carry(items + output), items)
+        return shown if self.album is None else await self.album.fill(shown)
 
     async def _fit(self, prompt: Prompt) -> Prompt:
         fitted = await self.window.fit(prompt)

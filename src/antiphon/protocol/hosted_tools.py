@@ -7,7 +7,8 @@ Rules
 
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
-from pydantic import Field, StringConstraints, with_config
+from pydantic import AfterValidator, Field, StringConstraints, with_config
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from antiphon.protocol.fields import (
@@ -16,7 +17,6 @@ from antiphon.protocol.fields import (
     MAX_LIST,
     ForeignId,
     ImageUrl,
-    Int,
     Many,
     Name,
     Number,
@@ -26,6 +26,8 @@ from antiphon.protocol.fields import (
     by_kind,
     by_type,
 )
+from antiphon.protocol.file_search import MOST_RESULTS, MOST_STORES
+from antiphon.protocol.filters import Filter
 
 Json: TypeAlias = dict[str, Any]
 Names: TypeAlias = Annotated[list[Name], Field(max_length=MAX_LIST, fail_fast=True)]
@@ -44,62 +46,30 @@ class ProgramCallable(TypedDict):
 
 # -- retrieval and web ---------------------------------------------------------------------------
 
-_Scalar: TypeAlias = Annotated[Any, by_kind(string=Text, number=Number, integer=Int, boolean=bool)]
-_FilterValue: TypeAlias = Annotated[
-    Any,
-    by_kind(
-        string=Text,
-        number=Number,
-        integer=Int,
-        boolean=bool,
-        array=Annotated[list[_Scalar], Field(max_length=MAX_LIST, fail_fast=True)],
-    ),
-]
-_COMPARISONS = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin")
-
 
 @with_config(CLOSED)
-class ComparisonFilter(TypedDict):
-    """Compares one attribute of a file."""
-
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
-    key: Name
-    value: _FilterValue
-
-
-@with_config(CLOSED)
-class CompoundFilter(TypedDict):
-    """Joins filters."""
-
-    type: Literal["and", "or"]
-    filters: Annotated[list["Filter"], Field(max_length=MAX_LIST, fail_fast=True)]
-
-
-Filter: TypeAlias = Annotated[
-    Json,
-    by_type(
-        {
-            **dict.fromkeys(_COMPARISONS, ComparisonFilter),
-            "and": CompoundFilter,
-            "or": CompoundFilter,
-        }
-    ),
-]
-
-
-@with_config(CLOSED)
-class HybridSearch(TypedDict):
-    """Weights of the two searches."""
+class SearchWeights(TypedDict):
+    """What vectors and words count."""
 
     embedding_weight: Annotated[Number, Field(ge=0)]
     text_weight: Annotated[Number, Field(ge=0)]
+
+
+def _weighty(weights: SearchWeights) -> SearchWeights:
+    if not (weights["embedding_weight"] or weights["text_weight"]):
+        expected = "a weight above 0 for at least one of the two searches"
+        raise PydanticCustomError("expected", "no weight", {"expected": expected})
+    return weights
+
+
+HybridSearch: TypeAlias = Annotated[SearchWeights, AfterValidator(_weighty)]
 
 
 @with_config(CLOSED)
 class RankingOptions(TypedDict, total=False):
     """How results are ranked."""
 
-    ranker: Literal["auto", "default-2024-11-15"] | None
+    ranker: Literal["auto", "default-2024-11-15", "none"] | None
     score_threshold: Annotated[Number, Field(ge=0, le=1)] | None
     hybrid_search: HybridSearch | None
 
@@ -110,9 +80,9 @@ class FileSearchTool(TypedDict):
 
     type: Literal["file_search"]
     vector_store_ids: Annotated[
-        list[ForeignId], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)
+        list[ForeignId], Field(min_length=1, max_length=MOST_STORES, fail_fast=True)
     ]
-    max_num_results: NotRequired[Annotated[int, Field(ge=1, le=50)] | None]
+    max_num_results: NotRequired[Annotated[int, Field(ge=1, le=MOST_RESULTS)] | None]
     filters: NotRequired[Filter | None]
     ranking_options: NotRequired[RankingOptions | None]
 

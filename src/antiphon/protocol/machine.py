@@ -8,9 +8,10 @@ Rules
    is the response; the items before it are ``completed``.
 3. Calls of tools that the request does not allow, and second calls where
    ``parallel_tool_calls`` is false, are suppressed (spec §10 allowed_tools, §1).
-4. Calls of some functions say nothing while the model makes them (`MachineOptions.held`): those of
-   hosted tools, and those that are only shown when they are whole and right. The engine takes them
-   after the turn (`take_held`), and each becomes an item then (`begin_call`, `say_call`), or none.
+4. Calls of some functions are taken by the engine after the turn (`take_held`): those of hosted
+   tools, and those that are only shown when they are whole and right. While the model makes them
+   they say nothing, and become an item then (`begin_call`, `say_call`), or none; but for those in
+   `MachineOptions.streamed`, whose item is there already (`reopen_call`).
 5. A log can end anywhere; `resume` goes on from there. What a turn that never ended has said is
    taken back: those items keep their places in `output` until the terminal event leaves them out,
    so that an index means the same for every client at any time (decision 0005).
@@ -24,7 +25,6 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 
 from antiphon.errors import APIError
-from antiphon.protocol.citations import Sources
 from antiphon.protocol.deltas import (
     Delta,
     Finish,
@@ -39,10 +39,14 @@ from antiphon.protocol.deltas import (
 from antiphon.protocol.effects import Fold, Json
 from antiphon.protocol.emitter import Emitter, Frame
 from antiphon.protocol.events import EFFECTS
+from antiphon.protocol.held_calls import HeldCall, SilentCall
 from antiphon.protocol.ids import ID_PATTERN, Mint
+from antiphon.protocol.image_usage import UNKNOWN
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.response import Response, Usage, output_text, tool_usage
+from antiphon.protocol.sources import Sources
+from antiphon.protocol.streamed_calls import Streamed, StreamedWriter
 from antiphon.protocol.whole_calls import say_call
 from antiphon.protocol.writers import (
     CallWriter,
@@ -95,6 +99,8 @@ class MachineOptions:
     allowed_tools: frozenset[str] | None = None
     #: Functions whose calls are taken by the engine when the turn is over.
     held: Container[str | None] = frozenset()
+    #: Of these, functions whose item is announced while the model makes the call.
+    streamed: Mapping[str, Streamed] = field(default_factory=dict)
     #: Function → the name and the namespace of the client's tool that it stands for, where the
     #: client knows it by another name than the model.
     shown: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -107,16 +113,6 @@ class MachineOptions:
     seal: Callable[[Json], str] | None = None
     #: All reasoning is sealed; else only what the item itself does not show.
     sealed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HeldCall:
-    """A call that said nothing yet: the name of the function, and what the model wrote: JSON
-    arguments, or the free text of a custom tool. `call_id` is the upstream's, if it can serve."""
-
-    name: str
-    arguments: str
-    call_id: str | None = None
 
 
 class ResponseMachine:
@@ -132,6 +128,8 @@ class ResponseMachine:
         self.options = options
         #: Tokens of all turns so far.
         self.usage = Usage()
+        #: Tokens of the images that were made.
+        self.image_usage = UNKNOWN
         #: How the last turn ended; None until the model said so.
         self.finish_reason: str | None = None
         #: The open item, and what it is for: "message", "reasoning", or the index of a call.
@@ -142,7 +140,9 @@ class ResponseMachine:
         self._calls: dict[int, bool] = {}
         self._opened: set[int] = set()
         self._call_ids = {item["call_id"] for item in self.response["output"] if "call_id" in item}
-        self._silent: dict[int, tuple[str, str | None, list[str]]] = {}
+        self._silent: dict[int, SilentCall] = {}
+        #: Items before this one were announced by another process.
+        self._own = self._emitter.fold.next_index
         #: Whether the last turn left calls that the client has to answer.
         self.waits_for_client = False
         #: `truncated` of the Response, a field of ours: what of the context the model did not see.
@@ -242,6 +242,9 @@ class ResponseMachine:
         """The model's turn is over: close what is open, say what was held back."""
         self._say_held("completed")
         self._close(OUTCOMES[self.finish_reason or "stop"][0])
+        for silent in self._silent.values():
+            if silent.writer is not None and self.finish_reason != "stop":
+                silent.writer.drop()
         self.waits_for_client = bool(self._opened)
         self._calls.clear()
         self._opened.clear()
@@ -251,15 +254,15 @@ class ResponseMachine:
         calls, self._silent = self._silent, {}
         if self.finish_reason != "stop":
             return []
-        return [HeldCall(name, "".join(text), call_id) for name, call_id, text in calls.values()]
+        return [silent.call() for silent in calls.values()]
 
     def begin_call(self, item_type: str, fields: Json) -> HostedWriter:
         """The item of a hosted call, announced; who runs the tool writes and closes it."""
         return HostedWriter.announced(self._emitter, item_type, fields)
 
     def reopen_call(self, output_index: int) -> HostedWriter:
-        """The item of a hosted call that another process announced, to be written and closed."""
-        return HostedWriter(self._emitter, output_index, fresh=False)
+        """The item of a hosted call that is announced already, to be written and closed."""
+        return HostedWriter(self._emitter, output_index, fresh=output_index >= self._own)
 
     def say_call(self, call: HeldCall, item_type: str, fields: Json) -> None:
         """The whole item of a call that the client has to answer."""
@@ -329,7 +332,7 @@ class ResponseMachine:
             "incomplete_details": None,
             "output": self.output,
             "output_text": output_text(self.output),
-            "tool_usage": tool_usage(self.output),
+            "tool_usage": tool_usage(self.output, self.image_usage),
             **({"truncated": self.truncated} if self.truncated is not None else {}),
             # `auto` is what was asked for; the answer says which tier it was (spec §1).
             "service_tier": "default" if tier == "auto" else tier,
@@ -365,10 +368,11 @@ class ResponseMachine:
         if not self._calls[delta.index]:
             return
         if delta.name in self.options.held:
-            self._silent.setdefault(delta.index, (delta.name or "", delta.call_id, []))
-        if delta.index in self._silent:
-            self._silent[delta.index][2].append(delta.arguments)
-        else:
+            self._silent.setdefault(delta.index, SilentCall(delta.name or "", delta.call_id))
+        silent = self._silent.get(delta.index)
+        if silent is not None:
+            silent.text.append(delta.arguments)
+        if silent is None or silent.name in self.options.streamed:
             self._say(delta.index, delta)
 
     def _on_usage(self, delta: UsageReport) -> None:
@@ -412,6 +416,10 @@ class ResponseMachine:
     def _open(self, topic: Topic, delta: Speech) -> ItemWriter | None:
         """The new item of `topic`; None for the rest of a call that has been closed as whole."""
         options = self.options
+        if isinstance(delta, ToolCallDelta) and (silent := self._silent.get(delta.index)):
+            if silent.writer is None:
+                silent.writer = StreamedWriter(self._emitter, options.streamed[silent.name])
+            return silent.writer
         if isinstance(delta, ToolCallDelta):
             if delta.index in self._opened:
                 return None

@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
 )
@@ -116,6 +117,8 @@ class CreateResponse(BaseModel):
 
     model_config = CLOSED
 
+    _client_key: str | None = PrivateAttr(None)
+
     model: Annotated[str, StringConstraints(max_length=MAX_NAME, pattern=NO_NUL_PATTERN)] | None = (
         None
     )
@@ -163,6 +166,18 @@ class CreateResponse(BaseModel):
     ) = None
     image: Annotated[Json, shape(parameters.Image)] | None = None
     access_programs: Annotated[Json, shape(parameters.AccessPrograms)] | None = None
+    #: In no published type: Codex sends it with every request.
+    client_metadata: Json | None = None
+
+    @property
+    def client_key(self) -> str | None:
+        """The client's own key for the upstream. No body has it, and nothing of it is stored."""
+        return self._client_key
+
+    def with_client_key(self, key: str | None) -> "CreateResponse":
+        """The same request with such a key."""
+        self._client_key = key
+        return self
 
     @property
     def conversation_id(self) -> str | None:

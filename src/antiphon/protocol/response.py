@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from antiphon.protocol.effects import Json
+from antiphon.protocol.file_search import TOOL_RESULTS
+from antiphon.protocol.image_usage import UNKNOWN, ImageUsage
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.tool_secrets import public
@@ -93,7 +95,7 @@ def new_response(
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": _text(request),
         "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
-        "tool_usage": tool_usage([]),
+        "tool_usage": tool_usage([], UNKNOWN),
         "tools": [_tool(tool) for tool in request.tools or ()],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -201,6 +203,27 @@ def _web_search(tool: Json) -> Json:
     return echo
 
 
+def _file_search(tool: Json) -> Json:
+    ranking = {k: v for k, v in (tool.get("ranking_options") or {}).items() if v is not None}
+    return {
+        "type": tool["type"],
+        "filters": tool.get("filters"),
+        "max_num_results": tool.get("max_num_results") or TOOL_RESULTS,
+        "ranking_options": {"ranker": "auto", "score_threshold": 0, **ranking},
+        "vector_store_ids": tool["vector_store_ids"],
+    }
+
+
+def _image_generation(tool: Json) -> Json:
+    filled = {
+        **dict.fromkeys(("background", "moderation", "quality", "size"), "auto"),
+        "output_compression": 100,
+        "output_format": "png",
+    }
+    said = {key: value for key, value in tool.items() if value is not None}
+    return {"type": tool["type"], **filled, **said}
+
+
 def _mcp(tool: Json) -> Json:
     echo = {
         **dict.fromkeys(("allowed_tools", "headers", "require_approval", "server_description")),
@@ -214,6 +237,8 @@ _ECHOES: Final[dict[str, Callable[[Json], Json]]] = {
     "function": _function,
     "custom": _custom,
     "mcp": _mcp,
+    "file_search": _file_search,
+    "image_generation": _image_generation,
     **dict.fromkeys(
         (
             "web_search",
@@ -226,24 +251,16 @@ _ECHOES: Final[dict[str, Callable[[Json], Json]]] = {
 }
 
 
-def tool_usage(output: Sequence[Item]) -> Json:
-    """What hosted tools cost beside tokens (spec §7): searches that came to their end."""
+def tool_usage(output: Sequence[Item], images: ImageUsage) -> Json:
+    """What hosted tools cost beside tokens of the model (spec §7): those of images, and searches
+    that came to their end."""
     searches = [item for item in output if item["type"] == "web_search_call"]
     done = [
         item
         for item in searches
         if item.get("status") == "completed" and (item.get("action") or {}).get("type") == "search"
     ]
-    return {
-        "image_gen": {
-            "input_tokens": 0,
-            "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-            "output_tokens": 0,
-            "output_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-            "total_tokens": 0,
-        },
-        "web_search": {"num_requests": len(done)},
-    }
+    return {"image_gen": images.body(), "web_search": {"num_requests": len(done)}}
 
 
 def output_text(output: list[Any]) -> str:

@@ -32,6 +32,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "tools": "an array of tools",
     "metadata": "a metadata object",
     "context_management": "an array of objects",
+    "query": "one of a string or an array of strings",
     "tool_choice": "one of an object or 'none', 'auto', or 'required'",
 }
 _KIND_NAMES: Final[Mapping[str, str]] = {
@@ -335,6 +336,15 @@ def _exclusive(path: str, error: ErrorDetails) -> InvalidRequestError:
     )
 
 
+def _unmet(path: str, error: ErrorDetails) -> InvalidRequestError:
+    """What a form of ours expects beside its types."""
+    return InvalidRequestError(
+        f"Invalid '{path}': expected {_context(error)['expected']}.",
+        param=path,
+        code="invalid_value",
+    )
+
+
 _TEXTS: Final[Mapping[str, _Text]] = {
     "extra_forbidden": _unknown,
     "missing": _missing,
@@ -350,4 +360,5 @@ _TEXTS: Final[Mapping[str, _Text]] = {
     "too_short": _short_list,
     "missing_mutually_exclusive_parameters": _exclusive,
     "mutually_exclusive_parameters": _exclusive,
+    "expected": _unmet,
 }

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 
-from antiphon.protocol.citations import Citation, CitationReader, Piece, Sources
+from antiphon.protocol.citations import Citation, CitationReader, Piece
 from antiphon.protocol.deltas import (
     Logprob,
     ReasoningDelta,
@@ -25,6 +25,8 @@ from antiphon.protocol.effects import Json
 from antiphon.protocol.emitter import Emitter
 from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.sandbox_links import sandbox_links
+from antiphon.protocol.sources import Sources
 
 
 class ItemWriter(Protocol):
@@ -73,6 +75,13 @@ class Parts:
         place = {**self._place(), "annotation_index": len(part["annotations"])}
         fields = {**place, "annotation": annotation}
         self._emitter.emit("response.output_text.annotation.added", fields)
+
+    def text(self) -> str:
+        """What the open part says so far."""
+        read: str = self._emitter.fold.read(
+            (self._item["output_index"], self._name, self._index, "text")
+        )
+        return read
 
     def close(self) -> None:
         """The ``.done`` of the open part's string, then that of the part."""
@@ -145,6 +154,9 @@ class MessageWriter:
         if self._reader is not None:
             self._say_pieces(self._reader.close())
             self._reader = None
+            if self._sources is not None and (links := self._sources.links):
+                for link in sandbox_links(self._content.text(), links):
+                    self._content.annotate(link.body())
 
     def _say_pieces(self, pieces: list[Piece]) -> None:
         for piece in pieces:

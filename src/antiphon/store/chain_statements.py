@@ -8,11 +8,14 @@ from sqlalchemy.sql.elements import ClauseElement
 from antiphon.store.statements import CHAINED, compiled
 from antiphon.store.tables import removals, responses
 
-#: (id, previous response, expiry, input, body)
-Row: TypeAlias = tuple[str, str | None, int | None, bytes, bytes]
+#: (id, previous response, expiry, input, body, told)
+Row: TypeAlias = tuple[str, str | None, int | None, bytes, bytes, bytes | None]
 
 _ROW: Final = responses.c
-_LINK: Final = (_ROW.id, _ROW.previous_response_id, _ROW.expires_at, _ROW.input, _ROW.body)
+_LINK: Final = (
+    *(_ROW.id, _ROW.previous_response_id, _ROW.expires_at),
+    *(_ROW.input, _ROW.body, _ROW.told),
+)
 
 
 def _chain() -> ClauseElement:

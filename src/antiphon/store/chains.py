@@ -122,7 +122,7 @@ def _steps(rows: dict[str, sql.Row], child: str) -> Iterator[sql.Row]:
 
 
 def _link(row: sql.Row) -> Link:
-    id_, previous, expires_at, encoded_input, body = row
-    turn = items.turn(id_, encoded_input, body)
-    size = len(encoded_input) + len(body)
+    id_, previous, expires_at, encoded_input, body, told = row
+    turn = items.turn(id_, encoded_input, body, told)
+    size = len(encoded_input) + len(body) + len(told or b"")
     return Link(turn, previous, _NEVER if expires_at is None else expires_at, size)

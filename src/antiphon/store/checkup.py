@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from antiphon.store import migrate, sqlite
+from antiphon.store.base import StoreError
 from antiphon.store.owner_locks import OwnerLocks
 
 #: A larger log is not folded into the file any more: some reader stands in the way, in bytes.
@@ -42,6 +43,10 @@ _FOREIGN: Final = """
     SELECT 1 FROM sqlite_master WHERE type = 'table'
         AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'alembic_version')
 """
+_NAMED: Final = "SELECT 1 FROM sqlite_master WHERE name = 'database_id'"
+_IDENTITY: Final = """
+    SELECT id, EXISTS (SELECT 1 FROM files) OR EXISTS (SELECT 1 FROM upload_parts) FROM database_id
+"""
 _OUTBOX: Final = "SELECT count(*) FROM webhook_deliveries"
 
 
@@ -51,6 +56,35 @@ class Finding:
 
     level: Literal["ok", "warning", "error"]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database it is, and whether there are files of it somewhere."""
+
+    id: str
+    has_files: bool
+
+
+def identity(url: str) -> Identity | None:
+    """None: it is not made yet, or by a version that knew no files. Raises `StoreError`."""
+    path = sqlite.path_of(url)
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite.connect(path, "rw")) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            if connection.execute(_NAMED).fetchone() is None:
+                return None
+            found = connection.execute(_IDENTITY).fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(_unreadable(path, error)) from error
+    if found is None:
+        raise StoreError(
+            f"The database {path} has lost its id (its table database_id is empty): restore a"
+            " backup, or insert the id that is in the file database-id of ANTIPHON_DATA_DIR."
+        )
+    return Identity(found[0], bool(found[1]))
 
 
 def check(url: str, *, clock: Callable[[], float] = time.time) -> list[Finding]:
@@ -68,9 +102,12 @@ def check(url: str, *, clock: Callable[[], float] = time.time) -> list[Finding]:
             if all(finding.level != "error" for finding in findings) and _is_newest(connection):
                 findings += _contents(connection, path, int(clock()))
     except sqlite3.Error as error:
-        reason = sqlite.reason(error)
-        return [Finding("error", f"The database {path} cannot be read ({reason}: {error}).")]
+        return [Finding("error", _unreadable(path, error))]
     return [*findings, _log_file(path)]
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> str:
+    return f"The database {path} cannot be read ({sqlite.reason(error)}: {error})."
 
 
 def _library() -> Finding:

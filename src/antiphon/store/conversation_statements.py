@@ -63,7 +63,7 @@ BUMP: Final = compiled(
 
 #: The items numbered above :after. One row, with no item, where there are none.
 HISTORY: Final = compiled(
-    select(_CONVERSATION.version, _ITEM.item)
+    select(_CONVERSATION.version, _ITEM.item, _ITEM.told)
     .outerjoin(
         conversation_items,
         (_ITEM.conversation_id == _CONVERSATION.id) & (_ITEM.number > bindparam("after")),

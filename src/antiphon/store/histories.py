@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.told import recalled
 from antiphon.store import conversation_statements as sql
 from antiphon.store.base import History
 from antiphon.store.kept import MOST_BYTES, Kept
@@ -62,5 +63,10 @@ def _news(connection: sqlite3.Connection, values: dict[str, Value]) -> _News | N
     rows = connection.execute(sql.HISTORY, values).fetchall()
     if not rows:
         return None
-    encoded = [item for _, item in rows if item is not None]
-    return _News(rows[0][0], [orjson.loads(item) for item in encoded], sum(map(len, encoded)))
+    found = [(item, told) for _, item, told in rows if item is not None]
+    size = sum(len(item) + len(told or b"") for item, told in found)
+    return _News(rows[0][0], [_item(*one) for one in found], size)
+
+
+def _item(item: bytes, told: bytes | None) -> Item:
+    return recalled([orjson.loads(item)], told)[0]

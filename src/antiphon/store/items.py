@@ -6,13 +6,15 @@ import orjson
 
 from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.told import recalled
 from antiphon.store.base import Turn
 
 
-def turn(id: str, input: bytes, body: bytes) -> Turn:  # noqa: A002
+def turn(id: str, input: bytes, body: bytes, told: bytes | None) -> Turn:  # noqa: A002
     """The items of one response; decoding the whole body costs less than a second column would."""
     response = orjson.loads(body)
-    return Turn(id, response["status"], orjson.loads(input), response["output"])
+    own, output = recalled(orjson.loads(input), told), recalled(response["output"], told)
+    return Turn(id, response["status"], own, output)
 
 
 def find(ids: Set[str], rows: Iterable[tuple[bytes, bytes]]) -> dict[str, Item]:

@@ -3,6 +3,7 @@
 Rules
 1. Same contract as the SQL store (tests/store/test_contract.py runs on both).
 2. Bounded by number, size and time; the oldest response goes first (lessons §1 rule 17).
+3. What has large tables and many questions has no second implementation: it is in SQL (`_sql`).
 """
 
 import time
@@ -14,11 +15,17 @@ from antiphon.store import items, memory_listing
 from antiphon.store.base import Listing, Page, ResponseRow, Turn
 from antiphon.store.memory_approvals import MemoryApprovals
 from antiphon.store.memory_conversations import MemoryConversations
+from antiphon.store.memory_images import MemoryImages
 from antiphon.store.memory_keys import MemoryKeys
 from antiphon.store.memory_prompts import MemoryPrompts
 from antiphon.store.memory_rows import Rows
 from antiphon.store.memory_runs import MemoryRuns
+from antiphon.store.memory_sql import MemorySql
 from antiphon.store.memory_webhooks import MemoryWebhooks
+from antiphon.store.sql_containers import SqliteContainers
+from antiphon.store.sql_files import SqliteFiles
+from antiphon.store.sql_ingestions import SqliteIngestions
+from antiphon.store.sql_vector_stores import SqliteVectorStores
 
 
 class MemoryStore(MemoryKeys):
@@ -40,6 +47,12 @@ class MemoryStore(MemoryKeys):
         self.webhooks = MemoryWebhooks()
         self.conversations = MemoryConversations(self._rows, most=most_rows, most_bytes=most_bytes)
         self.runs = MemoryRuns(self._rows, self.conversations, self.webhooks, clock)
+        self._sql = MemorySql(self.runs.news)
+        self.files = SqliteFiles(self._sql, self._sql)
+        self.vector_stores = SqliteVectorStores(self._sql, self._sql, clock)
+        self.ingestions = SqliteIngestions(self._sql, self._sql)
+        self.containers = SqliteContainers(self._sql, self._sql)
+        self.images = MemoryImages(self._sql, self._rows, self.conversations)
 
     @property
     def evicted(self) -> int:
@@ -50,7 +63,8 @@ class MemoryStore(MemoryKeys):
         """Nothing to do."""
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """Forget what is in SQL; the rest goes by itself."""
+        self._sql.close()
 
     async def ready(self) -> bool:
         """Always."""
@@ -90,7 +104,7 @@ class MemoryStore(MemoryKeys):
             if row is None or row.kept != "stored" or step in seen:
                 return None
             seen.add(step)
-            turns.append(items.turn(row.id, row.input, row.body))
+            turns.append(items.turn(row.id, row.input, row.body, row.told))
             step = row.previous_response_id
         turns.reverse()
         return turns

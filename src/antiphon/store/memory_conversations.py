@@ -13,6 +13,8 @@ from typing import Literal
 import orjson
 
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.told import kept as encoded_told
+from antiphon.protocol.told import recalled, told_before
 from antiphon.store.base import Conversation, ConversationBusy, ConversationMoved, History
 from antiphon.store.memory_rows import Rows
 
@@ -24,6 +26,8 @@ class _Kept:
     about: Conversation
     version: int = 0
     items: dict[str, bytes] = field(default_factory=dict)
+    #: What the model was told of some of them.
+    told: dict[str, bytes] = field(default_factory=dict)
     #: What all of it takes.
     bytes: int = 0
 
@@ -53,10 +57,17 @@ class MemoryConversations:
         """Add items at the end of a conversation, if it is there."""
         kept = self._mine(project, id)
         if kept is not None:
-            new = {item["id"]: orjson.dumps(item) for item in items}
+            given = list(items)
+            new = {item["id"]: orjson.dumps(item) for item in given}
+            told = {item["id"]: encoded for item in given if (encoded := _told(item)) is not None}
             kept.items |= new
+            kept.told |= told
             kept.version += len(new)
-            self._grow(kept, sum(map(_size, new.items())))
+            self._grow(kept, sum(map(_size, (*new.items(), *told.items()))))
+
+    def has(self, project: str, id: str) -> bool:  # noqa: A002
+        """Whether it is there."""
+        return self._mine(project, id) is not None
 
     def find(self, project: str, ids: Set[str]) -> dict[str, Item]:
         """The items with these ids in the conversations of a project."""
@@ -97,7 +108,12 @@ class MemoryConversations:
     async def history(self, project: str, id: str) -> History | None:  # noqa: A002
         """See `Conversations.history`."""
         kept = self._mine(project, id)
-        return History([*map(orjson.loads, kept.items.values())], kept.version) if kept else None
+        if kept is None:
+            return None
+        items: list[Item] = []
+        for id_, item in kept.items.items():
+            items += recalled([orjson.loads(item)], kept.told.get(id_))
+        return History(items, kept.version)
 
     async def holds(
         self,
@@ -136,7 +152,8 @@ class MemoryConversations:
         if item is None:
             return False
         kept.version += 1
-        self._grow(kept, -_size((item_id, item)))
+        told = kept.told.pop(item_id, b"")
+        self._grow(kept, -_size((item_id, item + told)) - len(item_id) * bool(told))
         return True
 
     async def item(self, project: str, id: str, item_id: str) -> Item | None:  # noqa: A002
@@ -180,6 +197,10 @@ class MemoryConversations:
 
     def _drop(self, id: str) -> None:  # noqa: A002
         self._bytes -= self._kept.pop(id).bytes
+
+
+def _told(item: Item) -> bytes | None:
+    return encoded_told(told_before([item]))
 
 
 def _size(pair: tuple[str, str | bytes]) -> int:

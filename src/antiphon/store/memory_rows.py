@@ -35,7 +35,8 @@ class Entry:
     def size(self) -> int:
         """Bytes."""
         parts = (self.row.body, self.row.input, self.request or b"", self.progress)
-        return self.log_bytes + sum(map(len, parts)) + len(self.row.metadata or "")
+        beside = len(self.row.metadata or "") + len(self.row.told or b"")
+        return self.log_bytes + sum(map(len, parts)) + beside
 
     @property
     def runs(self) -> bool:
@@ -153,4 +154,4 @@ class Rows:
 
 
 def _emptied(row: ResponseRow) -> ResponseRow:
-    return replace(row, body=b"", input=b"", metadata=None)
+    return replace(row, body=b"", input=b"", metadata=None, told=None)

@@ -117,9 +117,8 @@ class MemoryRuns:
             entry.add(events)
             entry.log_until = ending.log_until
             entry.request, entry.progress = None, b""
-        self._rows.put(
-            replace(entry.row, status=ending.status, body=ending.body, expires_at=ending.expires_at)
-        )
+        end = replace(entry.row, status=ending.status, body=ending.body, told=ending.told)
+        self._rows.put(replace(end, expires_at=ending.expires_at))
         if entry.row.conversation is not None:
             self._conversations.extend(entry.row.project, entry.row.conversation, ending.appended)
         if ending.notice is not None:
@@ -203,7 +202,7 @@ class MemoryRuns:
         await self._bell.wait(seconds)
 
     def news(self) -> None:
-        """Something was deleted."""
+        """Something changed that others wait for."""
         self._bell.ring()
 
     def drop_keys(self, over: Callable[[IdempotencyKey, str], bool]) -> int:

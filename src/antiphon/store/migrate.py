@@ -27,7 +27,8 @@ from sqlalchemy.pool import NullPool
 
 from antiphon.store import sqlite
 from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
-from antiphon.store.tables import TRIGGERS, metadata
+from antiphon.store.tables import metadata
+from antiphon.store.triggers import TRIGGERS
 from antiphon.store.turns import Turns
 
 #: Files larger than this are not checked at start: it would take minutes (R-78).

@@ -128,6 +128,7 @@ FINISH: Final = compiled(
         body=bindparam("body"),
         expires_at=bindparam("expires_at"),
         log_until=bindparam("log_until"),
+        told=bindparam("told"),
     )
 )
 

@@ -21,10 +21,15 @@ from antiphon.store.migrate import migrate
 from antiphon.store.owner_locks import OwnerLocks
 from antiphon.store.readers import Readers
 from antiphon.store.sql_approvals import SqliteApprovals
+from antiphon.store.sql_containers import SqliteContainers
 from antiphon.store.sql_conversations import SqliteConversations
+from antiphon.store.sql_files import SqliteFiles
+from antiphon.store.sql_images import SqliteImages
+from antiphon.store.sql_ingestions import SqliteIngestions
 from antiphon.store.sql_keys import SqliteKeys
 from antiphon.store.sql_prompts import SqlitePrompts
 from antiphon.store.sql_runs import SqliteRuns
+from antiphon.store.sql_vector_stores import SqliteVectorStores
 from antiphon.store.sql_webhooks import SqliteWebhooks
 from antiphon.store.watch import Watch
 from antiphon.store.writer import Parameters, Value, Writer
@@ -51,6 +56,11 @@ class SqliteStore(SqliteKeys):
         self.approvals = SqliteApprovals(self._writer, self._readers)
         self.conversations = SqliteConversations(self._writer, self._readers)
         self.webhooks = SqliteWebhooks(self._writer, self._readers)
+        self.files = SqliteFiles(self._writer, self._readers)
+        self.vector_stores = SqliteVectorStores(self._writer, self._readers, clock)
+        self.ingestions = SqliteIngestions(self._writer, self._readers)
+        self.containers = SqliteContainers(self._writer, self._readers)
+        self.images = SqliteImages(self._writer, self._readers)
         self._probe: asyncio.Future[int] | None = None
 
     async def open(self) -> None:
@@ -101,9 +111,10 @@ class SqliteStore(SqliteKeys):
             row.attempt,
             row.conversation,
             row.metadata,
+            row.told,
         )
         durable = row.status != "in_progress"
-        weight = len(row.body) + len(row.input)
+        weight = len(row.body) + len(row.input) + len(row.told or b"")
         if row.metadata is not None:
             step = sql_listing.saving(row, values)
             return await self._writer.run(step, durable=durable, told=False, weight=weight)

@@ -15,16 +15,17 @@ from typing import Final, Literal, TypeAlias
 import orjson
 
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.told import kept, told_before
 from antiphon.store import conversation_statements as sql
 from antiphon.store.base import Conversation, ConversationBusy, ConversationMoved, History
 from antiphon.store.histories import Histories
 from antiphon.store.readers import Readers
-from antiphon.store.writer import Writer
+from antiphon.store.writer import Value, Writer
 
 #: Why nothing was written: what the caller raises.
 Refusal: TypeAlias = type[ConversationBusy] | type[ConversationMoved]
-#: An item, encoded, with its id.
-Encoded: TypeAlias = tuple[str, bytes]
+#: The id of an item, the item and what was told of it, both encoded.
+Encoded: TypeAlias = tuple[str, bytes, bytes | None]
 
 #: Where a page begins that is behind no item: no number is there.
 _ENDS: Final = {"asc": 0, "desc": 2**63 - 1}
@@ -32,12 +33,12 @@ _ENDS: Final = {"asc": 0, "desc": 2**63 - 1}
 
 def encoded(items: Iterable[Item]) -> list[Encoded]:
     """Items as they are stored."""
-    return [(item["id"], orjson.dumps(item)) for item in items]
+    return [(item["id"], orjson.dumps(item), kept(told_before([item]))) for item in items]
 
 
 def size(items: list[Encoded]) -> int:
     """Bytes."""
-    return sum(len(item) for _, item in items)
+    return sum(len(item) + len(told or b"") for _, item, told in items)
 
 
 def refusal(
@@ -238,10 +239,10 @@ def _put(
     version: int,
 ) -> None:
     """Number the items from `version` on, which is where it goes with them."""
-    of = {"conversation_id": id, "project": project}
+    of: dict[str, Value] = {"conversation_id": id, "project": project}
     rows = [
-        of | {"number": number, "item_id": item_id, "item": item}
-        for number, (item_id, item) in enumerate(items, version + 1)
+        of | {"number": number, "item_id": item_id, "item": item, "told": told}
+        for number, (item_id, item, told) in enumerate(items, version + 1)
     ]
     connection.executemany(sql.PUT, rows)
     connection.execute(sql.BUMP, {"id_": id, "version": version + len(items)})

@@ -4,9 +4,9 @@ Rules
 1. Both functions are steps of the writer: what they remove, they remove in one transaction.
 2. A sweep is bounded by rows and by events, since a log may be longer than all else; a response
    whose log is too long for one sweep goes with the sweep that removes the rest of it.
-3. What was noted of its metadata goes by triggers (store/tables.py), since a process of the version
-   before removes responses too. A sweep that looks for what such a one left would read the whole
-   table each time: 3 s of the writer for a million pairs.
+3. What was noted of its metadata goes by triggers (store/triggers.py), since a process of the
+   version before removes responses too. A sweep that looks for what such a one left would read the
+   whole table each time: 3 s of the writer for a million pairs.
 """
 
 import sqlite3

@@ -155,6 +155,7 @@ class SqliteRuns:
             "body": ending.body,
             "expires_at": ending.expires_at,
             "log_until": ending.log_until,
+            "told": ending.told,
         }
 
         def step(connection: sqlite3.Connection) -> bool:
@@ -171,7 +172,8 @@ class SqliteRuns:
             return True
 
         # An estimate: the output is in both. The input was weighed when it was admitted.
-        weight = _size(events) + len(ending.body) * (2 if ending.appended else 1)
+        shown = len(ending.body) + len(ending.told or b"")
+        weight = _size(events) + shown * (2 if ending.appended else 1)
         return await self._writer.run(step, durable=True, weight=weight)
 
     async def read(self, response_id: str, after: int, most_bytes: int) -> list[Frame]:

@@ -47,7 +47,7 @@ def _save() -> ClauseElement:
         {field.name: bindparam(field.name) for field in fields(ResponseRow)}
     )
     changed: dict[str, Any] = {
-        name: new.excluded[name] for name in ("status", "expires_at", "body", "input")
+        name: new.excluded[name] for name in ("status", "expires_at", "body", "input", "told")
     }
     return new.on_conflict_do_update(
         index_elements=[_ROW.id],
@@ -76,7 +76,7 @@ SAVE: Final = compiled(_save(), _BY_PLACE)
 
 GET: Final = compiled(select(*COLUMNS).where(_ROW.id == bindparam("id"), LIVE))
 
-#: Leaves a tombstone that expires at `:forget_at`; a trigger takes its metadata.
+#: Leaves a tombstone that expires at `:forget_at`; triggers take its metadata and what was told.
 DELETE: Final = compiled(
     update(responses)
     .where(_ROW.id == bindparam("id"), LIVE)

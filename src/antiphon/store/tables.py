@@ -7,13 +7,20 @@ Rules
 3. A deleted row stays as a tombstone with nothing in it, so that a run that is still going cannot
    bring it back (R-59).
 4. Changes are additive (expand, then contract): the version before must read the rows (R-74).
-5. What it must do without knowing of it is a trigger. A migration that copies `responses` (a batch
-   of Alembic's) must make them anew.
+5. What the version before must do without knowing of it is a trigger (`triggers.py`).
 """
 
-from typing import Final
-
-from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import (
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
 
 metadata = MetaData()
 
@@ -40,6 +47,8 @@ responses = Table(
     Column("conversation", String),
     #: A JSON object; None: an empty one.
     Column("metadata", String),
+    #: See `ResponseRow.told`.
+    Column("told", LargeBinary),
 )
 Index(
     "responses_by_expiry",
@@ -87,21 +96,6 @@ Index(
 
 #: One row: how often responses were deleted, so that others need not look for each of them.
 removals = Table("removals", metadata, Column("number", Integer, primary_key=True))
-
-#: By name, word for word as they are in the file: what happens whoever writes (R-59).
-TRIGGERS: Final = {
-    "responses_deleted": (
-        "CREATE TRIGGER responses_deleted AFTER UPDATE OF deleted ON responses"
-        " WHEN NEW.deleted = 1 AND OLD.deleted = 0"
-        " BEGIN UPDATE removals SET number = number + 1;"
-        " UPDATE responses SET metadata = NULL WHERE id = NEW.id AND metadata IS NOT NULL;"
-        " DELETE FROM response_metadata WHERE response_id = NEW.id; END"
-    ),
-    "responses_dropped": (
-        "CREATE TRIGGER responses_dropped AFTER DELETE ON responses"
-        " BEGIN DELETE FROM response_metadata WHERE response_id = OLD.id; END"
-    ),
-}
 
 #: Background responses that are still to be made; `number` is their order.
 jobs = Table(
@@ -222,6 +216,7 @@ conversation_items = Table(
     Column("project", String, nullable=False),
     Column("item_id", String, nullable=False),
     Column("item", LargeBinary, nullable=False),
+    Column("told", LargeBinary),
 )
 Index(
     "conversation_items_by_item",
@@ -275,3 +270,230 @@ encryption_keys = Table(
     Column("key", LargeBinary, nullable=False),
     Column("created_at", Integer, nullable=False),
 )
+
+#: `number` is the order in which they came; `version` grows with each change of what can be found,
+#: `removed` is the version at which something last went. The files of a store that is gone are
+#: nobody's until they are removed, in steps.
+vector_stores = Table(
+    "vector_stores",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("name", String, nullable=False),
+    Column("description", String),
+    #: A JSON object.
+    Column("metadata", String, nullable=False),
+    Column("expires_days", Integer),
+    Column("last_active_at", Integer, nullable=False),
+    Column("version", Integer, nullable=False, server_default=text("0")),
+    Column("removed", Integer, nullable=False, server_default=text("0")),
+    Column("file_count", Integer, nullable=False, server_default=text("0")),
+    sqlite_autoincrement=True,
+)
+Index("vector_stores_by_project", vector_stores.c.project, vector_stores.c.number)
+_LIMITED = text("expires_days IS NOT NULL")
+Index(
+    "vector_stores_by_expiry",
+    vector_stores.c.expires_days,
+    sqlite_where=_LIMITED,
+    postgresql_where=_LIMITED,
+)
+
+#: `number` is never used twice: chunks are known by it (decision 0008).
+vector_store_files = Table(
+    "vector_store_files",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("store_id", String, nullable=False),
+    Column("file_id", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("status", String, nullable=False),
+    Column("usage_bytes", Integer, nullable=False, server_default=text("0")),
+    Column("chunk_size", Integer, nullable=False),
+    Column("chunk_overlap", Integer, nullable=False),
+    #: A JSON object.
+    Column("attributes", String, nullable=False),
+    Column("error_code", String),
+    Column("error_message", String),
+    Column("batch_id", String),
+    #: The version of the store that brought it, or its attributes.
+    Column("version", Integer, nullable=False, server_default=text("0")),
+    Column("owner", String),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("deaths", Integer, nullable=False, server_default=text("0")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    #: When a file that was put off is ready again; 0: it is.
+    Column("due_at", Integer, nullable=False, server_default=text("0")),
+    UniqueConstraint("store_id", "file_id"),
+    sqlite_autoincrement=True,
+)
+Index("vector_store_files_by_file", vector_store_files.c.file_id)
+Index("vector_store_files_by_place", vector_store_files.c.store_id, vector_store_files.c.number)
+Index("vector_store_files_by_version", vector_store_files.c.store_id, vector_store_files.c.version)
+Index(
+    "vector_store_files_by_status",
+    vector_store_files.c.store_id,
+    vector_store_files.c.status,
+    vector_store_files.c.number,
+    vector_store_files.c.usage_bytes,
+)
+_BATCHED = text("batch_id IS NOT NULL")
+Index(
+    "vector_store_files_by_batch",
+    vector_store_files.c.batch_id,
+    vector_store_files.c.number,
+    vector_store_files.c.status,
+    sqlite_where=_BATCHED,
+    postgresql_where=_BATCHED,
+)
+#: What is still to be read is in one of these: claims pass over nothing that was put off.
+_READY = text("status = 'in_progress' AND due_at = 0")
+Index(
+    "vector_store_files_ready",
+    vector_store_files.c.project,
+    vector_store_files.c.number,
+    sqlite_where=_READY,
+    postgresql_where=_READY,
+)
+_PUT_OFF = text("status = 'in_progress' AND due_at > 0")
+Index(
+    "vector_store_files_put_off",
+    vector_store_files.c.due_at,
+    sqlite_where=_PUT_OFF,
+    postgresql_where=_PUT_OFF,
+)
+
+vector_store_batches = Table(
+    "vector_store_batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("store_id", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False, server_default=text("0")),
+)
+Index("vector_store_batches_by_store", vector_store_batches.c.store_id)
+
+#: What indexes must forget; `number` NULL: the whole store, and its rows. An `id` is never used
+#: twice: who has forgotten says so later.
+index_leftovers = Table(
+    "index_leftovers",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("store_id", String, nullable=False),
+    Column("number", Integer),
+    sqlite_autoincrement=True,
+)
+
+#: `number` is the order of those that came in one second.
+files = Table(
+    "files",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("expires_at", Integer),
+    Column("bytes", Integer, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+)
+Index("files_by_project", files.c.project, files.c.created_at)
+#: What a project has in all is asked of this index alone.
+Index("files_by_size", files.c.project, files.c.bytes)
+_EXPIRES = text("expires_at IS NOT NULL")
+Index(
+    "files_by_expiry",
+    files.c.expires_at,
+    sqlite_where=_EXPIRES,
+    postgresql_where=_EXPIRES,
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("expires_at", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("file_lifetime", Integer),
+    Column("status", String, nullable=False),
+    Column("file_id", String),
+    Column("parts_key", String),
+)
+Index("uploads_by_expiry", uploads.c.expires_at)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("upload_id", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+Index("upload_parts_by_upload", upload_parts.c.upload_id, upload_parts.c.bytes)
+Index("upload_parts_by_size", upload_parts.c.project, upload_parts.c.bytes)
+
+#: Where code runs. `number` is their order; `owner` has the live session of one; `given`: JSON.
+containers = Table(
+    "containers",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("project", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("last_active_at", Integer, nullable=False),
+    Column("expires_minutes", Integer, nullable=False),
+    Column("memory_limit", String, nullable=False),
+    Column("owner", String),
+    Column("used", Integer, nullable=False, server_default=text("0")),
+    Column("busy_until", Integer, nullable=False, server_default=text("0")),
+    Column("given", LargeBinary),
+)
+Index("containers_by_project", containers.c.project, containers.c.last_active_at)
+Index("containers_by_activity", containers.c.last_active_at)
+
+#: Whoever asks for one has found its container, which has the project.
+container_files = Table(
+    "container_files",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("container_id", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("source", String, nullable=False),
+    Column("changed", Integer, nullable=False),
+    #: The id of its bytes, a new one with each change of them.
+    Column("blob", String, nullable=False, unique=True),
+    UniqueConstraint("container_id", "path"),
+)
+
+#: Images in items. `check_at`: when to ask whether anybody needs one.
+images = Table(
+    "images",
+    metadata,
+    Column("blob", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("response_id", String, nullable=False),
+    Column("conversation_id", String),
+    Column("created_at", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("media_type", String, nullable=False),
+    Column("check_at", Integer),
+)
+Index("images_by_size", images.c.project, images.c.bytes)
+Index("images_by_response", images.c.response_id)
+Index("images_by_conversation", images.c.conversation_id)
+Index("images_by_check", images.c.check_at)
+
+#: One row: what the folder of files knows its database by.
+database_id = Table("database_id", metadata, Column("id", String, primary_key=True))

@@ -7,7 +7,8 @@ Rules
    and which calls may run, is the engine's question.
 3. `run` ends with an `Outcome`. What goes wrong is a `ToolFailed`, or any other `APIError`: the
    item fails, the model is told why, and the response goes on.
-4. The engine limits the time of a call, and cancels its task: that stops the work (R-58).
+4. The engine limits the time of a call, and cancels its task: that stops the work (R-58). A
+   function may say that it takes longer than others (`HostedFunction.timeout`).
 5. `repeatable`: it only reads, or has no effect outside. What was under way when a process died is
    run again if it is, and fails if it is not (reliability, decision a).
 6. What comes back is somebody else's text. It stands in the item or in `Outcome.told`, bounded by
@@ -21,8 +22,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 import orjson
 
 from antiphon.errors import ToolFailed
-from antiphon.protocol.citations import Sources
+from antiphon.protocol.image_usage import UNKNOWN, ImageUsage
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.sources import Sources
 
 Json: TypeAlias = dict[str, Any]
 
@@ -38,6 +40,12 @@ class Scope:
     most_text: int = 256 * 1024
     #: What the model may cite: a tool gives each of its sources a number here.
     sources: Sources = field(default_factory=Sources)
+    #: What the call belongs to, where it is stored; else None.
+    response_id: str | None = None
+    conversation_id: str | None = None
+    #: The input as the request names it, where it names items of the history: in the context these
+    #: are at their old places, and only there.
+    named: list[Item] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,15 @@ class HostedFunction:
     repeatable: bool = True
     #: The user must say yes to each call (MCP).
     needs_approval: bool = False
+    #: The argument that is shown while the model writes it: the item's type has an event for it.
+    #: The item is then announced before the call is whole, with what `OpenTool.begin` says of a
+    #: call without arguments.
+    streamed: str | None = None
     #: What an approval is bound to, besides the call itself: where it goes and how the function was
     #: described (R-125).
     fingerprint: str = ""
+    #: Seconds of one call; None: as the settings have it.
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +93,13 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a call ended. `fields` are those of the finished item; `told`: what the model is told, as
-    text or as ``input_text`` and ``input_image`` parts, where that is more than the item says."""
+    text or as ``input_text`` and ``input_image`` parts, where that is more than the item says;
+    `image_usage`: tokens of an image server."""
 
     fields: Json
     status: Literal["completed", "failed"] = "completed"
     told: str | list[Json] | None = None
+    image_usage: ImageUsage = UNKNOWN
 
 
 class CallItem(Protocol):
@@ -114,6 +130,11 @@ class Stage(Protocol):
     @property
     def items(self) -> Sequence[Item]:
         """The context: history, input, and the output so far."""
+        ...
+
+    @property
+    def output(self) -> Sequence[Item]:
+        """The output so far alone: what this response has said, and nobody else."""
         ...
 
     def begin(self, item_type: str, fields: Json) -> OwnItem:
@@ -158,9 +179,10 @@ class OpenTool(Protocol):
 class Tool(Protocol):
     """One kind of hosted tool."""
 
-    def check(self, tool: Json, path: str) -> list[str]:
+    async def check(self, tool: Json, path: str, project: str) -> list[str]:
         """Raise `APIError` for what cannot be honoured of a request's tool that stands at `path`
-        (``tools[2]``). Returns the keys of it that have no effect."""
+        (``tools[2]``); what it names is looked up for the caller's `project` (R-30). Returns the
+        keys of it that have no effect."""
         ...
 
     def open(self, tool: Json, scope: Scope) -> OpenTool:

@@ -350,6 +350,24 @@ const FLOWS = {
     assert.equal(error.code, "server_error");
     return final.error.message;
   },
+
+  async container_files() {
+    const { containers, files } = client;
+    const box = (await containers.create({ name: "box" })).id;
+    const file = await sdk.toFile(Buffer.from("one"), "one.txt");
+    const kept = (await files.create({ file, purpose: "user_data" })).id;
+    const two = await sdk.toFile(Buffer.from("two"), "two.txt");
+    const sent = await containers.files.create(box, { file: two });
+    const copied = await containers.files.create(box, { file_id: kept });
+    const shown = [copied, sent].map((one) => [one.path, one.bytes, one.source]);
+    const there = ["one", "two"].map((name) => [`/mnt/data/${name}.txt`, 3, "user"]);
+    assert.deepEqual(shown, there);
+    const content = await containers.files.content.retrieve(copied.id, { container_id: box });
+    assert.equal(await content.text(), "one");
+    await files.delete(kept);
+    await containers.delete(box);
+    return shown.map(([path]) => path);
+  },
 };
 
 /** All readers on the response that RESPONSE_ID names, from every event on; not in FLOWS, because

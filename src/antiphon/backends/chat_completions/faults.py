@@ -1,8 +1,7 @@
 """What an upstream says when it fails → our error, in our own words. Pure.
 
 Rules
-1. The upstream's text is only matched and kept as `UpstreamFaultError.detail` for the operator's
-   log; it never goes into the error (R-42).
+1. The upstream's text is only matched; it never goes into the error (R-42).
 2. 401, 403 and 402 are the operator's fault, not the client's: 502 (R-41).
 3. Once the stream has begun tokens were spent: `should_retry` is false (R-52).
 """
@@ -12,10 +11,10 @@ from typing import Any
 
 import orjson
 
+from antiphon.backends.faults import filtered, refused
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
-    InvalidRequestError,
     ModelNotFound,
     PayloadTooLarge,
     RateLimitError,
@@ -54,17 +53,6 @@ _CLIENT_NAMES = {
     "verbosity": "text.verbosity",
 }
 
-_SECRET = re.compile(r"(?i)(bearer\s+|\b(?:sk|key|hf|gsk|or)-?[-_])[\w.~+/=-]{6,}")
-
-
-class UpstreamFaultError(Exception):
-    """`error` is for the client, `detail` for the operator's log only."""
-
-    def __init__(self, error: APIError, detail: str) -> None:
-        super().__init__(detail)
-        self.error = error
-        self.detail = detail
-
 
 def error_for_status(status: int, body: bytes, model: str) -> APIError:
     """The error for an answer with `status` other than 200, before the first delta.
@@ -97,24 +85,15 @@ def error_in_stream(error: Any) -> APIError:
     if str(code) in {"429", "rate_limit_exceeded"}:
         return RateLimitError(should_retry=False)
     if _FILTERED.search(text):
-        return _filtered()
+        return filtered()
     return UpstreamError(should_retry=False)
-
-
-def printable(text: str, limit: int = 2048) -> str:
-    """Fit for a log line: cut at `limit` characters, control characters escaped, keys hidden."""
-    clean = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[:limit]
-    )
-    return _SECRET.sub(r"\1…", clean)
 
 
 def _error_for_refusal(text: str, model: str) -> APIError:
     if _TOO_LONG.search(text):
         return ContextLengthExceeded()
     if _FILTERED.search(text):
-        return _filtered()
+        return filtered()
     param = _CLIENT_NAMES.get(_param(text))
     if param:
         return UnsupportedParameter(
@@ -123,16 +102,7 @@ def _error_for_refusal(text: str, model: str) -> APIError:
         )
     if _NO_MODEL.search(text):
         return ModelNotFound(model)
-    return InvalidRequestError(
-        "The model backend refused this request as invalid. The operator of this server can find "
-        "the cause in its log."
-    )
-
-
-def _filtered() -> APIError:
-    return InvalidRequestError(
-        "The input was refused by the content filter of the model backend.", param="input"
-    )
+    return refused()
 
 
 def _param(text: str) -> str:

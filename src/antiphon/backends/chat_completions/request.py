@@ -14,15 +14,11 @@ from typing import Any
 
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions.messages import MEDIA, chat_messages, check_part
+from antiphon.backends.functions import offered, parameters_of
 from antiphon.backends.profiles import Profile
+from antiphon.protocol.items.content import PARTS_IN
 from antiphon.protocol.request import CreateResponse
 
-#: Item → the key with its content parts, or with a string.
-_PARTS_IN = {
-    "message": "content",
-    "function_call_output": "output",
-    "custom_tool_call_output": "output",
-}
 _LOGPROBS = "message.output_text.logprobs"
 
 #: Parameters that only some backends know.
@@ -41,20 +37,15 @@ _NEAREST_EFFORT = {"minimal": "low", "xhigh": "high", "max": "high"}
 _TOOL_HINTS = ("allowed_callers", "async", "defer_loading", "output_schema")
 
 
-def custom_tool_names(request: CreateResponse) -> frozenset[str]:
-    """The tools whose calls carry free text."""
-    return frozenset(tool["name"] for tool in request.tools or () if tool["type"] == "custom")
-
-
 def check_request(request: CreateResponse, profile: Profile) -> list[str]:
     """Raise `InvalidRequestError` for what cannot be honoured; give back the paths of the rest."""
     for i, item in enumerate(request.input):
-        key = _PARTS_IN.get(item["type"])
+        key = PARTS_IN.get(item["type"])
         if key and not isinstance(item[key], str):
             text_only = key == "content" and item["role"] != "user"
             for j, part in enumerate(item[key]):
                 if part["type"] in MEDIA:
-                    check_part(part, f"input[{i}].{key}[{j}]", profile, text_only=text_only)
+                    check_part(part, f"input[{i}].{key}[{j}]", text_only=text_only)
     return _dropped(request, profile)
 
 
@@ -118,13 +109,9 @@ def _tools(request: CreateResponse, profile: Profile) -> dict[str, Any]:
     """`tools`, `tool_choice` and `parallel_tool_calls`."""
     choice = request.tool_choice
     tools = request.tools or []
-    allowed = None
-    if isinstance(choice, dict):
-        allowed = choice["tools"] if choice["type"] == "allowed_tools" else [choice]
     native = _native_choice(choice, profile)
-    if allowed and not isinstance(native, dict):
-        names = {(each["type"], each.get("name")) for each in allowed}
-        tools = [tool for tool in tools if (tool["type"], tool["name"]) in names]
+    if isinstance(choice, dict) and not isinstance(native, dict):
+        tools = offered(request).tools
     if not tools or (choice == "none" and native is None):
         return {}
     fields: dict[str, Any] = {
@@ -163,12 +150,9 @@ def _tool(tool: dict[str, Any], profile: Profile) -> dict[str, Any]:
         if (text_format := _native_format(tool.get("format") or {})) is not None:
             function["format"] = text_format
         return {"type": "custom", "custom": function}
-    if tool["type"] == "custom":
-        function["parameters"] = _free_text(tool.get("format") or {})
-    else:
-        function["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
-        if tool.get("strict") is not None:
-            function["strict"] = tool["strict"]
+    function["parameters"] = parameters_of(tool)
+    if tool["type"] != "custom" and tool.get("strict") is not None:
+        function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
 
 
@@ -177,19 +161,6 @@ def _native_format(text_format: dict[str, Any]) -> dict[str, Any] | None:
         return None
     grammar = {key: text_format[key] for key in ("syntax", "definition")}
     return {"type": "grammar", "grammar": grammar}
-
-
-def _free_text(text_format: dict[str, Any]) -> dict[str, Any]:
-    described = "The whole input of the tool, as plain text."
-    if text_format.get("type") == "grammar":
-        syntax = {"lark": "Lark grammar", "regex": "regular expression"}[text_format["syntax"]]
-        described += f" It must match this {syntax}:\n{text_format['definition']}"
-    return {
-        "type": "object",
-        "properties": {"input": {"type": "string", "description": described}},
-        "required": ["input"],
-        "additionalProperties": False,
-    }
 
 
 def _dropped(request: CreateResponse, profile: Profile) -> list[str]:

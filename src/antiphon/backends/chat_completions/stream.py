@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 import orjson
 
-from antiphon.backends.chat_completions.calls import CallAssembler
+from antiphon.backends.calls import CallAssembler
 from antiphon.backends.chat_completions.details import DETAILS, DetailsReader
-from antiphon.backends.chat_completions.faults import UpstreamFaultError, error_in_stream, printable
+from antiphon.backends.chat_completions.faults import error_in_stream
 from antiphon.backends.chat_completions.lenient import LenientReader
 from antiphon.backends.chat_completions.think import Piece, ThinkSplitter
 from antiphon.backends.chat_completions.values import last_tokens, logprob_of, string_of, usage_of
+from antiphon.backends.faults import UpstreamFaultError, printable, shown
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
 from antiphon.errors import UpstreamError
@@ -53,6 +54,10 @@ _FINISH: dict[str, FinishReason] = {
 }
 #: Reasons that say that the server gave up (vLLM, OpenRouter).
 _FAILED = {"error", "abort"}
+
+#: What llama.cpp says when the limit of tokens has cut a call or an answer by a schema: its grammar
+#: allows no other way to get there.
+_CUT = b"does not match the expected"
 
 #: Blanks and the bytes of a byte order mark, before the body.
 _BLANK = b"\xef\xbb\xbf \r\n\t"
@@ -112,7 +117,11 @@ class ChatStream:
             events = self._decoder.feed(data)
         except EventTooLargeError as exc:
             self._fail(f"event too large: {exc}")
-        self._take(events, out)
+        try:
+            self._take(events, out)
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
         return out
 
     def close(self) -> list[Delta]:
@@ -120,12 +129,16 @@ class ChatStream:
         out: list[Delta] = []
         if self.done:
             return out
-        if self._decoder is not None:
-            self._take(self._decoder.close(), out)
-        elif self._body:
-            self._chunk(b"".join(self._body), out)
-        if not self.done:
-            self._end(out)
+        try:
+            if self._decoder is not None:
+                self._take(self._decoder.close(), out)
+            elif self._body:
+                self._chunk(b"".join(self._body), out)
+            if not self.done:
+                self._end(out)
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
         return out
 
     def _sniff(self, data: bytes) -> bytes:
@@ -142,7 +155,7 @@ class ChatStream:
         if first == b"{":
             return b""
         if first == b"<":
-            self._fail(f"a web page: {_shown(data)}")
+            self._fail(f"a web page: {shown(data)}")
         self._decoder = EventDecoder()
         return data
 
@@ -173,7 +186,7 @@ class ChatStream:
                 self._choice(choice, out)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
             # Not JSON, or JSON of another shape: told apart for the operator only.
-            self._fail(f"not a chat completion chunk ({type(exc).__name__}): {_shown(data)}")
+            self._fail(f"not a chat completion chunk ({type(exc).__name__}): {shown(data)}")
         if out:
             self.told = True
 
@@ -268,6 +281,9 @@ class ChatStream:
 
     def _without_choices(self, chunk: dict[str, Any], data: bytes) -> None:
         """Usage alone, an empty chunk, or an error in one of its shapes."""
+        if self.told and _CUT in data:
+            self._finish = "length"
+            return
         if chunk.get("error") or chunk.get("object") == "error" or "detail" in chunk:
             self._fail_in_band(data)
 
@@ -296,11 +312,7 @@ class ChatStream:
         except orjson.JSONDecodeError:
             chunk = data.decode(errors="replace")
         error = (chunk.get("error") or chunk) if isinstance(chunk, dict) else chunk
-        raise UpstreamFaultError(error_in_stream(error), f"error in the stream: {_shown(data)}")
-
-
-def _shown(data: bytes) -> str:
-    return printable(data[:4096].decode(errors="replace"))
+        raise UpstreamFaultError(error_in_stream(error), f"error in the stream: {shown(data)}")
 
 
 def _reasoning_details(details: Any, out: list[Delta]) -> None:

@@ -22,8 +22,8 @@ import orjson
 
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions.request import chat_body
-from antiphon.backends.chat_completions.weight import is_heavy
 from antiphon.backends.profiles import Profile
+from antiphon.backends.weight import is_heavy
 from antiphon.errors import APIError
 
 Json: TypeAlias = dict[str, Any]

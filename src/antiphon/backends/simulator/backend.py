@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from antiphon.backends.base import Deltas, Model, Prompt
+from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
 from antiphon.backends.simulator.faults import FAULTS
 from antiphon.backends.simulator.script import Script, count_input
 from antiphon.backends.windows import NO_WINDOWS, configured_window
@@ -44,7 +44,7 @@ class Simulator:
         self.name = name
         self._windows = windows
 
-    def check(self, request: CreateResponse) -> list[str]:
+    def check(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002
         """Parameters that would matter to a real model and were sent."""
         text, reasoning = request.text or {}, request.reasoning or {}
         tier = request.service_tier
@@ -62,6 +62,10 @@ class Simulator:
             "service_tier": None if tier in ("auto", "default") else tier,
         }
         return [name for name, value in sent.items() if value is not None]
+
+    def media(self, model: str) -> Media:  # noqa: ARG002
+        """See `Backend.media`: it reads, and sees nothing."""
+        return Media()
 
     async def generate(self, prompt: Prompt) -> Deltas:
         """One turn; see `Backend.generate`."""
@@ -106,6 +110,10 @@ class Simulator:
     async def models(self) -> list[Model]:
         """The one model that is listed."""
         return [Model("simulator", "antiphon-simulator")]
+
+    def health(self) -> Health:
+        """See `Backend.health`."""
+        return Health()
 
     async def aclose(self) -> None:
         """Nothing to release."""

@@ -35,6 +35,7 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, Result
+from antiphon.protocol.items.content import seen_of
 from antiphon.protocol.items.reading import is_rule, last_user_message
 from antiphon.protocol.untrusted import unquoted
 
@@ -244,7 +245,9 @@ def _parts(item: Item) -> list[Any]:
 
 
 def _listed(held: str | list[Any]) -> list[Any]:
-    return [{"type": "input_text", "text": held}] if isinstance(held, str) else held
+    if isinstance(held, str):
+        return [{"type": "input_text", "text": held}]
+    return [seen_of(part) for part in held]
 
 
 def _other_parts(item: Item) -> list[Any]:

@@ -50,12 +50,13 @@ class Result(NamedTuple):
 
 
 class Seen(dict[str, Any]):
-    """An item of this run as the model sees it: with what only the model is told of a call, and the
-    turn of the model that it belongs to. No JSON makes one, and none shows what it has more."""
+    """An item as the model sees it: with what only the model is told of a call, and the turn of
+    this run that it belongs to; None: it is of an earlier one. No JSON makes one, and none shows
+    what it has more."""
 
     __slots__ = ("told", "turn")
 
-    def __init__(self, item: Item, turn: int, told: str | list[Any] | None = None) -> None:
+    def __init__(self, item: Item, turn: int | None, told: str | list[Any] | None = None) -> None:
         super().__init__(item)
         self.turn = turn
         self.told = told

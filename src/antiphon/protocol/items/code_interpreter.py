@@ -6,8 +6,21 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
+from antiphon.protocol.code_interpreter import cut, images_of, logs_of
 from antiphon.protocol.fields import LENIENT, ForeignId, Text, by_type
-from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
+from antiphon.protocol.items.base import (
+    Call,
+    Item,
+    ItemShape,
+    ItemType,
+    Result,
+    encode,
+    pair_id,
+    told_of,
+    turn_of,
+)
+from antiphon.protocol.sources import unmarked
+from antiphon.protocol.untrusted import quoted_output
 
 
 @with_config(LENIENT)
@@ -48,10 +61,26 @@ def _as_call(item: Item) -> Call:
     return Call(pair_id(item), "code_interpreter", encode({"code": item.get("code", "")}))
 
 
+def _unquoted(item: Item) -> str | list[Any]:
+    """What the model was told in this run. In a later one that is text, and images are those of the
+    outputs; of what a client sends there are the outputs only, as far as a model would be told."""
+    told = told_of(item)
+    if told is not None and turn_of(item) is not None:
+        return told
+    outputs = item.get("outputs") or ()
+    if told is None:
+        told = unmarked(cut(logs_of(outputs)))
+    images = images_of(outputs)
+    if not images or isinstance(told, list):
+        return told
+    return [*([{"type": "input_text", "text": told}] if told else []), *images]
+
+
 def _as_result(item: Item) -> Result:
-    outputs = item.get("outputs") or [{"logs": item.get("status", "completed")}]
-    lines = [output.get("logs") or output.get("url") or "" for output in outputs]
-    return Result(pair_id(item), "\n".join(lines))
+    output = _unquoted(item)
+    if not output:
+        return Result(pair_id(item), item.get("status") or "completed")
+    return Result(pair_id(item), quoted_output("code_interpreter", output))
 
 
 ITEM_TYPES = (
@@ -68,5 +97,6 @@ ITEM_TYPES = (
         },
         as_call=_as_call,
         as_result=_as_result,
+        unquoted=_unquoted,
     ),
 )

@@ -31,6 +31,31 @@ from antiphon.protocol.fields import (
 Json: TypeAlias = dict[str, Any]
 
 
+#: Items that hold parts, and where.
+PARTS_IN: Final[Mapping[str, str]] = {
+    "message": "content",
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+}
+
+
+class Filled(dict[str, Any]):
+    """A part with what the model sees of it: the content of a file that has a name or an address
+    here. No JSON makes one, and none shows what it has more. `held`: what has to live as long."""
+
+    __slots__ = ("held", "seen")
+
+    def __init__(self, part: Json, seen: Json, held: object = None) -> None:
+        super().__init__(part)
+        self.seen = seen
+        self.held = held
+
+
+def seen_of(part: Json) -> Json:
+    """What the model sees of a part."""
+    return part.seen if isinstance(part, Filled) else part
+
+
 def without_nulls(objects: list[Json]) -> list[Json]:
     """The same list; objects with nulls in it gave way to copies without."""
     for index, one in enumerate(objects):

@@ -7,7 +7,18 @@ from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
 from antiphon.protocol.fields import LENIENT, ForeignId, Many, Name, Number, Text
-from antiphon.protocol.items.base import Call, Item, ItemShape, ItemType, Result, encode, pair_id
+from antiphon.protocol.items.base import (
+    Call,
+    Item,
+    ItemShape,
+    ItemType,
+    Result,
+    encode,
+    pair_id,
+    told_of,
+)
+from antiphon.protocol.sources import unmarked
+from antiphon.protocol.untrusted import quoted_output
 
 
 @with_config(LENIENT)
@@ -33,13 +44,24 @@ class FileSearchCall(ItemShape):
 
 
 def _as_call(item: Item) -> Call:
-    return Call(pair_id(item), "file_search", encode({"queries": item.get("queries", [])}))
+    return Call(pair_id(item), "file_search", encode({"queries": item.get("queries") or []}))
+
+
+def _unquoted(item: Item) -> str | list[Any]:
+    """What the model was told; of what a client sends the results, if it has kept them. Nothing in
+    those is a source that it could cite now."""
+    told = told_of(item)
+    if told is not None:
+        return told
+    results = item.get("results")
+    return unmarked(encode(results)) if results else ""
 
 
 def _as_result(item: Item) -> Result:
-    results = item.get("results")
-    text = item.get("status", "completed") if results is None else encode(results)
-    return Result(pair_id(item), text)
+    output = _unquoted(item)
+    if not output:
+        return Result(pair_id(item), item.get("status") or "completed")
+    return Result(pair_id(item), quoted_output("file_search", output))
 
 
 ITEM_TYPES = (
@@ -54,5 +76,6 @@ ITEM_TYPES = (
         },
         as_call=_as_call,
         as_result=_as_result,
+        unquoted=_unquoted,
     ),
 )

@@ -11,7 +11,6 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from antiphon.protocol import effects
-from antiphon.protocol.citations import unmarked
 from antiphon.protocol.fields import LENIENT, CalledName, ItemId, Many, Name, Text, by_kind
 from antiphon.protocol.items.base import (
     Call,
@@ -24,6 +23,7 @@ from antiphon.protocol.items.base import (
     pair_id,
     told_of,
 )
+from antiphon.protocol.sources import unmarked
 from antiphon.protocol.untrusted import quoted_output
 
 Json = dict[str, Any]
@@ -101,7 +101,7 @@ def _as_result(item: Item) -> Result:
 
 
 def _without_citations(output: str | list[Any]) -> str | list[Any]:
-    """Without what would be cited as one of the pages of a web search, if the model repeats it."""
+    """Without what would be cited as a source of a search, if the model repeats it."""
     if isinstance(output, str):
         return unmarked(output)
     return [

@@ -17,6 +17,7 @@ from antiphon.protocol.items.base import (
     pair_id,
     told_of,
 )
+from antiphon.protocol.sources import unmarked
 from antiphon.protocol.untrusted import quoted_output
 
 
@@ -83,13 +84,13 @@ def _as_call(item: Item) -> Call:
 
 
 def _unquoted(item: Item) -> str | list[Any]:
-    """What the model was told in this run. Of an earlier one there are the results or sources, if
-    the client asked for them; what they said is in the message that follows."""
+    """What the model was told. Of what a client sends there are the results or sources, if it had
+    asked for them. Nothing in those is a source that it could cite now."""
     told = told_of(item)
     if told is not None:
         return told
     kept = item.get("results") or (item.get("action") or {}).get("sources")
-    return encode(kept) if kept else ""
+    return unmarked(encode(kept)) if kept else ""
 
 
 def _as_result(item: Item) -> Result:

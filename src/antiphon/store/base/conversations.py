@@ -7,6 +7,8 @@ Rules
    are (R-64). Nothing else holds it, so a crash cannot leave it locked.
 3. The items of a run are appended in the transaction that ends it (`Ending.appended`).
 4. Ids are unique within a conversation: the caller sees to it.
+5. What the model was told of an item (`protocol/told.py`) is kept beside it, and comes back with
+   `history` alone.
 """
 
 from collections.abc import Collection

@@ -62,11 +62,14 @@ class ResponseRow:
     conversation: str | None = None
     #: Its `metadata` as a JSON object, to be listed by; None: it has none.
     metadata: str | None = None
+    #: What the model was told of the calls in it (`protocol/told.py`), for those that continue it;
+    #: None: no more than its items say.
+    told: bytes | None = None
 
 
 @dataclass(slots=True)
 class Turn:
-    """One ancestor of a chain."""
+    """One ancestor of a chain; its items know what the model was told of them."""
 
     id: str
     status: str

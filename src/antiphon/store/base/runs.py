@@ -100,8 +100,10 @@ class Ending:
     expires_at: int | None
     log_until: int | None
     notice: Notice | None
-    #: Items that its conversation gets, if that is still there.
+    #: Items that its conversation gets, if that is still there, with what was told of them.
     appended: list[Item] = field(default_factory=list)
+    #: See `ResponseRow.told`.
+    told: bytes | None = None
 
 
 class QueueFull(Exception):

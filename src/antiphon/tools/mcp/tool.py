@@ -51,7 +51,7 @@ class Mcp:
         self._open: set[OpenMcp] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def check(self, tool: Json, path: str) -> list[str]:
+    async def check(self, tool: Json, path: str, project: str) -> list[str]:  # noqa: ARG002
         """See `Tool.check`."""
         if not self._installed:
             raise InvalidRequestError(

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeAlias
 
 from antiphon.errors import ToolFailed
 from antiphon.tools.base import Call, Json
+from antiphon.tools.citing import queries_of
 
 #: Searches that one call may ask for.
 MOST_QUERIES: Final = 4
-_MOST_QUERY: Final = 1_000
 _MOST_PATTERN: Final = 500
 #: The mark of a source, as a model may write it where a URL should stand.
 REFERENCE: Final = re.compile(r"[【\[]?([0-9]{1,4})[】\]]?")
@@ -69,8 +69,8 @@ Action: TypeAlias = Search | OpenPage | FindInPage
 def action_of(call: Call) -> Action:
     """What a call wants. Raises `ToolFailed` when that is not to be seen."""
     given = _given(call)
-    type_, queries, url = given["type"], _queries(given), _address(_text(given, "url"))
-    pattern = _text(given, "pattern")
+    type_, queries = given["type"], queries_of(given, MOST_QUERIES)
+    url, pattern = _address(_text(given, "url")), _text(given, "pattern")
     if type_ == "find_in_page" and not pattern and queries:
         pattern = queries[0]
     if queries and (type_ == "search" or not url):
@@ -113,15 +113,6 @@ def _given(call: Call) -> Json:
 def _text(given: Mapping[str, Any], key: str) -> str:
     value = given.get(key)
     return value.strip() if isinstance(value, str) else ""
-
-
-def _queries(given: Mapping[str, Any]) -> tuple[str, ...]:
-    wanted: list[object] = []
-    for key in ("query", "queries", "q"):
-        value = given.get(key)
-        wanted += value if isinstance(value, list) else [value]
-    texts = (" ".join(text.split())[:_MOST_QUERY] for text in wanted if isinstance(text, str))
-    return tuple(dict.fromkeys(filter(None, texts)))[:MOST_QUERIES]
 
 
 def _address(text: str) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from antiphon.protocol.sources import HOW_TO_CITE
 from antiphon.tools.base import HostedFunction
 from antiphon.tools.web.pages import Reader
-from antiphon.tools.web.told import HOW_TO_CITE
 
 #: Domains that the model is told of.
 _MOST_DOMAINS: Final = 20

@@ -135,16 +135,16 @@ class OpenWebSearch:
         match = REFERENCE.fullmatch(url)
         sources = self._scope.sources.found
         if match and 0 < int(match[1]) <= len(sources):
-            return sources[int(match[1]) - 1].url
+            return sources[int(match[1]) - 1].key
         return url
 
     def _source(self, url: str, page: Page) -> int:
         """The number of a page: that of the URL it was asked for by, if there is one already."""
-        known = any(source.url == url for source in self._scope.sources.found)
+        known = any(source.key == url for source in self._scope.sources.found)
         return self._number(url if known else page.url, page.title)
 
     def _number(self, url: str, title: str) -> int:
-        return self._scope.sources.number(url, title)
+        return self._scope.sources.page(url, title)
 
     def _outcome(self, action: Json, results: Iterable[Json], text: str) -> Outcome:
         fields: Json = {"action": action}

@@ -28,7 +28,7 @@ from antiphon.tools.web.extractor import Extractor
 from antiphon.tools.web.provider import USER_AGENT
 from antiphon.tools.web.robots import ALL, NOTHING, Robots, parse_robots
 from antiphon.tools.web.text import MOST_BYTES, kind_of
-from antiphon.tools.web.turns import Turns
+from antiphon.turns import Turns
 
 _log = structlog.get_logger(__name__)
 

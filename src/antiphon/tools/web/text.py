@@ -3,8 +3,7 @@
 Rules
 1. HTML by `trafilatura`: the text of a page without what is around it; all text if there is none.
 2. The charset is that of the header, of a byte order mark, of the page itself, UTF-8, or what UTF-8
-   is not: Windows-1252. Only names that the web has for charsets count; Python has others, which do
-   other things than to decode.
+   is not: Windows-1252.
 3. What nobody sees is left out (R-123); the rest is cut at `MOST_TEXT`.
 """
 
@@ -12,6 +11,8 @@ import codecs
 import html
 import re
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from antiphon.protocol.plain import charset_named, declared, marked, seen, seen_inline
 
 #: Bytes of a page that are looked at, and tags: what parsers take depends on both.
 MOST_BYTES: Final = 2 * 1024 * 1024
@@ -22,8 +23,6 @@ MOST_TITLE: Final = 300
 
 Kind: TypeAlias = Literal["html", "plain"]
 
-#: Where a page says its charset itself, in bytes.
-_HEAD: Final = 4_096
 _KINDS: Final[dict[str, Kind]] = {
     "text/html": "html",
     "application/xhtml+xml": "html",
@@ -37,40 +36,10 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 _STRUCTURED: Final = re.compile(r"application/[\w.-]+\+(json|xml)")
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_IN_PAGE: Final = re.compile(
-    rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})"
-    rb"|^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]{1,40})",
-    re.IGNORECASE,
-)
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-#: Python's names of the charsets of the web (https://encoding.spec.whatwg.org/#names-and-labels).
-_CHARSETS: Final = re.compile(
-    r"utf-8|utf-16(-[lb]e)?|iso8859-\d+|cp125\d|cp866|cp874|cp932|cp949|koi8-[ru]|mac-(roman|cyrillic)"
-    r"|gb2312|gbk|gb18030|big5|big5hkscs|euc_jp|euc_kr|iso2022_jp|shift_jis"
-)
-#: What the web means with them.
-_MEANT: Final = {
-    "iso8859-1": "cp1252",
-    "ascii": "cp1252",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-    "utf-16": "utf-16-le",
-}
 #: A declaration that is wrong once the text is decoded.
 _DECLARATION: Final = re.compile(r"\s*<\?xml[^>]{0,500}\?>")
 _TITLE: Final = re.compile(r"<title[^<>]{0,500}>([^<]{0,5000})", re.IGNORECASE)
 _TAG: Final = re.compile(r"</?[A-Za-z][^<>]{0,100}>")
-#: Controls, zero-width characters but joiners, marks of direction, soft hyphens, tags.
-_UNSEEN: Final = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-    "\U000e0000-\U000e007f]"
-)
 _SPACES: Final = re.compile(r"[^\S\n]+")
 _BLANK_LINES: Final = re.compile(r"\n{3,}")
 
@@ -116,12 +85,11 @@ def line(text: object, most: int) -> str:
     if not isinstance(text, str):
         return ""
     plain = html.unescape(_TAG.sub("", text[: 4 * most]))
-    return " ".join(_UNSEEN.sub("", plain).split())[:most]
+    return " ".join(seen_inline(plain).split())[:most]
 
 
 def _neat(text: str) -> str:
-    text = _UNSEEN.sub("", "\n".join(text.splitlines()))
-    lines = (_SPACES.sub(" ", part).strip() for part in text.split("\n"))
+    lines = (_SPACES.sub(" ", part).strip() for part in seen(text).split("\n"))
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()[:MOST_TEXT]
 
 
@@ -147,31 +115,13 @@ def _trafilatura() -> Any:
 
 
 def _decoded(body: bytes, content_type: str) -> str:
-    for mark, charset in _MARKS:
-        if body.startswith(mark):
-            return body[len(mark) :].decode(charset, "replace")
+    if mark := marked(body):
+        return body[mark[1] :].decode(mark[0], "replace")
     said = _CHARSET.search(content_type)
-    in_page = _IN_PAGE.search(body[:_HEAD])
-    names = [said[1]] if said else []
-    if in_page:
-        # What can be read here as ASCII is not UTF-16, whatever it says.
-        name = (in_page[1] or in_page[2]).decode()
-        names.append("utf-8" if name.lower().startswith("utf-16") else name)
-    for name in names:
-        if found := _charset(name):
-            return body.decode(found, "replace")
+    if found := (said and charset_named(said[1])) or declared(body):
+        return body.decode(found, "replace")
     try:
         # The last character may be cut in two.
         return codecs.getincrementaldecoder("utf-8")().decode(body)
     except UnicodeDecodeError:
         return body.decode("cp1252", "replace")
-
-
-def _charset(name: str) -> str | None:
-    """Python's name of a charset of the web."""
-    try:
-        found = codecs.lookup(name).name
-    except LookupError:
-        return None
-    meant = _MEANT.get(found, found)
-    return meant if _CHARSETS.fullmatch(meant) else None

@@ -2,22 +2,19 @@
 
 Rules
 1. The caller marks it as somebody else's (R-123). What in it looks like one of our marks of sources
-   is broken up, so that no page can be cited for what another one says.
-2. The last line says how to cite, however much had to be left out.
-3. A pattern is text, never a regular expression: it is searched for in linear time.
+   is broken up, and how to cite comes last (`citing.py`).
+2. A pattern is text, never a regular expression: it is searched for in linear time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from antiphon.protocol.citations import mark, unmarked
+from antiphon.protocol.sources import HOW_TO_CITE, mark, unmarked
+from antiphon.tools import citing
 from antiphon.tools.web.pages import Page
 from antiphon.tools.web.provider import Found
 
-HOW_TO_CITE: Final = (
-    "Cite a source by writing its mark, e.g. 【1】, directly behind what you take from it."
-)
 NOTHING_CACHED: Final = (
     "Only cached content is available, for access to the web is switched off; nothing was found."
 )
@@ -41,7 +38,7 @@ def told_of_search(queries: Sequence[str], sources: Sequence[Source], most: int)
     """The results, in at most so many characters."""
     if not sources:
         return f"Nothing was found for: {'; '.join(queries)}"[:most]
-    return _bounded((_entry(source) for source in sources), most)
+    return citing.told((_entry(source) for source in sources), most)
 
 
 def piece_of(page: Page, start: int, most: int) -> str:
@@ -62,7 +59,7 @@ def told_of_page(number: int, page: Page, start: int, most: int) -> str:
         where += f" To read on, open it with start={end}." if end < whole else ""
     else:
         where = "This is its text."
-    return _bounded([f"{head}\n{where}\n\n{unmarked(piece)}"], most)
+    return citing.told([f"{head}\n{where}\n\n{unmarked(piece)}"], most)
 
 
 def matches_in(page: Page, pattern: str) -> list[str]:
@@ -84,10 +81,10 @@ def told_of_matches(
     """Where a pattern is in a page."""
     head = _head(number, page.title, page.url)
     if not matches:
-        return _bounded([f"{head}\nThe text '{unmarked(pattern)}' is not in this page."], most)
+        return citing.told([f"{head}\nThe text '{unmarked(pattern)}' is not in this page."], most)
     count = f"{len(matches)} or more" if len(matches) == _MOST_MATCHES else str(len(matches))
     lines = [f"{place}. … {unmarked(match)} …" for place, match in enumerate(matches, 1)]
-    return _bounded([f"{head}\nFound: {count}.", *lines], most)
+    return citing.told([f"{head}\nFound: {count}.", *lines], most)
 
 
 def _entry(source: Source) -> str:
@@ -101,11 +98,6 @@ def _entry(source: Source) -> str:
 
 def _head(number: int, title: str, url: str) -> str:
     return f"{mark(number)} {unmarked(title)}\nURL: {unmarked(url)}"
-
-
-def _bounded(parts: Iterable[str], most: int) -> str:
-    body = "\n\n".join(parts)
-    return f"{body[: max(0, most - len(HOW_TO_CITE) - 2)]}\n\n{HOW_TO_CITE}"
 
 
 def _folded(text: str) -> str:

@@ -57,7 +57,7 @@ class WebSearch:
         self._searches = Searches(provider)
         self._pages = Pages(egress, Extractor(), rules)
 
-    def check(self, tool: Json, path: str) -> list[str]:
+    async def check(self, tool: Json, path: str, project: str) -> list[str]:  # noqa: ARG002
         """See `Tool`."""
         if not self._has_provider and tool.get("external_web_access") is not False:
             raise InvalidRequestError(

@@ -2,7 +2,7 @@
 
 Additive: a process of the version before goes on working on the same file (R-74). What it stores
 has no rows in `response_metadata`: it is listed, but not found by its metadata. What it deletes
-is counted, and what was noted of it goes, by triggers (store/tables.py).
+is counted, and what was noted of it goes, by triggers (store/triggers.py).
 """
 
 import sqlalchemy as sa

@@ -1,0 +1,161 @@
+"""The backends of the configuration, and those that are found without one."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import structlog
+
+from antiphon.api.auth import KEY_PREFIX, hash_key, parse_keys
+from antiphon.app.local import local_of, located, models_folder
+from antiphon.backends.anthropic.backend import ANTHROPIC, Anthropic
+from antiphon.backends.anthropic.profiles import is_known
+from antiphon.backends.base import Backend, Relay
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.discovery import discover
+from antiphon.backends.fallback import Target
+from antiphon.backends.gemini.backend import BASE_URL as GOOGLE
+from antiphon.backends.gemini.backend import Gemini
+from antiphon.backends.profiles import PROFILES
+from antiphon.backends.resilience import BreakerSettings
+from antiphon.backends.responses.backend import BASE_URL as OPENAI
+from antiphon.backends.responses.backend import Responses
+from antiphon.backends.routing import Route
+from antiphon.backends.simulator.backend import Simulator
+from antiphon.backends.upstream import UpstreamConfig
+from antiphon.config import BackendConfig, Config, ConfigError, TargetConfig
+from antiphon.settings import Settings
+
+#: Kinds whose servers have chat completions and embeddings.
+_RELAYS: Final = (ChatCompletions, Responses)
+
+log = structlog.get_logger(__name__)
+
+#: What OpenAI's own models are called.
+_OPENAI_MODELS: Final = ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "ft:*")
+
+
+def backends_of(
+    settings: Settings, config: Config | None
+) -> list[tuple[Backend, Mapping[str, str]]]:
+    """Every backend with the names that lead to it; the simulator is always the last."""
+    table: list[tuple[Backend, Mapping[str, str]]] = []
+    if config is not None:
+        folder = models_folder(settings)
+        entries = [located(entry, folder) for entry in config.backends]
+        table += [(KINDS[entry.kind](entry), entry.models) for entry in entries]
+    else:
+        table += _without_config(settings)
+    if not any(backend.name == "simulator" for backend, _ in table):
+        table.append((Simulator(), {"simulator": "simulator"}))
+    return table
+
+
+def relays_of(table: list[tuple[Backend, Mapping[str, str]]]) -> dict[str, Relay]:
+    """Backends whose servers have endpoints that are passed on, by their names."""
+    return {backend.name: backend for backend, _ in table if isinstance(backend, _RELAYS)}
+
+
+def routes_of(config: Config | None, table: list[tuple[Backend, Mapping[str, str]]]) -> list[Route]:
+    """The routes of the configuration."""
+    backends = {backend.name: backend for backend, _ in table}
+
+    def targets(entries: list[TargetConfig]) -> list[Target]:
+        return [Target(backends[entry.backend], entry.model) for entry in entries]
+
+    return [
+        Route(
+            entry.model,
+            targets(entry.targets),
+            [target.weight for target in entry.targets],
+            targets(entry.fallbacks),
+            entry.first_byte_timeout,
+        )
+        for entry in (config.routes if config is not None else ())
+    ]
+
+
+def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]]]:
+    table: list[tuple[Backend, Mapping[str, str]]] = []
+    key = os.environ.get("OPENAI_API_KEY")
+    if key and _is_our_own(key, settings):
+        log.info("openai_api_key_ignored", reason="it is a key of this server")
+    elif key:
+        openai = ChatCompletions(
+            UpstreamConfig(
+                name="openai",
+                base_url=os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
+                api_key=key,
+                profile="openai",
+            )
+        )
+        table.append((openai, {name: name for name in _OPENAI_MODELS}))
+    for server in discover(settings.port) if settings.discover else ():
+        backend = ChatCompletions(
+            UpstreamConfig(name=server.profile, base_url=server.base_url, profile=server.profile)
+        )
+        log.info("found_model_server", server=server.profile, models=list(server.models))
+        # Exact names first; the wildcard is for models that it gets later.
+        table.append((backend, {**{name: name for name in server.models}, "*": "*"}))
+    return table
+
+
+def _is_our_own(key: str, settings: Settings) -> bool:
+    """Clients have our keys under OpenAI's name, often in the shell that the server starts from:
+    such a key must not be sent to OpenAI (R-92)."""
+    return key.startswith(KEY_PREFIX) or hash_key(key) in parse_keys(settings.api_keys)
+
+
+def _server(entry: BackendConfig, base_url: str = "") -> UpstreamConfig:
+    """Where its server is, and how that is asked; `base_url`: unless the entry has one. Raises
+    `ConfigError`."""
+    key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
+    if entry.api_key_env and not key:
+        raise ConfigError(f"backend '{entry.name}': {entry.api_key_env} is not set")
+    is_profile, there_are = _PROFILES.get(entry.kind, _NO_PROFILES)
+    if entry.profile is not None and not is_profile(entry.profile):
+        raise ConfigError(
+            f"backend '{entry.name}': no profile '{entry.profile}'; there are {there_are}"
+        )
+    keys = key or entry.headers or entry.client_key
+    if base_url and entry.base_url is None and not keys:
+        raise ConfigError(f"backend '{entry.name}' needs an api_key_env")
+    return UpstreamConfig(
+        name=entry.name,
+        base_url=entry.base_url or base_url,
+        api_key=key,
+        client_key=entry.client_key,
+        profile=entry.profile,
+        headers=entry.headers,
+        windows=entry.windows,
+        vision=entry.seeing,
+        json_schema=entry.having_schemas,
+        connect_timeout=entry.connect_timeout,
+        first_byte_timeout=entry.first_byte_timeout,
+        idle_timeout=entry.idle_timeout,
+        total_timeout=entry.total_timeout,
+        max_retries=entry.max_retries,
+        max_concurrency=entry.max_concurrency,
+        breaker=BreakerSettings(entry.breaker_failures, entry.breaker_cool_down),
+    )
+
+
+#: Whether a name is a profile, and which there are.
+_Profiles: TypeAlias = tuple[Callable[[str], bool], str]
+_SERVERS: Final[_Profiles] = (PROFILES.__contains__, ", ".join(PROFILES))
+_NO_PROFILES: Final[_Profiles] = (lambda _: False, "none for this kind")
+#: Kind in the configuration → its profiles.
+_PROFILES: Final[Mapping[str, _Profiles]] = {
+    "anthropic": (is_known, "the names of all Claude models"),
+    "chat_completions": _SERVERS,
+    "responses": _SERVERS,
+}
+#: Kind in the configuration → how it is made. A new backend is one line here.
+KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
+    "anthropic": lambda entry: Anthropic(_server(entry, ANTHROPIC)),
+    "chat_completions": lambda entry: ChatCompletions(_server(entry), entry.think),
+    "gemini": lambda entry: Gemini(_server(entry, GOOGLE)),
+    "local": local_of,
+    "responses": lambda entry: Responses(_server(entry, OPENAI)),
+    "simulator": lambda entry: Simulator(entry.name, entry.windows),
+}

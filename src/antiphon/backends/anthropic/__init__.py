@@ -1,0 +1,1 @@
+"""Claude, and whatever else speaks Anthropic's Messages API, as a backend."""

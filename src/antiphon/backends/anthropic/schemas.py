@@ -1,0 +1,141 @@
+"""JSON Schemas as the Messages API takes them. Pure.
+
+Rules
+1. What is held to a schema needs closed objects without recursion, and few keywords; the others are
+   said in words, in the description (`held`). A schema that is not like that is not sent as one.
+2. The arguments of a tool are an object: `arguments_of` says alternatives at the root in words.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+Json: TypeAlias = dict[str, Any]
+
+_ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
+#: Where definitions stand.
+_DEFINITIONS: Final = ("$defs", "definitions")
+#: Keywords that are passed on as they are, and those that say nothing to a model.
+_KNOWN: Final = frozenset({"type", "const", "enum", "description", "title", "required", "$ref"})
+_SILENT: Final = frozenset({"additionalProperties", "$schema", "$id", "$comment"})
+_FORMATS: Final = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+)
+#: Keywords that are about one type only.
+_OF_TYPE: Final = {
+    "properties": "object",
+    "required": "object",
+    "additionalProperties": "object",
+    "items": "array",
+    "minItems": "array",
+    "maxItems": "array",
+}
+
+
+class _CannotHoldError(Exception):
+    """Nothing can be held to this schema."""
+
+
+def held(schema: Any) -> Json | None:
+    """The schema without what the API refuses; None: nothing can be held to it."""
+    try:
+        return _Reader(schema).read(schema)
+    except _CannotHoldError:
+        return None
+
+
+def arguments_of(schema: Json) -> tuple[Json, str]:
+    """The schema of the arguments of a tool, and what is to be said of it in words."""
+    rest = {key: value for key, value in schema.items() if key not in _ALTERNATIVES}
+    said = {key: schema[key] for key in _ALTERNATIVES if key in schema}
+    words = f"The input matches this JSON Schema: {orjson.dumps(said).decode()}" if said else ""
+    return {**rest, "type": "object"}, words
+
+
+class _Reader:
+    """Reads one schema."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root if isinstance(root, dict) else {}
+        #: References that lead to what is being read, and those that were read.
+        self._open: set[str] = set()
+        self._done: set[str] = set()
+
+    def read(self, schema: Any) -> Json:
+        """The schema as it is sent. Raises `_CannotHoldError`."""
+        if not isinstance(schema, dict):
+            raise _CannotHoldError
+        if isinstance(schema.get("type"), list):
+            schema = _split(schema)
+        self._check(schema)
+        out: Json = {}
+        words: Json = {}
+        for key, value in schema.items():
+            if key in _DEFINITIONS or key == "properties":
+                out[key] = self._each(value)
+            elif key in _ALTERNATIVES and isinstance(value, list):
+                # What matches several of `oneOf` is an edge that no model is told about.
+                out["anyOf" if key == "oneOf" else key] = [self.read(one) for one in value]
+            elif key == "items":
+                out[key] = self.read(value)
+            elif key in _KNOWN or _is_known(key, value):
+                out[key] = value
+            elif key not in _SILENT:
+                words[key] = value
+        if schema.get("type") == "object":
+            out["additionalProperties"] = False
+        if words:
+            said = orjson.dumps(words).decode()
+            out["description"] = f"{out['description']}\n{said}" if "description" in out else said
+        return out
+
+    def _each(self, schemas: Any) -> Json:
+        if not isinstance(schemas, dict):
+            raise _CannotHoldError
+        return {name: self.read(schema) for name, schema in schemas.items()}
+
+    def _check(self, schema: Json) -> None:
+        """Raise for an object that is open, and for recursion."""
+        is_object = schema.get("type") == "object"
+        if is_object and schema.get("additionalProperties") is not False:
+            raise _CannotHoldError
+        if "properties" in schema and not is_object:
+            raise _CannotHoldError
+        reference = schema.get("$ref")
+        if reference is None or reference in self._done:
+            return
+        if reference in self._open:
+            raise _CannotHoldError
+        self._open.add(reference)
+        self.read(self._target(reference))
+        self._open.remove(reference)
+        self._done.add(reference)
+
+    def _target(self, reference: Any) -> Any:
+        steps = reference.split("/") if isinstance(reference, str) else []
+        if len(steps) != 3 or steps[0] != "#" or steps[1] not in _DEFINITIONS:
+            raise _CannotHoldError
+        return self._root.get(steps[1], {}).get(steps[2])
+
+
+def _split(schema: Json) -> Json:
+    """A schema of several types as alternatives; an `enum` says its types itself."""
+    if "enum" in schema:
+        return {key: value for key, value in schema.items() if key != "type"}
+    if any(key in schema for key in _ALTERNATIVES):
+        raise _CannotHoldError
+    about: Json = {key: schema[key] for key in ("description", "title") if key in schema}
+    return {**about, "anyOf": list(_one_by_one(schema, about))}
+
+
+def _one_by_one(schema: Json, about: Json) -> Iterator[Json]:
+    for kind in schema["type"]:
+        own = {key: value for key, value in schema.items() if _OF_TYPE.get(key, kind) == kind}
+        yield {key: value for key, value in own.items() if key not in about} | {"type": kind}
+
+
+def _is_known(key: str, value: Any) -> bool:
+    if key == "format":
+        return value in _FORMATS
+    return key == "minItems" and value in (0, 1)

@@ -1,0 +1,307 @@
+"""The bytes of an answer of the Messages API → deltas. Pure: bytes in, deltas out.
+
+Rules
+1. An answer is events; an object is one whole message (some servers ignore `stream`).
+2. Success means that a `stop_reason` was seen (R-45). `Finish`, and the usage before it, come last:
+   at ``message_stop`` or at the end of the bytes.
+3. Events, blocks and deltas that are not known are skipped, as the API asks: it gets new ones.
+   Blocks of tools that the provider runs are among them.
+4. Thinking is told as it comes; what has to go back is told at the end of each of its blocks, all
+   of this turn together, so that the last one told is whole.
+5. A refusal is ours in words; what was said before it stays.
+6. Anything that is not an answer raises `UpstreamFaultError`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeAlias
+
+import orjson
+
+from antiphon.backends.anthropic.faults import error_in_stream
+from antiphon.backends.anthropic.thoughts import Block, Memory
+from antiphon.backends.calls import CallAssembler
+from antiphon.backends.faults import UpstreamFaultError, shown
+from antiphon.backends.sse import EVENT_LIMIT, EventDecoder, EventTooLargeError
+from antiphon.errors import UpstreamError
+from antiphon.protocol.deltas import (
+    Delta,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    UsageReport,
+)
+from antiphon.protocol.fields import MAX_INT
+from antiphon.protocol.response import Usage
+
+Json: TypeAlias = dict[str, Any]
+
+#: `stop_reason` → how the turn ended. Others count as ``stop``.
+_FINISH: Final[dict[str, FinishReason]] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+_REFUSED: Final = "The model declined to answer this request."
+#: Blanks and the bytes of a byte order mark, before the body.
+_BLANK: Final = b"\xef\xbb\xbf \r\n\t"
+#: What of `usage` is input.
+_INPUT: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
+
+
+class MessagesStream:
+    """One answer. `custom` names the tools whose arguments are free text."""
+
+    __slots__ = (
+        "_blocks",
+        "_body",
+        "_body_size",
+        "_calls",
+        "_custom",
+        "_decoder",
+        "_memory",
+        "_said",
+        "_started",
+        "_stop_reason",
+        "_thoughts",
+        "_usage",
+        "done",
+    )
+
+    def __init__(self, memory: Memory, custom: frozenset[str] = frozenset()) -> None:
+        self._memory = memory
+        self._custom = custom
+        self._decoder: EventDecoder | None = None
+        self._body: list[bytes] = []  # a body that is one JSON object
+        self._body_size = 0
+        #: Blocks that have begun, by their index; a call with arguments has them as `told`.
+        self._blocks: dict[int, Block] = {}
+        self._calls = CallAssembler(custom)
+        self._thoughts: list[Block] = []
+        self._usage: Json = {}
+        self._stop_reason: str | None = None
+        #: The provider has begun: tokens were spent. Some text was said.
+        self._started = False
+        self._said = False
+        #: All is said: no more bytes are needed.
+        self.done = False
+
+    @property
+    def finished(self) -> bool:
+        """A `stop_reason` was seen."""
+        return self._stop_reason is not None
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete."""
+        out: list[Delta] = []
+        if self._decoder is None:
+            data = self._sniff(data)
+            if self._decoder is None:
+                return out
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLargeError as exc:
+            self._fail(f"event too large: {exc}")
+        self._take([event.data for event in events], out)
+        return out
+
+    def close(self) -> list[Delta]:
+        """The last deltas, at the end of the bytes; empty when all was said before."""
+        out: list[Delta] = []
+        if self.done:
+            return out
+        if self._decoder is not None:
+            self._take([event.data for event in self._decoder.close()], out, last=True)
+        else:
+            self._take([b"".join(self._body)] if self._body else [], out, last=True)
+        return out
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Decide what the body is; gives back the bytes so far if it is events."""
+        if not self._body:
+            data = data.lstrip(_BLANK)
+            if not data:
+                return b""
+        self._body.append(data)
+        self._body_size += len(data)
+        if self._body_size > EVENT_LIMIT:
+            self._fail(f"body larger than {EVENT_LIMIT} bytes")
+        first = self._body[0][:1]
+        if first == b"{":
+            return b""
+        if first == b"<":
+            self._fail(f"a web page: {shown(data)}")
+        self._decoder = EventDecoder()
+        return data
+
+    def _take(self, events: list[bytes], out: list[Delta], *, last: bool = False) -> None:
+        try:
+            for data in events:
+                if not self.done:
+                    self._event(data, out)
+            if last and not self.done:
+                self._end({}, out)
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
+
+    def _event(self, data: bytes, out: list[Delta]) -> None:
+        try:
+            event = orjson.loads(data)
+            read = _EVENTS.get(event["type"])
+            if read is not None:
+                read(self, event, out)
+        except (ValueError, TypeError, AttributeError, KeyError) as exc:
+            # Not JSON, or JSON of another shape: told apart for the operator only.
+            self._fail(f"not an event of a message ({type(exc).__name__}): {shown(data)}")
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _message_start(self, event: Json, _: list[Delta]) -> None:
+        self._started = True
+        self._count((event.get("message") or {}).get("usage"))
+
+    def _whole_message(self, message: Json, out: list[Delta]) -> None:
+        self._message_start({"message": message}, out)
+        for index, block in enumerate(message["content"]):
+            place = {"index": index}
+            self._block_start({**place, "content_block": block}, out)
+            self._block_stop(place, out)
+        self._message_delta({"delta": message}, out)
+        self._end({}, out)
+
+    def _block_start(self, event: Json, out: list[Delta]) -> None:
+        block = dict(event["content_block"])
+        self._blocks[event["index"]] = block
+        match block["type"]:
+            case "text":
+                self._text(block.get("text") or "", out)
+            case "thinking":
+                block["pieces"] = [block.get("thinking") or ""]
+                self._think(block["pieces"][0], out)
+            case "tool_use":
+                self._calls.feed(
+                    {
+                        "index": event["index"],
+                        "id": block.get("id"),
+                        "function": {"name": block["name"], "arguments": block.get("input") or ""},
+                    },
+                    out,
+                )
+                block["told"] = bool(block.get("input"))
+
+    def _block_delta(self, event: Json, out: list[Delta]) -> None:
+        block, delta = self._blocks[event["index"]], event["delta"]
+        match block["type"], delta["type"]:
+            case "text", "text_delta":
+                self._text(delta["text"], out)
+            case "thinking", "thinking_delta":
+                self._think(delta["thinking"], out)
+                block["pieces"].append(delta["thinking"])
+            case "thinking", "signature_delta":
+                block["signature"] = (block.get("signature") or "") + delta["signature"]
+            case "tool_use", "input_json_delta":
+                if delta["partial_json"]:
+                    block["told"] = True
+                    self._arguments(event["index"], delta["partial_json"], out)
+
+    def _block_stop(self, event: Json, out: list[Delta]) -> None:
+        block = self._blocks[event["index"]]
+        if block["type"] == "tool_use" and not block["told"] and block["name"] not in self._custom:
+            block["told"] = True
+            self._arguments(event["index"], "{}", out)
+        if block["type"] not in _THOUGHTS:
+            return
+        if block["type"] == "thinking":
+            block["thinking"] = "".join(block.pop("pieces"))
+            if self._memory.signed and not block.get("signature"):  # it was cut off
+                return
+        self._thoughts.append(block)
+        out.append(self._memory.state(self._thoughts))
+
+    def _message_delta(self, event: Json, out: list[Delta]) -> None:
+        self._count(event.get("usage"))
+        reason = event["delta"].get("stop_reason")
+        if reason is not None:
+            self._stop_reason = str(reason)
+            if reason == "refusal" and not self._said:
+                out.append(RefusalDelta(_REFUSED))
+
+    def _end(self, _: Json, out: list[Delta]) -> None:
+        if self._stop_reason is None:
+            self._fail("the stream ended without a stop_reason")
+        if not self._calls.close(out):
+            self._fail("a tool call without a name")
+        if self._usage:
+            out.append(UsageReport(_usage_of(self._usage)))
+        out.append(Finish(_FINISH.get(self._stop_reason, "stop")))
+        self.done = True
+
+    def _error(self, event: Json, _: list[Delta]) -> NoReturn:
+        error = error_in_stream(event.get("error"))
+        if self._started:
+            error.should_retry = False
+        raise UpstreamFaultError(error, f"error in the stream: {shown(orjson.dumps(event))}")
+
+    # -- what it says ------------------------------------------------------------------------
+
+    def _text(self, text: str, out: list[Delta]) -> None:
+        if _string(text):
+            self._said = True
+            out.append(TextDelta(text))
+
+    def _think(self, text: str, out: list[Delta]) -> None:
+        if _string(text):
+            out.append(ReasoningDelta(text))
+
+    def _arguments(self, index: int, fragment: str, out: list[Delta]) -> None:
+        call = {"index": index, "function": {"arguments": _string(fragment)}}
+        self._calls.feed(call, out)
+
+    def _count(self, usage: Any) -> None:
+        """Counts are of all so far: the later ones take the place of the earlier ones."""
+        if isinstance(usage, dict):
+            self._usage.update({key: value for key, value in usage.items() if value is not None})
+
+    def _fail(self, detail: str) -> NoReturn:
+        # Before the first event nothing was spent: the client may try again (R-52).
+        raise UpstreamFaultError(
+            UpstreamError(should_retry=False if self._started else None), detail
+        )
+
+
+_EVENTS: Final[dict[str, Callable[[MessagesStream, Json, list[Delta]], None]]] = {
+    "message_start": MessagesStream._message_start,  # noqa: SLF001
+    "content_block_start": MessagesStream._block_start,  # noqa: SLF001
+    "content_block_delta": MessagesStream._block_delta,  # noqa: SLF001
+    "content_block_stop": MessagesStream._block_stop,  # noqa: SLF001
+    "message_delta": MessagesStream._message_delta,  # noqa: SLF001
+    "message_stop": MessagesStream._end,  # noqa: SLF001
+    "message": MessagesStream._whole_message,  # noqa: SLF001
+    "error": MessagesStream._error,  # noqa: SLF001
+}
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def _usage_of(usage: Json) -> Usage:
+    """The API counts what was cached beside the input; here it is part of it (spec §7)."""
+    details = usage.get("output_tokens_details")
+    return Usage(
+        input_tokens=min(sum(_tokens(usage, key) for key in _INPUT), MAX_INT),
+        cached_tokens=_tokens(usage, "cache_read_input_tokens"),
+        output_tokens=_tokens(usage, "output_tokens"),
+        reasoning_tokens=_tokens(details if isinstance(details, dict) else {}, "thinking_tokens"),
+    )
+
+
+def _tokens(counts: Json, key: str) -> int:
+    """A count that is missing or senseless is 0."""
+    value = counts.get(key)
+    return min(value, MAX_INT) if isinstance(value, int) and value > 0 else 0

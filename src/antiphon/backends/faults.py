@@ -1,0 +1,54 @@
+"""What all adapters say when an upstream fails. Pure.
+
+Rules
+1. The upstream's text is only matched and kept as `UpstreamFaultError.detail` for the operator's
+   log; it never goes into the error (R-42).
+2. Once the stream has begun tokens were spent: `should_retry` is false (R-52).
+"""
+
+import re
+
+from antiphon.errors import APIError, InvalidRequestError
+from antiphon.protocol.deltas import Delta
+
+_SECRET = re.compile(r"(?i)(bearer\s+|\b(?:sk|key|hf|gsk|or)-?[-_])[\w.~+/=-]{6,}")
+
+
+class UpstreamFaultError(Exception):
+    """`error` is for the client, `detail` for the operator's log only. `said`: what came before it
+    in the same read, which is told first (R-45)."""
+
+    def __init__(self, error: APIError, detail: str) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.detail = detail
+        self.said: list[Delta] = []
+
+
+def printable(text: str, limit: int = 2048) -> str:
+    """Fit for a log line: cut at `limit` characters, control characters escaped, keys hidden."""
+    clean = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text[:limit]
+    )
+    return _SECRET.sub(r"\1…", clean)
+
+
+def shown(data: bytes) -> str:
+    """What was read, for a log line."""
+    return printable(data[:4096].decode(errors="replace"))
+
+
+def refused() -> InvalidRequestError:
+    """A 400 of the upstream that nobody can name a parameter for."""
+    return InvalidRequestError(
+        "The model backend refused this request as invalid. The operator of this server can find "
+        "the cause in its log."
+    )
+
+
+def filtered() -> InvalidRequestError:
+    """The input is against the upstream's rules."""
+    return InvalidRequestError(
+        "The input was refused by the content filter of the model backend.", param="input"
+    )

@@ -1,0 +1,254 @@
+"""The bytes of a ``:streamGenerateContent`` answer → deltas. Pure: bytes in, deltas out.
+
+Rules
+1. The first byte that is no blank decides what the body is: ``{`` or ``[`` JSON (a server that
+   ignores `alt=sse`), ``<`` a web page, anything else server-sent events.
+2. Success means that a `finishReason` of those that we know as an end was seen (R-45). Gemini has
+   no last event: the turn ends with the bytes. The last reason, and the last usage, count.
+3. Thoughts (`thought`) are reasoning, also where they are called summaries. Calls come whole.
+4. A prompt that was blocked is the client's fault, and nothing of it was answered.
+5. Anything that is no answer of Gemini's raises `UpstreamFaultError`.
+"""
+
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from antiphon.backends.calls import CallAssembler
+from antiphon.backends.faults import UpstreamFaultError, filtered, printable, shown
+from antiphon.backends.gemini.faults import error_in_stream
+from antiphon.backends.gemini.signatures import SIGNATURE, SignatureReader
+from antiphon.backends.gemini.values import logprobs_of, string_of, usage_of
+from antiphon.backends.origins import Origin
+from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
+from antiphon.errors import UpstreamError
+from antiphon.protocol.deltas import (
+    Delta,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    UsageReport,
+)
+
+Json = dict[str, Any]
+
+#: What Gemini says in `finishReason`. With any other the turn has failed: a call that is none, a
+#: signature that is missing, or something that we do not know.
+_FINISH: Final[dict[str, FinishReason]] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "CONTINUATION": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "ESCALATION": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+}
+#: Values that say nothing.
+_UNSPECIFIED: Final = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
+
+#: Events that other servers add.
+_NOTHING: Final = (b"", b"[DONE]")
+#: Blanks and the bytes of a byte order mark, before the body.
+_BLANK: Final = b"\xef\xbb\xbf \r\n\t"
+
+
+class GeminiStream:
+    """One answer. `custom` names the tools whose arguments are free text; `all_turns`: later turns
+    see the reasoning of this one."""
+
+    __slots__ = (
+        "_all_turns",
+        "_body",
+        "_body_size",
+        "_call_count",
+        "_calls",
+        "_decoder",
+        "_finish",
+        "_signatures",
+        "_usage",
+        "done",
+        "told",
+    )
+
+    def __init__(
+        self,
+        origin: Origin,
+        custom: frozenset[str] = frozenset(),
+        *,
+        all_turns: bool = False,
+    ) -> None:
+        self._all_turns = all_turns
+        self._decoder: EventDecoder | None = None
+        self._body: list[bytes] = []  # a body that is JSON
+        self._body_size = 0
+        self._calls = CallAssembler(custom)
+        self._call_count = 0
+        self._signatures = SignatureReader(origin)
+        self._finish: str | None = None
+        self._usage: Json | None = None
+        #: All is said: no more bytes are needed.
+        self.done = False
+        #: Some delta was given out: tokens were spent.
+        self.told = False
+
+    @property
+    def finished(self) -> bool:
+        """A `finishReason` was seen; only usage may follow."""
+        return self._finish is not None
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete."""
+        out: list[Delta] = []
+        if self._decoder is None:
+            data = self._sniff(data)
+            if self._decoder is None:
+                return out
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLargeError as exc:
+            self._fail(f"event too large: {exc}")
+        try:
+            self._take(events, out)
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
+        return out
+
+    def close(self) -> list[Delta]:
+        """The last deltas, at the end of the bytes."""
+        out: list[Delta] = []
+        if self.done:
+            return out
+        try:
+            if self._decoder is not None:
+                self._take(self._decoder.close(), out)
+            elif self._body:
+                self._read_body(b"".join(self._body), out)
+            self._end(out)
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
+        return out
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Decide what the body is; gives back the bytes so far if it is events."""
+        if not self._body:
+            data = data.lstrip(_BLANK)
+            if not data:
+                return b""
+        self._body.append(data)
+        self._body_size += len(data)
+        if self._body_size > EVENT_LIMIT:
+            self._fail(f"body larger than {EVENT_LIMIT} bytes")
+        first = self._body[0][:1]
+        if first in (b"{", b"["):
+            return b""
+        if first == b"<":
+            self._fail(f"a web page: {shown(data)}")
+        self._decoder = EventDecoder()
+        return data
+
+    def _read_body(self, body: bytes, out: list[Delta]) -> None:
+        if body[:1] == b"{":
+            self._chunk(body, out)
+            return
+        try:
+            chunks = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            self._fail(f"a list that is no JSON: {shown(body)}")
+        for chunk in chunks:
+            self._chunk(orjson.dumps(chunk), out)
+
+    def _take(self, events: list[Event], out: list[Delta]) -> None:
+        for data, _ in events:
+            if data not in _NOTHING:
+                self._chunk(data, out)
+
+    def _chunk(self, data: bytes, out: list[Delta]) -> None:
+        try:
+            chunk = orjson.loads(data)
+            if chunk.get("error"):
+                error, detail = chunk["error"], f"error in the stream: {shown(data)}"
+                raise UpstreamFaultError(error_in_stream(error), detail)
+            self._feedback(chunk.get("promptFeedback") or {}, data)
+            self._signatures.turn = self._signatures.turn or str(chunk.get("responseId") or "")
+            if chunk.get("usageMetadata"):
+                self._usage = chunk["usageMetadata"]
+            for candidate in (chunk.get("candidates") or ())[:1]:
+                self._candidate(candidate, out)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
+            # Not JSON, or JSON of another shape: told apart for the operator only.
+            self._fail(f"no answer of Gemini's ({type(exc).__name__}): {shown(data)}")
+        if out:
+            self.told = True
+
+    def _feedback(self, feedback: Json, data: bytes) -> None:
+        reason = feedback.get("blockReason")
+        if reason and reason not in _UNSPECIFIED and not self.told:
+            raise UpstreamFaultError(filtered(), f"the prompt was blocked: {shown(data)}")
+
+    def _candidate(self, candidate: Json, out: list[Delta]) -> None:
+        parts = (candidate.get("content") or {}).get("parts") or ()
+        first = len(out)
+        for part in parts:
+            self._part(part, out)
+        said = [delta for delta in out[first:] if isinstance(delta, TextDelta)]
+        if said and len(said) == len(parts):
+            said[-1].logprobs = logprobs_of(candidate.get("logprobsResult")) or None
+        reason = candidate.get("finishReason")
+        if reason and reason not in _UNSPECIFIED:
+            self._finish = string_of(reason)
+
+    def _part(self, part: Json, out: list[Delta]) -> None:
+        """Parts of kinds that nobody asked for, such as code that Google runs, are skipped."""
+        signature, text = part.get(SIGNATURE), part.get("text")
+        if part.get("functionCall"):
+            if signature:
+                self._signatures.take("call", string_of(signature), self._call_count)
+            self._signatures.tell(out)
+            self._call(part["functionCall"], out)
+        elif part.get("thought"):
+            if text:
+                out.append(ReasoningDelta(string_of(text)))
+            if signature:
+                self._signatures.take("thought", string_of(signature))
+                self._signatures.tell(out)
+        else:
+            if text:
+                out.append(TextDelta(string_of(text)))
+            if signature:
+                self._signatures.take("text", string_of(signature))
+
+    def _call(self, call: Json, out: list[Delta]) -> None:
+        function = {"name": string_of(call["name"]), "arguments": call.get("args") or {}}
+        fragment = {"index": self._call_count, "id": call.get("id"), "function": function}
+        self._call_count += 1
+        self._calls.feed(fragment, out)
+
+    def _end(self, out: list[Delta]) -> None:
+        if self._finish is None:
+            self._fail("the stream ended without a finishReason")
+        reason = _FINISH.get(self._finish)
+        if reason is None:
+            self._fail(f"finishReason {printable(self._finish, 64)}")
+        if not self._calls.close(out):
+            self._fail("a function call without a name")
+        if self._all_turns and reason == "stop":
+            self._signatures.tell(out)
+        if self._usage is not None:
+            out.append(UsageReport(usage_of(self._usage)))
+        out.append(Finish(reason))
+        self.done = self.told = True
+
+    def _fail(self, detail: str) -> NoReturn:
+        # Before the first event nothing was spent: the client may try again (R-52).
+        spent = self.told or self.finished
+        raise UpstreamFaultError(UpstreamError(should_retry=False if spent else None), detail)

@@ -1,0 +1,151 @@
+"""The backend for a GGUF file on this machine.
+
+Rules
+1. The model is asked as any llama.cpp server (`chat_completions`), at the address where its
+   `Engine` has it; there is no second way to make a request or to read an answer.
+2. It is loaded by the first turn or count, and not by a list, a check or a window.
+3. A model without `mmproj` sees nothing: an image is a 400 before anything is loaded.
+4. llama.cpp makes a grammar of a schema with all turns waiting; of a list of 20,000 words it does
+   so for hours. What is larger than `_MOST_SCHEMA` is refused.
+"""
+
+from collections import Counter
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.chat_completions.request import check_request
+from antiphon.backends.local.engine import Address, Engine, Load
+from antiphon.backends.profiles import PROFILES
+from antiphon.backends.upstream import UpstreamConfig
+from antiphon.errors import InvalidRequestError, UpstreamError
+from antiphon.protocol.items.content import PARTS_IN
+from antiphon.protocol.request import CreateResponse
+
+_PROFILE: Final = "llama.cpp"
+#: Bytes of a schema.
+_MOST_SCHEMA: Final = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig:
+    """One model. `chat`: how it is asked, all but where; see `Engine`."""
+
+    load: Load
+    chat: UpstreamConfig
+    idle_unload: float | None = None
+    preload: bool = False
+
+
+class Local:
+    """A `Backend`; see `antiphon.backends.base`."""
+
+    def __init__(self, config: LocalConfig) -> None:
+        self.name = config.chat.name
+        self._config = config
+        sees = config.load.mmproj is not None
+        self._profile = replace(PROFILES[_PROFILE], vision=sees, image_urls=False)
+        self._engine = Engine(self.name, config.load, config.idle_unload)
+        #: Who asks it, and where that is.
+        self._asking: tuple[Address, ChatCompletions] | None = None
+        #: How calls ended before it was loaded this time.
+        self._ended: Counter[str] = Counter()
+
+    def check(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002
+        """See `Backend.check`."""
+        if not self._profile.vision:
+            _refuse_images(request)
+        _refuse_long_schemas(request)
+        return check_request(request, self._profile)
+
+    def media(self, model: str) -> Media:  # noqa: ARG002
+        """See `Backend.media`."""
+        return Media(frozenset(), image_urls=False, made=self._profile.vision)
+
+    async def generate(self, prompt: Prompt) -> Deltas:
+        """See `Backend.generate`."""
+        _refuse_long_schemas(prompt.request)  # of tools that servers have told of, too
+        async with self._engine.use() as address:
+            chat = await self._at(address)
+            async with aclosing(chat.generate(prompt)) as turn:
+                async for deltas in turn:
+                    yield deltas
+
+    async def count(self, prompt: Prompt) -> int | None:
+        """See `Backend.count`."""
+        try:
+            async with self._engine.use() as address:
+                chat = await self._at(address)
+                return await chat.count(prompt)
+        except UpstreamError:
+            return None  # the turn will say so
+
+    async def window(self, model: str) -> int | None:  # noqa: ARG002
+        """See `Backend.window`."""
+        return self._config.load.window
+
+    async def models(self) -> list[Model]:
+        """See `Backend.models`: the one that it has, by the name of its file."""
+        path = Path(self._config.load.path)
+        return [Model(path.stem, self.name, context_window=self._config.load.window)]
+
+    def health(self) -> Health:
+        """See `Backend.health`."""
+        now = self._asking[1].health() if self._asking is not None else Health()
+        outcomes = now.outcomes.keys() | self._ended.keys()
+        return Health(
+            now.is_resting, {how: now.outcomes.get(how, 0) + self._ended[how] for how in outcomes}
+        )
+
+    def start(self) -> None:
+        """Load it now, if it is not to wait until it is asked."""
+        if self._config.preload:
+            self._engine.preload()
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`."""
+        if self._asking is not None:
+            await self._asking[1].aclose()
+        await self._engine.aclose()
+
+    async def _at(self, address: Address) -> ChatCompletions:
+        """Who asks the model there."""
+        before = self._asking
+        if before is None or before[0] != address:
+            config = replace(
+                self._config.chat, base_url=address.url, api_key=address.key, profile=_PROFILE
+            )
+            self._asking = (address, ChatCompletions(config))
+            if before is not None:
+                self._ended.update(before[1].health().outcomes)
+                await before[1].aclose()
+            return self._asking[1]
+        return before[1]
+
+
+def _refuse_long_schemas(request: CreateResponse) -> None:
+    schemas = {"text.format.schema": ((request.text or {}).get("format") or {}).get("schema")}
+    for i, tool in enumerate(request.tools or ()):
+        schemas[f"tools[{i}].parameters"] = tool.get("parameters")
+    for param, schema in schemas.items():
+        if schema is not None and len(orjson.dumps(schema)) > _MOST_SCHEMA:
+            raise InvalidRequestError(
+                f"Schemas of more than {_MOST_SCHEMA:,} bytes are not taken by this model backend.",
+                param=param,
+            )
+
+
+def _refuse_images(request: CreateResponse) -> None:
+    for i, item in enumerate(request.input):
+        key = PARTS_IN.get(item["type"])
+        parts = item[key] if key else ()
+        for j, part in enumerate(() if isinstance(parts, str) else parts):
+            if part["type"] == "input_image":
+                raise InvalidRequestError(
+                    "This model takes no images.", param=f"input[{i}].{key}[{j}]"
+                )

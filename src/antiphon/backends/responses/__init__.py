@@ -1,0 +1,1 @@
+"""Any server that speaks the Responses API itself as a backend."""

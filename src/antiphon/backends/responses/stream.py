@@ -1,0 +1,223 @@
+"""The bytes of another server's answer → deltas. Pure: bytes in, deltas out.
+
+Rules
+1. The first byte that is no blank decides what the body is: ``{`` one JSON object (some servers
+   ignore `stream`), ``<`` a web page, anything else server-sent events.
+2. Success means that the server itself has said how the response ended: ``response.completed`` or
+   ``response.incomplete``; the end of the bytes or ``[DONE]`` alone is not success (R-45).
+3. What only the whole items or the whole response have is told too, never twice (`spoken.py`). Of
+   the response counts what no event before it had: a kind of text, or calls.
+4. Events and items that are not for us, such as those of tools of the server itself, are skipped.
+5. Anything that is not of this API raises `UpstreamFaultError`.
+"""
+
+from typing import Any, Final, NoReturn, TypeAlias
+
+import orjson
+
+from antiphon.backends.faults import UpstreamFaultError, printable, shown
+from antiphon.backends.origins import Origin
+from antiphon.backends.responses.faults import error_in_stream
+from antiphon.backends.responses.spoken import CALLS, Field, Speech
+from antiphon.backends.responses.values import usage_of
+from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
+from antiphon.errors import UpstreamError
+from antiphon.protocol.deltas import Delta, Finish, FinishReason, UsageReport
+
+Json: TypeAlias = dict[str, Any]
+
+#: Event of a piece of text → what it is a piece of, and the key of its part.
+_DELTAS: Final[dict[str, tuple[Field, str]]] = {
+    "response.refusal.delta": ("refusal", "content_index"),
+    "response.reasoning_text.delta": ("reasoning_text", "content_index"),
+    "response.reasoning_summary_text.delta": ("summary_text", "summary_index"),
+    "response.function_call_arguments.delta": ("arguments", ""),
+    "response.custom_tool_call_input.delta": ("input", ""),
+    # Of Open Responses and of llama.cpp (spec §4.3).
+    "response.reasoning.delta": ("reasoning_text", "content_index"),
+}
+#: Event of a whole text → what it is, the key of its part, and the key that holds it.
+_WHOLES: Final[dict[str, tuple[Field, str, str]]] = {
+    "response.output_text.done": ("output_text", "content_index", "text"),
+    "response.refusal.done": ("refusal", "content_index", "refusal"),
+    "response.reasoning_text.done": ("reasoning_text", "content_index", "text"),
+    "response.reasoning_summary_text.done": ("summary_text", "summary_index", "text"),
+    "response.function_call_arguments.done": ("arguments", "", "arguments"),
+    "response.custom_tool_call_input.done": ("input", "", "input"),
+}
+#: Last event → the status that it means.
+_TERMINAL: Final = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "response.cancelled": "cancelled",
+}
+#: Why a response is incomplete, in lower case. What is unknown counts as ``length``.
+_REASONS: Final[dict[str, FinishReason]] = {"content_filter": "content_filter"}
+#: What is told of items of the last event only if nothing of it was told before.
+_FIELDS_OF: Final[dict[str, frozenset[Field]]] = {
+    "message": frozenset({"output_text", "refusal"}),
+    "function_call": frozenset({"arguments", "input"}),
+    "custom_tool_call": frozenset({"arguments", "input"}),
+}
+
+#: Blanks and the bytes of a byte order mark, before the body.
+_BLANK: Final = b"\xef\xbb\xbf \r\n\t"
+
+
+class ResponsesStream:
+    """One answer. `custom` names the tools that went as functions and whose calls are free text."""
+
+    __slots__ = ("_body", "_body_size", "_decoder", "_speech", "done", "told")
+
+    def __init__(self, origin: Origin, custom: frozenset[str] = frozenset()) -> None:
+        self._decoder: EventDecoder | None = None
+        self._body: list[bytes] = []  # a body that is one JSON object
+        self._body_size = 0
+        self._speech = Speech(custom, origin)
+        #: All is said: no more bytes are needed.
+        self.done = False
+        #: Some delta was given out: tokens were spent.
+        self.told = False
+
+    @property
+    def finished(self) -> bool:
+        """Nothing follows the last event."""
+        return self.done
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete."""
+        out: list[Delta] = []
+        if self._decoder is None:
+            data = self._sniff(data)
+            if self._decoder is None:
+                return out
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLargeError as exc:
+            self._fail(f"event too large: {exc}")
+        try:
+            self._take(events, out)
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
+        return out
+
+    def close(self) -> list[Delta]:
+        """The last deltas, at the end of the bytes; empty when the last event has come before."""
+        out: list[Delta] = []
+        if self.done:
+            return out
+        try:
+            if self._decoder is not None:
+                self._take(self._decoder.close(), out)
+            elif self._body:
+                self._whole(b"".join(self._body), out)
+            if not self.done:
+                self._fail("the stream ended without a terminal event")
+        except UpstreamFaultError as fault:
+            fault.said = out
+            raise
+        return out
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Decide what the body is; gives back the bytes so far if it is events."""
+        if not self._body:
+            data = data.lstrip(_BLANK)
+            if not data:
+                return b""
+        self._body.append(data)
+        self._body_size += len(data)
+        if self._body_size > EVENT_LIMIT:
+            self._fail(f"body larger than {EVENT_LIMIT} bytes")
+        first = self._body[0][:1]
+        if first == b"{":
+            return b""
+        if first == b"<":
+            self._fail(f"a web page: {shown(data)}")
+        self._decoder = EventDecoder()
+        return data
+
+    def _take(self, events: list[Event], out: list[Delta]) -> None:
+        for data, name in events:
+            if data == b"[DONE]":
+                self._fail("the stream ended without a terminal event")
+            try:
+                self._event(data, name, out)
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
+                # Not JSON, or JSON of another shape: told apart for the operator only.
+                self._fail(f"not an event of a response ({type(exc).__name__}): {shown(data)}")
+            if out:
+                self.told = True
+            if self.done:
+                return
+
+    def _event(self, data: bytes, name: bytes, out: list[Delta]) -> None:
+        event = orjson.loads(data)
+        type_ = event.get("type") or name.decode()
+        key = self._speech.key_of(event)
+        if type_ == "response.output_text.delta":
+            self._speech.add_text(key, event, out)
+        elif type_ in _DELTAS:
+            field, part = _DELTAS[type_]
+            self._speech.add(key, field, event.get(part, 0), event["delta"], out)
+        elif type_ in _WHOLES:
+            field, part, text = _WHOLES[type_]
+            self._speech.complete(key, field, event.get(part, 0), event[text], out)
+        elif type_ == "response.output_item.added":
+            if event["item"].get("type") in CALLS:
+                self._speech.begin_call(key, event["item"], out)
+        elif type_ == "response.output_item.done":
+            self._speech.end_item(key, event["item"], out)
+        elif type_ in _TERMINAL:
+            response = event["response"]
+            # vLLM completes what was cut off, and says so only in the response.
+            status = response.get("status")
+            known = status in _TERMINAL.values()
+            self._end(status if known else _TERMINAL[type_], response, data, out)
+        elif type_ == "error" or (not type_ and event.get("error")):
+            self._fail_in_band(event.get("error") or event, data)
+
+    def _whole(self, data: bytes, out: list[Delta]) -> None:
+        """A response that came as one JSON object."""
+        try:
+            response = orjson.loads(data)
+            if response.get("error"):
+                self._fail_in_band(response["error"], data)
+            if response.get("status") not in _TERMINAL.values():
+                self._fail(f"a response without an end: {shown(data)}")
+            self._end(response["status"], response, data, out)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
+            self._fail(f"not a response ({type(exc).__name__}): {shown(data)}")
+
+    def _end(self, status: str, response: Json, data: bytes, out: list[Delta]) -> None:
+        if status in ("failed", "cancelled"):
+            self._fail_in_band(response.get("error") or {}, data)
+        self._end_items(response.get("output") or [], out)
+        if not self._speech.close(out):
+            self._fail("a tool call without a name")
+        if response.get("usage"):
+            out.append(UsageReport(usage_of(response["usage"])))
+        reason: FinishReason = "stop"
+        if status == "incomplete":
+            details = response.get("incomplete_details") or {}
+            reason = _REASONS.get(str(details.get("reason")), "length")
+        out.append(Finish(reason))
+        self.done = self.told = True
+
+    def _end_items(self, items: list[Json], out: list[Delta]) -> None:
+        """What the items of the last event have that no event before had. Reasoning that comes
+        after what it was for is none."""
+        told = frozenset(self._speech.kinds)
+        for index, item in enumerate(items):
+            fields = _FIELDS_OF.get(item.get("type", ""))
+            if not told if fields is None else not (fields & told):
+                self._speech.end_item(("end", index), item, out)
+
+    def _fail(self, detail: str) -> NoReturn:
+        # Before the first delta nothing was spent: the client may try again (R-52).
+        raise UpstreamFaultError(UpstreamError(should_retry=False if self.told else None), detail)
+
+    def _fail_in_band(self, error: Any, data: bytes) -> NoReturn:
+        detail = printable(f"error in the stream: {shown(data)}")
+        raise UpstreamFaultError(error_in_stream(error), detail)

@@ -1,0 +1,134 @@
+"""The items of a prompt as a conversation with turns, for all adapters. Pure.
+
+Rules
+1. Everything that the model said before anybody else spoke is one turn: text, reasoning and all
+   parallel calls, in their order.
+2. The results of a turn's calls belong to it, in the order of the calls, wherever they stood in the
+   items. A result without such a call stands alone.
+3. What the model says after a call that has its result in itself (a hosted tool) is a new turn.
+4. Items that are neither message, reasoning, call nor result are not shown to a model.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from antiphon.protocol.items import ITEM_TYPES
+from antiphon.protocol.items.base import Call, Item, Result, turn_of
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of the user, the system or the developer."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call, and the item that it stands in."""
+
+    item: Item
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a call has brought, and the item that it stands in."""
+
+    item: Item
+    result: Result
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the model said: messages and reasoning as items, and calls; and what came of these."""
+
+    parts: list[Item | Called] = field(default_factory=list)
+    results: list[Returned] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[Called]:
+        """The calls alone."""
+        return [part for part in self.parts if isinstance(part, Called)]
+
+
+#: `Returned`: nobody knows its call.
+Step: TypeAlias = Said | Turn | Returned
+
+
+def transcript(items: Sequence[Item]) -> list[Step]:
+    """The conversation, oldest first."""
+    writer = _Writer(items)
+    for position, item in enumerate(items):
+        writer.take(position, item)
+    writer.end_turn()
+    return writer.steps
+
+
+class _Writer:
+    """Collects the model's turn until somebody else speaks."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.steps: list[Step] = []
+        self._turn = Turn()
+        self._answered = False  # a call of this turn has its own result
+        self._number: int | None = None
+        self._results: dict[str, deque[tuple[int, Returned]]] = defaultdict(deque)
+        self._used: set[int] = set()  # positions of results that belong to a turn
+        for position, item in enumerate(items):
+            as_result = ITEM_TYPES[item["type"]].as_result
+            if as_result:
+                result = as_result(item)
+                self._results[result.call_id].append((position, Returned(item, result)))
+
+    def take(self, position: int, item: Item) -> None:
+        """One item, in order."""
+        match item["type"]:
+            case "message" if item["role"] != "assistant":
+                self.end_turn()
+                self.steps.append(Said(item))
+            case "message" | "reasoning":
+                self._end_answered_turn()
+                self._turn.parts.append(item)
+            case _:
+                self._take_call(position, item)
+
+    def _take_call(self, position: int, item: Item) -> None:
+        item_type = ITEM_TYPES[item["type"]]
+        if item_type.as_call:
+            self._end_earlier_turn(item)
+            self._turn.parts.append(Called(item, item_type.as_call(item)))
+            self._answered = self._answered or item_type.as_result is not None
+        elif item_type.as_result:
+            self.end_turn()
+            if position not in self._used:
+                self.steps.append(Returned(item, item_type.as_result(item)))
+
+    def end_turn(self) -> None:
+        """Somebody else speaks, or nobody."""
+        if not self._turn.parts:
+            return
+        turn, self._turn, self._answered = self._turn, Turn(), False
+        turn.results = list(self._results_of(turn))
+        self.steps.append(turn)
+
+    def _results_of(self, turn: Turn) -> Iterator[Returned]:
+        waiting = [self._results[called.call.call_id] for called in turn.calls]
+        for results in waiting:
+            if results:
+                position, returned = results.popleft()
+                self._used.add(position)
+                yield returned
+
+    def _end_answered_turn(self) -> None:
+        if self._answered:
+            self.end_turn()
+
+    def _end_earlier_turn(self, item: Item) -> None:
+        """Calls that this server answered one after the other are no parallel calls."""
+        number = turn_of(item)
+        if number is not None and number != self._number:
+            self._end_answered_turn()
+        self._number = number

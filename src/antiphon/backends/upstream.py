@@ -1,0 +1,484 @@
+"""Asking a model server over HTTP: one request, and one answer that is read as it comes.
+
+Rules
+1. This file does the I/O of all adapters and nothing else: what is sent, and what comes back, is
+   for pure code of theirs (`Ask`).
+2. Whole reads are passed on as they come; a slow reader slows the upstream down (R-117).
+3. Retries happen before the first byte only, within one deadline (R-40). Every failure is an
+   `APIError`; what the upstream said about it goes to the log and nowhere else (R-42).
+4. Leaving `Upstream.answer` in any way closes the call, unless its last byte was read (R-53).
+"""
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
+
+import aiohttp
+import orjson
+import structlog
+
+from antiphon import __version__
+from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
+from antiphon.backends.faults import UpstreamFaultError, printable
+from antiphon.backends.idle import IdleTimer
+from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
+from antiphon.backends.windows import NO_WINDOWS
+from antiphon.errors import (
+    APIError,
+    InvalidRequestError,
+    Overloaded,
+    RateLimitError,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from antiphon.protocol.deltas import Delta
+
+_log = structlog.get_logger(__name__)
+
+#: A longer `Retry-After` is the client's to wait for, in seconds.
+_LONGEST_OWN_WAIT: Final = 2.0
+#: Bytes of an error body that are read.
+_ERROR_BODY: Final = 64 * 1024
+#: Seconds to wait for usage and the last event after the model has come to its end.
+_GRACE: Final = 5.0
+#: Seconds to wait for the end of the body after the last event, so that the connection can be kept.
+_DRAIN: Final = 0.05
+#: Seconds in which a list must be there.
+_LIST_TIMEOUT: Final = 10.0
+#: Bytes of a request that are written in one go; aiohttp sends a file piece by piece.
+_AT_ONCE: Final = 1 << 20
+#: Bytes of an answer that are taken at a time: their deltas and events wait with a slow reader
+#: (R-117).
+_PIECE: Final = 64 * 1024
+#: Characters from which on the value of a header may be a secret.
+_SECRET: Final = 8
+#: Connections to one upstream at a time; more requests wait within their first-byte deadline.
+_CONNECTIONS: Final = 1024
+#: What goes wrong with a connection.
+_BROKEN: Final = (aiohttp.ClientError, OSError)
+#: What `Upstream.fetch` raises.
+UNREADABLE: Final = (*_BROKEN, ValueError)
+
+#: Status, body and client's name of the model → error, for an answer that is no success. A 429 has
+#: the `retry_after` of the body, if there is one; that of the headers comes first.
+Refusal: TypeAlias = Callable[[int, bytes, str], APIError]
+
+
+#: See `Health`.
+Outcome: TypeAlias = Literal["ok", "refused", "limited", "failed", "late"]
+
+
+#: A key → the headers that carry it.
+Auth: TypeAlias = Callable[[str], Mapping[str, str]]
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def bearer(key: str) -> Mapping[str, str]:
+    """As most servers want it."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+class Reader(Protocol):
+    """The bytes of one answer → deltas. Raises `UpstreamFaultError`."""
+
+    #: All is said: no more bytes are needed.
+    done: bool
+
+    @property
+    def finished(self) -> bool:
+        """The model has come to its end; only usage and the like may follow."""
+        ...
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete."""
+        ...
+
+    def close(self) -> list[Delta]:
+        """The last deltas, at the end of the bytes; `done` is true then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """One model server, whatever it speaks. Times in seconds."""
+
+    name: str
+    #: With the version in it: ``http://127.0.0.1:8001/v1``.
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    #: A key that the client sends takes the place of that one.
+    client_key: bool = False
+    #: A key of the adapter's profiles; None guesses.
+    profile: str | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    #: Name at the upstream, or a wildcard → tokens; what is not there the server may know.
+    windows: Mapping[str, int] = field(default_factory=lambda: NO_WINDOWS)
+    #: Names at the upstream, or wildcards, of models that see, and of those that can be told a JSON
+    #: Schema; None: as the adapter has it.
+    vision: Sequence[str] | None = None
+    json_schema: Sequence[str] | None = None
+    connect_timeout: float = 5.0
+    first_byte_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    total_timeout: float = 3600.0
+    max_retries: int = 2
+    #: Calls at a time; more wait within the first-byte deadline. None: no limit.
+    max_concurrency: int | None = None
+    #: Before the first retry, give or take half; doubled for each further one.
+    retry_wait: float = 0.25
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+
+    def sees(self, model: str) -> bool | None:
+        """Whether a model sees, by its name at the upstream; None: the configuration says
+        nothing."""
+        return _listed(model, self.vision)
+
+    def has_schemas(self, model: str) -> bool | None:
+        """The same for schemas."""
+        return _listed(model, self.json_schema)
+
+
+def _listed(model: str, names: Sequence[str] | None) -> bool | None:
+    return None if names is None else any(fnmatchcase(model, name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One turn: what is sent where, and who reads the answer. `model`: the client's name of it.
+    `body` makes what is sent, in a thread if it `is_heavy` (R-118)."""
+
+    url: str
+    body: Callable[[], bytes]
+    is_heavy: bool
+    model: str
+    reader: Reader
+    refusal: Refusal
+    #: The client's own key for this server.
+    key: str | None = field(default=None, repr=False)
+    #: Seconds until it is accepted, if less than `first_byte_timeout`.
+    seconds: float | None = None
+
+
+class _Relaying(NamedTuple):
+    """What of an `Ask` there is when nobody here reads the answer."""
+
+    url: str
+    model: str
+    refusal: Refusal
+    key: str | None
+    seconds: float | None = None
+
+
+class Upstream:
+    """One model server, for one adapter."""
+
+    def __init__(
+        self, config: UpstreamConfig, auth: Auth, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> None:
+        """`auth`: a key as this kind of server wants it; `headers`: of every request. Those of the
+        configuration come last."""
+        self._config = config
+        self._auth = auth
+        key = auth(config.api_key) if config.api_key else _NO_HEADERS
+        ours = {"Content-Type": "application/json", "User-Agent": f"antiphon/{__version__}"}
+        theirs = {name.lower() for name in config.headers}
+        known = {**ours, **headers, **key}
+        self._headers = {
+            **{name: value for name, value in known.items() if name.lower() not in theirs},
+            **config.headers,
+        }
+        hidden = [value for value in config.headers.values() if len(value) >= _SECRET]
+        self._secrets = [*hidden, *([config.api_key] if config.api_key else [])]
+        self._timeout = aiohttp.ClientTimeout(
+            total=config.total_timeout, sock_connect=config.connect_timeout
+        )
+        self._breaker = CircuitBreaker(config.breaker)
+        self._outcomes: dict[str, int] = dict.fromkeys(get_args(Outcome), 0)
+        most = config.max_concurrency
+        self._places = None if most is None else asyncio.Semaphore(most)
+        self._session: aiohttp.ClientSession | None = None
+
+    def answer(self, ask: Ask) -> Deltas:
+        """The turn, as `Backend.generate` has it."""
+        return self._answer(ask) if self._places is None else self._in_turn(ask)
+
+    async def _in_turn(self, ask: Ask) -> Deltas:
+        """The same, when there is a place for it."""
+        async with self._place(), aclosing(self._answer(ask)) as turn:
+            async for deltas in turn:
+                yield deltas
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None, None]:
+        """One of those that there are. Raises `Overloaded` when none is free in time."""
+        if self._places is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._config.first_byte_timeout):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded(retry_after=1) from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _answer(self, ask: Ask) -> Deltas:
+        reader = ask.reader
+        body = await asyncio.to_thread(ask.body) if ask.is_heavy else ask.body()
+        response = await self._open(ask, body)
+        try:
+            if response.content_type == "text/event-stream":
+                yield []
+            with IdleTimer(self._config.first_byte_timeout, response.close) as timer:
+                while not reader.done:
+                    data = await self._read(response, reader, timer)
+                    deltas = reader.feed(data) if data else reader.close()
+                    if deltas:
+                        yield deltas
+                    idle = self._config.idle_timeout
+                    timer.allow(min(_GRACE, idle) if reader.finished else idle)
+            self._count("ok")
+            await _drain(response)
+        except UpstreamFaultError as fault:
+            self.tell("upstream_fault", fault.detail, key=ask.key)
+            if fault.said:
+                yield fault.said
+            raise fault.error from None
+        finally:
+            # Closes the connection unless the whole body was read.
+            response.close()
+
+    async def relay(self, url: str, sent: Relayed, refusal: Refusal) -> AsyncGenerator[bytes, None]:
+        """See `Relay`."""
+        async with self._place():
+            asked = _Relaying(url, sent.model, refusal, sent.key)
+            response = await self._open(asked, sent.body)
+            try:
+                yield response.content_type.encode("latin-1", "replace")
+                with IdleTimer(self._config.idle_timeout, response.close) as timer:
+                    while data := await self._read(response, None, timer):
+                        yield data
+                self._count("ok")
+            except UpstreamFaultError as fault:
+                self.tell("upstream_fault", fault.detail, key=sent.key)
+                raise fault.error from None
+            finally:
+                response.close()
+
+    async def fetch(self, url: str, body: bytes | None = None) -> Any:
+        """A JSON document, within a short time; it leaves the circuit breaker alone. `body` is
+        posted. Raises `UNREADABLE`."""
+        timeout = aiohttp.ClientTimeout(
+            total=_LIST_TIMEOUT, sock_connect=self._config.connect_timeout
+        )
+        method = "GET" if body is None else "POST"
+        data = io.BytesIO(body) if body and len(body) > _AT_ONCE else body
+        async with self.client().request(
+            method, url, data=data, allow_redirects=False, timeout=timeout
+        ) as response:
+            response.raise_for_status()
+            return orjson.loads(await response.read())
+
+    def health(self) -> Health:
+        """See `Backend.health`."""
+        return Health(self._breaker.is_resting, dict(self._outcomes))
+
+    def _count(self, outcome: Outcome) -> None:
+        """A call has ended; what the upstream failed to do counts against it (R-50)."""
+        self._outcomes[outcome] += 1
+        match outcome:
+            case "ok":
+                self._breaker.succeeded()
+            case "failed" | "late":
+                self._breaker.failed()
+            case _:
+                self._breaker.accepted()
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        if self._session:
+            await self._session.close()
+
+    def client(self) -> aiohttp.ClientSession:
+        """The session; made here because it belongs to the running loop."""
+        if self._session is None:
+            # Decompressing every chunk costs more than it saves.
+            plain = {"Accept-Encoding": "identity"}
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={**plain, **self._headers},
+            )
+        return self._session
+
+    def tell(
+        self,
+        event: str,
+        detail: str,
+        status: int | None = None,
+        *,
+        alarm: bool = False,
+        key: str | None = None,
+    ) -> None:
+        """A line for the operator; `alarm`: it is theirs to mend, as 401 and 403 are (R-41); `key`:
+        the client's own, which nobody sees, nor the operator's (R-130)."""
+        for secret in (*self._secrets, *([key] if key else [])):
+            detail = detail.replace(secret, "…")
+        level = logging.ERROR if alarm else logging.WARNING
+        _log.log(level, event, backend=self._config.name, status=status, detail=printable(detail))
+
+    async def _open(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
+        """An answer with status 200, after retries; all of it within one deadline."""
+        if self._config.client_key and not (ask.key or self._config.api_key):
+            raise InvalidRequestError(
+                f"This model needs your own key for it, in the header '{CLIENT_KEY}'.",
+                param=CLIENT_KEY,
+                code="missing_upstream_key",
+            )
+        self._breaker.admit()
+        try:
+            most = self._config.first_byte_timeout
+            async with asyncio.timeout(most if ask.seconds is None else min(most, ask.seconds)):
+                response = await self._post_until_accepted(ask, body)
+            self._breaker.accepted()
+            return response
+        except TimeoutError:
+            self._count("late")
+            self.tell("upstream_timeout", "no answer in time")
+            raise UpstreamTimeout from None
+        except _RefusedError as refused:
+            self._count(refused.outcome)
+            raise refused.error from None
+        finally:
+            self._breaker.release()
+
+    async def _post_until_accepted(
+        self, ask: Ask | _Relaying, body: bytes
+    ) -> aiohttp.ClientResponse:
+        attempt = 0
+        while True:
+            try:
+                return await self._post(ask, body)
+            except _RefusedError as refused:
+                attempt += 1
+                asked = refused.error.retry_after or 0.0
+                if (
+                    attempt > self._config.max_retries
+                    or not refused.may_pass
+                    or asked > _LONGEST_OWN_WAIT
+                ):
+                    raise
+            await asyncio.sleep(max(backoff(attempt, self._config.retry_wait), asked))
+
+    async def _post(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
+        """One attempt. Raises `_RefusedError` unless the status is 200."""
+        key = ask.key if self._config.client_key else None
+        data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
+        try:
+            response = await self.client().post(
+                ask.url,
+                data=data,
+                allow_redirects=False,
+                timeout=self._timeout,
+                headers=self._auth(key) if key else None,
+            )
+        except _BROKEN as exc:
+            self.tell("upstream_unreachable", named(exc))
+            late = isinstance(exc, TimeoutError)
+            raise _RefusedError(
+                UpstreamTimeout() if late else UpstreamError(), broken=True
+            ) from None
+        if response.status == 200:
+            return response
+        try:
+            said = await read_up_to(response, _ERROR_BODY)
+        except _BROKEN as exc:
+            said = named(exc).encode()
+        finally:
+            response.close()
+        error = ask.refusal(response.status, said, ask.model)
+        if key and response.status in (401, 403):
+            error = InvalidRequestError(
+                f"The model backend does not accept the key in '{CLIENT_KEY}'.",
+                param=CLIENT_KEY,
+                code="invalid_upstream_key",
+            )
+        if isinstance(error, RateLimitError):
+            asked = retry_after(response.headers, time.time())
+            error.retry_after = error.retry_after if asked is None else asked
+        wrong = response.status < 500 and isinstance(error, UpstreamError)
+        told = said.decode(errors="replace")
+        self.tell("upstream_refused", told, response.status, alarm=wrong, key=ask.key)
+        raise _RefusedError(error, broken=response.status >= 500)
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, reader: Reader | None, timer: IdleTimer
+    ) -> bytes:
+        """The next bytes, empty at the end. Raises `UpstreamFaultError`."""
+        timer.begin()
+        try:
+            return await response.content.read(_PIECE)
+        except _BROKEN as exc:
+            if reader is not None and reader.finished:
+                return b""  # all that counts was said
+            late = timer.expired or isinstance(exc, TimeoutError)
+            self._count("late" if late else "failed")
+            error = UpstreamTimeout if late else UpstreamError
+            raise UpstreamFaultError(error(should_retry=False), f"cut off: {named(exc)}") from None
+        finally:
+            timer.end()
+
+
+class _RefusedError(Exception):
+    """One attempt failed. `broken`: the upstream's own failure, not its answer to the request."""
+
+    def __init__(self, error: APIError, *, broken: bool) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.broken = broken
+
+    @property
+    def outcome(self) -> Outcome:
+        """For `Upstream.health`."""
+        if self.broken:
+            return "late" if isinstance(self.error, UpstreamTimeout) else "failed"
+        return "limited" if isinstance(self.error, RateLimitError) else "refused"
+
+    @property
+    def may_pass(self) -> bool:
+        """The same request may succeed a moment later."""
+        rate = isinstance(self.error, RateLimitError) and self.error.should_retry is not False
+        return self.broken or rate
+
+
+async def read_up_to(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, or its first bytes; aiohttp's `read(n)` gives what has come."""
+    pieces: list[bytes] = []
+    while most > 0 and (piece := await response.content.read(most)):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
+
+
+def named(exc: Exception) -> str:
+    """Not `repr`: aiohttp puts all headers of the request into it, keys included (R-130)."""
+    return f"{type(exc).__name__}: {exc}"
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the end of the body, which follows the last event: the connection can be used again."""
+    try:
+        async with asyncio.timeout(_DRAIN):
+            while not response.content.at_eof():
+                await response.content.readany()
+    except _BROKEN:
+        return

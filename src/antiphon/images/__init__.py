@@ -1,0 +1,1 @@
+"""Servers that make images, and what is done to what they make (issue 7)."""

@@ -1,0 +1,138 @@
+"""``/v1/chat/completions`` and ``/v1/embeddings``, passed on (R-42, R-53)."""
+
+import threading
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from tests.api.raw import eventually
+from tests.api.talk import client_of
+from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
+from tests.live import KEY, LiveServer
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def sdk(server: LiveServer) -> Any:
+    return openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0)
+
+
+def whole(text: str) -> Reply:
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "real"}
+    return Reply.json({**answer, "choices": [choice], "strange": {"kept": True}})
+
+
+def test_chat(sdk: Any, upstream: ChatUpstream) -> None:
+    upstream.script(whole("Hello"))
+    answer = sdk.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "Hi"}], seed=7, extra_body={"top_k": 3}
+    )
+    assert answer.choices[0].message.content == "Hello"
+    assert answer.to_dict()["strange"] == {"kept": True}
+    (request,) = upstream.requests
+    assert request.path == CHAT
+    assert request.json == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "seed": 7,
+        "top_k": 3,
+    }
+    assert KEY not in str(request.headers)
+
+
+def test_chat_streamed(sdk: Any, upstream: ChatUpstream) -> None:
+    upstream.script(Reply.chat("Hel", "lo"))
+    stream = sdk.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "Hi"}], stream=True
+    )
+    texts = [part.choices[0].delta.content or "" for part in stream if part.choices]
+    assert "".join(texts) == "Hello"
+
+
+def test_embeddings(sdk: Any, upstream: ChatUpstream) -> None:
+    row = {"object": "embedding", "index": 0, "embedding": [0.5, -1.0]}
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    upstream.script(Reply.json({"object": "list", "data": [row], "model": "m", "usage": usage}))
+    answer = sdk.embeddings.create(model="m", input="x", encoding_format="float")
+    assert answer.data[0].embedding == [0.5, -1.0]
+    assert upstream.requests[0].path == "/v1/embeddings"
+
+
+def test_who_answers_is_said(client: httpx2.Client, upstream: ChatUpstream) -> None:
+    upstream.script(whole("Hello"))
+    reply = client.post(CHAT, json={"model": "m", "messages": []})
+    assert reply.headers["x-antiphon-backend"] == "upstream"
+    assert reply.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/embeddings"])
+def test_what_is_refused(server: LiveServer, client: httpx2.Client, path: str) -> None:
+    for body, param, code in (
+        ({}, "model", "missing_required_parameter"),
+        ({"model": 3}, "model", "invalid_type"),
+        ({"model": "simulator"}, "model", "unsupported_value"),
+        ([], None, "invalid_type"),
+    ):
+        reply = client.post(path, json=body)
+        error = reply.json()["error"]
+        assert (reply.status_code, error["param"], error["code"]) == (400, param, code)
+    assert client.post(path, content=b"{").status_code == 415
+    assert client.get(path).status_code == 405
+    with client_of(server, key=None) as nobody:
+        assert nobody.post(path, json={"model": "m"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply.json({"error": {"message": "SECRET"}}, 401), 502),
+        (Reply.json({"error": {"message": "SECRET"}}, 500), 502),
+        (Reply.json({"error": {"message": "SECRET", "param": "temperature"}}, 400), 400),
+        (Reply.json({"error": {"message": "SECRET"}}, 404), 400),
+        (Reply.json({"error": {"message": "SECRET"}}, 429, retry_after="7"), 429),
+    ],
+)
+def test_errors_are_in_our_words(
+    client: httpx2.Client, upstream: ChatUpstream, reply: Reply, status: int
+) -> None:
+    upstream.script(reply)
+    answer = client.post(CHAT, json={"model": "m", "messages": []})
+    assert answer.status_code == status
+    assert "SECRET" not in answer.text
+    assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
+
+
+def test_a_stream_that_breaks_ends_with_an_error(
+    client: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    upstream.script(Reply(body=[sse(chunk(content="Hel")), "cut"]))
+    reply = client.post(CHAT, json={"model": "m", "messages": [], "stream": True})
+    assert '"content":"Hel"' in reply.text
+    assert reply.text.endswith("\n\n")
+    assert '"server_error"' in reply.text.split("data: ")[-1]
+
+
+def test_an_answer_that_breaks_is_cut(client: httpx2.Client, upstream: ChatUpstream) -> None:
+    upstream.script(Reply(200, [b'{"id":', "cut"], {"content-type": "application/json"}))
+    with pytest.raises(httpx2.RemoteProtocolError):
+        client.post(CHAT, json={"model": "m", "messages": []})
+
+
+def test_who_leaves_is_no_longer_worked_for(client: httpx2.Client, upstream: ChatUpstream) -> None:
+    upstream.script(Reply(body=[sse(chunk(content="Hel")), "stall"]))
+    body = {"model": "m", "messages": [], "stream": True}
+    with client.stream("POST", CHAT, json=body) as reply:
+        next(reply.iter_bytes())
+    assert upstream.requests[0].left.wait(2)
+    upstream.requests.clear()
+    upstream.script(Reply(body=["stall"]))
+    with pytest.raises(httpx2.ReadTimeout):
+        client.post(CHAT, json=body, timeout=0.5)
+    assert eventually(lambda: bool(upstream.requests), 2)
+    assert isinstance(upstream.requests[0].left, threading.Event)
+    assert upstream.requests[0].left.wait(2)
