@@ -174,14 +174,32 @@ async def test_so_many_calls_of_a_turn_are_run_and_so_many_at_once() -> None:
 
 
 async def test_max_output_tokens_is_for_the_whole_response() -> None:
-    """R-120, spec §1: each turn of the model may write what is left."""
+    """R-120, spec §1: each turn of the model may write what is left, if that is as much as a
+    request may ask for: OpenAI refuses less."""
     tool = ScriptedTool()
     bench = Bench(*(calls(str(n)) for n in range(6)), tools={"code_interpreter": tool})
-    final, _ = await play(bench, max_output_tokens=17)
+    final, _ = await play(bench, max_output_tokens=30)
     asked = [prompt.request.max_output_tokens for prompt in bench.backend.prompts]
-    assert asked == [17, 12, 7, 2]
+    assert asked == [30, 25, 20]
     assert final["status"] == "incomplete"
     assert final["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+@pytest.mark.parametrize(("said", "status"), [('{"a": 1}', "completed"), ("none", "failed")])
+async def test_an_answer_after_calls_matches_its_schema(said: str, status: str) -> None:
+    """Spec §8: what the model says beside a call is no answer, what it says at the end is."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
+    aside: Sequence[Step] = [[TextDelta("Let me see."), *next(iter(calls("1")))]]
+    bench = Bench(aside, [[TextDelta(said), Finish()]], tools={"code_interpreter": ScriptedTool()})
+    final, _ = await play(bench, text={"format": form})
+    assert kinds(final)[:2] == ["message", "code_interpreter_call"]
+    assert final["status"] == status
 
 
 async def test_hosted_tools_are_gone_when_all_calls_are_made() -> None:

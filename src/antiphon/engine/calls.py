@@ -32,7 +32,7 @@ from antiphon.protocol.client_tools import BadCall
 from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import ResponseMachine
-from antiphon.protocol.request import CreateResponse
+from antiphon.protocol.request import LEAST_TOKENS, CreateResponse
 from antiphon.protocol.validation import echo
 from antiphon.protocol.writers import HostedWriter
 from antiphon.tools.base import Call, Outcome, OwnItem, Scope
@@ -202,12 +202,14 @@ class Calls:
         request = self.toolbox.seen_request(first=first, hosted=hosted)
         if not progress.turns or request.max_output_tokens is None:
             return request
-        return request.model_copy(update={"max_output_tokens": self.tokens_left(progress)})
+        left = request.max_output_tokens - progress.spent
+        return request.model_copy(update={"max_output_tokens": left})
 
-    def tokens_left(self, progress: Progress) -> int | None:
-        """What the model may still write in this response (spec §1, `max_output_tokens`)."""
+    def is_spent(self, progress: Progress) -> bool:
+        """Whether of `max_output_tokens`, which is for the whole response (spec §1), less is left
+        than a turn may be asked for: OpenAI refuses that."""
         most = self.toolbox.request.max_output_tokens
-        return None if most is None else max(0, most - progress.spent)
+        return most is not None and most - progress.spent < LEAST_TOKENS
 
     def seen(self, machine: ResponseMachine, progress: Progress) -> list[Item]:
         """The output as the model sees it: with what it was told."""

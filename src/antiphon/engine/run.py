@@ -183,7 +183,7 @@ class Run:
                 await self.calls.run(self, progress, context)
             if self.calls.is_over(progress):
                 return
-            if self.calls.tokens_left(progress) == 0:
+            if self.calls.is_spent(progress):
                 self.machine.finish_reason = "length"
                 return
             if progress.turns >= self.calls.limits.turns:

@@ -71,9 +71,6 @@ Speech: TypeAlias = (
     TextDelta | RefusalDelta | ReasoningDelta | SummaryDelta | ReasoningState | ToolCallDelta
 )
 
-#: Items that are neither a call nor its result.
-_NO_CALLS: Final = ("message", "reasoning", "compaction")
-
 #: Characters of a `call_id` (spec §1, other limits).
 _MAX_CALL_ID: Final = 64
 
@@ -143,6 +140,8 @@ class ResponseMachine:
         self._silent: dict[int, SilentCall] = {}
         #: Items before this one were announced by another process.
         self._own = self._emitter.fold.next_index
+        #: Items from this one on are of the last turn.
+        self._turn = self._own
         #: Whether the last turn left calls that the client has to answer.
         self.waits_for_client = False
         #: `truncated` of the Response, a field of ours: what of the context the model did not see.
@@ -191,13 +190,14 @@ class ResponseMachine:
         return orjson.dumps({**self.response, "output": self.output})
 
     def answer(self) -> str | None:
-        """The visible text, or None when the model refused or called a tool instead."""
-        output = self.output
-        parts = [part for item in output if item["type"] == "message" for part in item["content"]]
-        called = any(item["type"] not in _NO_CALLS for item in output)
+        """The visible text of the last turn, or None when the model refused or made calls that are
+        not answered yet."""
+        items = self.response["output"][self._turn :]
+        parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+        called = self.waits_for_client or self._silent
         if called or not parts or any(part["type"] == "refusal" for part in parts):
             return None
-        return output_text(output)
+        return output_text(items)
 
     # -- the life of a response --------------------------------------------------------------
 
@@ -251,6 +251,7 @@ class ResponseMachine:
 
     def take_held(self) -> list[HeldCall]:
         """The calls that the last turn made in silence; none when it was cut off."""
+        self._turn = self.announced
         calls, self._silent = self._silent, {}
         if self.finish_reason != "stop":
             return []

@@ -48,6 +48,8 @@ from antiphon.protocol.validation import echo, empty_array, missing, refusal, un
 
 Json: TypeAlias = dict[str, Any]
 MAX_ITEMS: Final = 10_000
+#: The smallest `max_output_tokens`.
+LEAST_TOKENS: Final = 16
 #: Items that bring tools of their own.
 TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
 #: Tools in all of them, those in namespaces too: each is checked before the first byte (R-118).
@@ -144,7 +146,7 @@ class CreateResponse(BaseModel):
     stream_options: Annotated[Json, shape(parameters.StreamOptions)] | None = None
     background: bool | None = None
     background_options: Annotated[Json, shape(parameters.BackgroundOptions)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=16, le=MAX_INT)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=LEAST_TOKENS, le=MAX_INT)] | None = None
     max_tool_calls: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
     reasoning: Annotated[Json, shape(parameters.Reasoning)] | None = None
     user: parameters.Label | None = None
