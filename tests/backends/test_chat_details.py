@@ -19,7 +19,8 @@ from antiphon.protocol.deltas import (
     ToolCallDelta,
 )
 from antiphon.protocol.items.reasoning import restored
-from antiphon.protocol.machine import MachineOptions, ResponseMachine
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import new_response
 from antiphon.testing import FixedMint

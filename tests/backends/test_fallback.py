@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 
@@ -102,28 +103,59 @@ async def test_the_last_failure_is_told() -> None:
         await said(fallback(*backends))
 
 
-@pytest.mark.parametrize(
-    "lesser",
-    [
-        {"refuses": True},
-        {"dropped": ["reasoning.effort", "user"]},
-        {"takes": Media(image_urls=False, made=True)},
-        {"takes": Media(made=False)},
-        {"takes": Media(files=frozenset(), made=True)},
-    ],
-)
-async def test_only_who_can_do_the_same_stands_in(lesser: dict[str, Any]) -> None:
-    one, two, three = Choosy([UpstreamError()]), Choosy(), Choosy(HELLO, name="three")
-    pdf = frozenset({"application/pdf"})
+def _holding(part: dict[str, str]) -> dict[str, Any]:
+    return {"input": [{"role": "user", "content": [part]}]}
+
+
+_PDF: Final = frozenset({"application/pdf"})
+_ALL: Final = Media(_PDF | {"text/plain"}, made=True, tools=frozenset({"web_search"}))
+_FORM: Final = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+_ADDRESS: Final = {"type": "input_image", "image_url": "http://a/b.png"}
+_INLINE: Final = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+_FILE: Final = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;,"}
+_MADE: Final = {"type": "image_generation_call", "id": "ig_1", "result": "AAAA"}
+#: What somebody takes less, and a request that has it.
+_LESSER: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
+    ({"image_urls": False}, _holding(_ADDRESS)),
+    ({"made": False}, {"input": [_MADE]}),
+    ({"files": frozenset()}, _holding(_FILE)),
+    ({"schemas": False}, {"text": {"format": _FORM}}),
+    ({"tools": frozenset()}, {"tools": [{"type": "web_search"}]}),
+]
+
+
+def _three() -> tuple[Choosy, Choosy, Choosy]:
+    one, two, three = Choosy([UpstreamError()]), Choosy(HELLO, name="two"), Choosy(HELLO, name="3")
     one.dropped = two.dropped = ["user"]
-    one.takes = Media(pdf, made=True)
-    two.takes = three.takes = Media(pdf | {"text/plain"}, made=True)
+    one.takes = replace(_ALL, files=_PDF)
+    two.takes = three.takes = _ALL
+    return one, two, three
+
+
+@pytest.mark.parametrize("lesser", [{"refuses": True}, {"dropped": ["user", "reasoning.effort"]}])
+async def test_only_who_can_do_the_same_stands_in(lesser: dict[str, Any]) -> None:
+    one, two, three = _three()
     for name, value in lesser.items():
         setattr(two, name, value)
     backend = fallback(one, two, three)
     assert await said(backend) == "Hello"
-    assert two.prompts == []
-    assert backend.name == "three"
+    assert (two.prompts, backend.name) == ([], "3")
+
+
+@pytest.mark.parametrize(("less", "request_"), _LESSER, ids=str)
+async def test_who_takes_less_stands_in_for_what_does_not_need_it(
+    less: dict[str, Any], request_: dict[str, Any]
+) -> None:
+    one, two, three = _three()
+    two.takes = replace(_ALL, **less)
+    backend = fallback(one, two, three)
+    assert await said(backend, prompt(**request_)) == "Hello"
+    assert (two.prompts, backend.name) == ([], "3")
+    one, two, three = _three()
+    two.takes = replace(_ALL, **less)
+    backend = fallback(one, two, three)
+    assert await said(backend, prompt(**_holding(_INLINE))) == "Hello"
+    assert backend.name == "two"
 
 
 def test_who_refuses_the_request_is_not_asked() -> None:

@@ -11,7 +11,8 @@ from antiphon.engine.mint import SystemMint
 from antiphon.engine.plan import Planner
 from antiphon.engine.progress import Progress
 from antiphon.engine.sealing import Sealer
-from antiphon.protocol.machine import MachineOptions, ResponseMachine
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import parse_request
 from antiphon.protocol.response import new_response
 from antiphon.store.base import ResponseRow

@@ -195,7 +195,8 @@ async def test_an_answer_after_calls_matches_its_schema(said: str, status: str) 
         "additionalProperties": False,
     }
     form = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
-    aside: Sequence[Step] = [[TextDelta("Let me see."), *next(iter(calls("1")))]]
+    made = ToolCallDelta(0, '{"code": "1"}', "code_interpreter")
+    aside: Sequence[Step] = [[TextDelta("Let me see."), made, Finish()]]
     bench = Bench(aside, [[TextDelta(said), Finish()]], tools={"code_interpreter": ScriptedTool()})
     final, _ = await play(bench, text={"format": form})
     assert kinds(final)[:2] == ["message", "code_interpreter_call"]

@@ -23,7 +23,8 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.effects import Fold
 from antiphon.protocol.events import EFFECTS, apply, fold
-from antiphon.protocol.machine import MachineOptions, ResponseMachine
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage, new_response
 from antiphon.testing import FixedMint, assert_valid_log, decode

@@ -22,7 +22,8 @@ from antiphon.protocol.deltas import (
 )
 from antiphon.protocol.events import fold
 from antiphon.protocol.items.reasoning import restored, state_of
-from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
+from antiphon.protocol.machine import ResponseMachine, fold_log
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.testing import FixedMint, assert_valid_log, decode
 from tests.protocol.test_machine import make, play, types
 

@@ -34,7 +34,8 @@ from antiphon.protocol.deltas import (
 from antiphon.protocol.effects import Fold
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.held_calls import HeldCall
-from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
+from antiphon.protocol.machine import ResponseMachine, fold_log
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage, new_response
 from antiphon.protocol.streamed_calls import Streamed

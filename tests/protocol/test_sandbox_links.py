@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from antiphon.protocol.deltas import Finish, TextDelta
-from antiphon.protocol.machine import MachineOptions
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.sandbox_links import sandbox_links
 from antiphon.protocol.sources import Made, Sources
 from antiphon.testing import decode

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.protocol.deltas import Delta, Finish, TextDelta, ToolCallDelta
-from antiphon.protocol.machine import MachineOptions
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.streamed_calls import Streamed, StringReader
 from antiphon.testing import assert_valid_log, decode
 from tests.protocol.test_machine import make, types

@@ -130,6 +130,7 @@ def _server(entry: BackendConfig, base_url: str = "") -> UpstreamConfig:
         windows=entry.windows,
         vision=entry.seeing,
         json_schema=entry.having_schemas,
+        hosted_tools=frozenset(entry.hosted_tools),
         connect_timeout=entry.connect_timeout,
         first_byte_timeout=entry.first_byte_timeout,
         idle_timeout=entry.idle_timeout,

@@ -72,12 +72,14 @@ class Media:
     """What a backend takes as it is. `files`: media types of ``input_file``; of others it gets the
     text. `image_urls`: addresses of images; otherwise it gets them as data URLs. `made`: images
     that tools of this server have made. `schemas`: forms of answers (`text.format`); otherwise the
-    model is told in words."""
+    model is told in words. `tools`: types of hosted tools that the model's server runs itself; of
+    others, and of all tools that clients run, it gets functions."""
 
     files: frozenset[str] = frozenset()
     image_urls: bool = True
     made: bool = False
     schemas: bool = True
+    tools: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

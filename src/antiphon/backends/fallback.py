@@ -3,8 +3,9 @@
 Rules
 1. The next one is asked when one fails before its first list of deltas, and not for what the client
    has done wrong. Within one run the one that answered last is asked first.
-2. Only who can do all that the first one can takes its place: it refuses nothing, drops nothing
-   more, and takes the same files and images as they are.
+2. Only who can do what the first one would have done takes its place: it refuses nothing, drops
+   nothing more, and takes the files, images, schema and hosted tools of the request as they are,
+   if the first one does.
 3. There is one deadline for the first list of all of them together. Each but the last has at most
    half of what is left of it, so that there is time for the next.
 """
@@ -27,6 +28,7 @@ from antiphon.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from antiphon.protocol.items.content import PARTS_IN, seen_of
 from antiphon.protocol.request import CreateResponse
 
 _log = structlog.get_logger(__name__)
@@ -64,10 +66,13 @@ class Fallback:
     def _first(self) -> Target:
         return self._targets[0]
 
-    def check(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002
+    def check(self, request: CreateResponse, model: str) -> list[str]:
         """See `Backend.check`: what the first one says that takes it."""
         refusal: InvalidRequestError | None = None
+        tools = _needed(request, self.media(model)).tools
         for place, target in enumerate(self._targets):
+            if not tools <= target.backend.media(target.model).tools:
+                continue
             try:
                 dropped = target.backend.check(request, target.model)
             except InvalidRequestError as error:
@@ -138,9 +143,8 @@ class Fallback:
     def _can_stand_in(self, prompt: Prompt) -> "_Able":
         first = self._first
         request = prompt.request.model_copy(update={"input": prompt.items})
-        return _Able(
-            request, set(first.backend.check(request, first.model)), self.media(first.model)
-        )
+        dropped = set(first.backend.check(request, first.model))
+        return _Able(request, dropped, _needed(request, self.media(first.model)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +153,40 @@ class _Able:
 
     request: CreateResponse
     dropped: set[str]
-    media: Media
+    needed: Media
 
     def __call__(self, target: Target) -> bool:
-        media = target.backend.media(target.model)
-        if not (
-            self.media.files <= media.files
-            and self.media.image_urls <= media.image_urls
-            and self.media.made <= media.made
-            and self.media.schemas <= media.schemas
-        ):
+        if not _takes(target.backend.media(target.model), self.needed):
             return False
         try:
             return set(target.backend.check(self.request, target.model)) <= self.dropped
         except InvalidRequestError:
             return False
+
+
+def _takes(media: Media, needed: Media) -> bool:
+    return (
+        needed.files <= media.files
+        and needed.image_urls <= media.image_urls
+        and needed.made <= media.made
+        and needed.schemas <= media.schemas
+        and needed.tools <= media.tools
+    )
+
+
+def _needed(request: CreateResponse, media: Media) -> Media:
+    """What the request has of that which was left to a backend as it is."""
+    keys = [(item, PARTS_IN[item["type"]]) for item in request.input if item["type"] in PARTS_IN]
+    parts = [
+        seen_of(part) for item, key in keys if not isinstance(item[key], str) for part in item[key]
+    ]
+    types = {part["type"] for part in parts} | {item["type"] for item in request.input}
+    addresses = [part.get("image_url") or "" for part in parts if part["type"] == "input_image"]
+    form = ((request.text or {}).get("format") or {}).get("type", "text")
+    return Media(
+        media.files if "input_file" in types else frozenset(),
+        media.image_urls and not all(address.startswith("data:") for address in addresses),
+        media.made and "image_generation_call" in types,
+        media.schemas and form != "text",
+        media.tools & {tool["type"] for tool in request.tools or ()},
+    )

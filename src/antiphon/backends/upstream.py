@@ -124,6 +124,8 @@ class UpstreamConfig:
     #: Schema; None: as the adapter has it.
     vision: Sequence[str] | None = None
     json_schema: Sequence[str] | None = None
+    #: Hosted tools that it runs itself.
+    hosted_tools: frozenset[str] = frozenset()
     connect_timeout: float = 5.0
     first_byte_timeout: float = 60.0
     idle_timeout: float = 60.0

@@ -98,6 +98,10 @@ class Config(BaseModel):
         for backend in backends:
             if backend.kind == "chat_completions" and not backend.base_url:
                 raise ValueError(f"backend '{backend.name}' needs a base_url")
+            if backend.hosted_tools and backend.kind != "responses":
+                raise ValueError(
+                    f"backend '{backend.name}': hosted_tools are of kind 'responses' only"
+                )
         return backends
 
     @model_validator(mode="after")

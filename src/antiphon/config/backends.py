@@ -39,6 +39,10 @@ class BackendConfig(LocalModel):
     vision: list[str] | None = None
     #: The same for models whose server can be told the JSON Schema of an answer; None: likewise.
     json_schema: list[str] | None = None
+    #: Of servers that speak Responses: hosted tools that run there, and not here.
+    hosted_tools: list[Literal["code_interpreter", "file_search", "web_search"]] = Field(
+        default_factory=list
+    )
     headers: dict[str, str] = Field(default_factory=dict)
     connect_timeout: float = Field(5.0, gt=0)
     first_byte_timeout: float = Field(60.0, gt=0)

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 
 from antiphon.engine.approvals import Approvals, Decision
+from antiphon.engine.budgets import calls_left, calls_made, with_the_rest
 from antiphon.engine.client_calls import show_call
 from antiphon.engine.metrics import TOOL_CALLS
 from antiphon.engine.notes import seen
@@ -32,23 +33,13 @@ from antiphon.protocol.client_tools import BadCall
 from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.machine import ResponseMachine
-from antiphon.protocol.request import LEAST_TOKENS, CreateResponse
+from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.validation import echo
 from antiphon.protocol.writers import HostedWriter
 from antiphon.tools.base import Call, Outcome, OwnItem, Scope
 
 log = structlog.get_logger(__name__)
 
-#: Items that count against `max_tool_calls` (spec §1).
-COUNTED: Final = frozenset(
-    {
-        "web_search_call",
-        "file_search_call",
-        "code_interpreter_call",
-        "image_generation_call",
-        "mcp_call",
-    }
-)
 INTERRUPTED: Final = "The server stopped while this call was running; its outcome is unknown."
 _CRASHED: Final = "The tool crashed."
 _USED: Final = "The approval of this call was used before."
@@ -196,20 +187,12 @@ class Calls:
         """What the next turn is asked: the last one that it may take has to do without hosted
         tools, and so has one after which no more calls may be made. A call that the user has
         approved was the first turn's."""
-        made = _made(machine)
-        hosted = progress.turns < self.limits.turns - 1 and self._budget(machine) > 0
+        made = calls_made(machine)
+        may_call = calls_left(self.toolbox.request, machine) > 0
+        hosted = may_call and progress.turns < self.limits.turns - 1
         first = progress.turns == 0 and made == 0
         request = self.toolbox.seen_request(first=first, hosted=hosted)
-        if not progress.turns or request.max_output_tokens is None:
-            return request
-        left = request.max_output_tokens - progress.spent
-        return request.model_copy(update={"max_output_tokens": left})
-
-    def is_spent(self, progress: Progress) -> bool:
-        """Whether of `max_output_tokens`, which is for the whole response (spec §1), less is left
-        than a turn may be asked for: OpenAI refuses that."""
-        most = self.toolbox.request.max_output_tokens
-        return most is not None and most - progress.spent < LEAST_TOKENS
+        return with_the_rest(request, progress, made) if progress.turns else request
 
     def seen(self, machine: ResponseMachine, progress: Progress) -> list[Item]:
         """The output as the model sees it: with what it was told."""
@@ -257,7 +240,7 @@ class Calls:
         that may not be run are answered with that."""
         sorted_ = _Sorted([], [], [])
         announced = sum(call.index is not None for call in progress.pending)
-        left = self._budget(ground.machine) + announced
+        left = calls_left(self.toolbox.request, ground.machine) + announced
         left = left if progress.turns < self.limits.turns else 0
         refused = False
         for call in progress.pending.copy():
@@ -313,10 +296,6 @@ class Calls:
     def is_over(self, progress: Progress) -> bool:
         """Whether the model is not asked again."""
         return progress.waits_for_client or progress.refused >= _PATIENCE
-
-    def _budget(self, machine: ResponseMachine) -> float:
-        most = self.toolbox.request.max_tool_calls
-        return float("inf") if most is None else most - _made(machine)
 
     def close(self) -> None:
         """The run is over."""
@@ -481,11 +460,6 @@ def _needs_yes(call: PendingCall, target: Hosted) -> bool:
     except ToolFailed:
         return False
     return True
-
-
-def _made(machine: ResponseMachine) -> int:
-    """The calls that count against `max_tool_calls`."""
-    return sum(item["type"] in COUNTED for item in machine.output)
 
 
 def _unknown(name: str, there_are: Iterable[str]) -> str:

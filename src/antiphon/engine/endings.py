@@ -17,7 +17,8 @@ from antiphon.errors import APIError
 from antiphon.protocol.effects import Fold
 from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items.base import Item
-from antiphon.protocol.machine import MachineOptions, ResponseMachine, fold_log
+from antiphon.protocol.machine import ResponseMachine, fold_log
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.told import Told, kept_of, recalled
 from antiphon.store.base import Batch, Ending, Job, Lease, Notice, ResponseRow, Runs
 

@@ -33,7 +33,8 @@ from antiphon.engine.window import Window
 from antiphon.errors import InvalidRequestError, PromptNotFound
 from antiphon.protocol.ids import Mint
 from antiphon.protocol.items.base import Item
-from antiphon.protocol.machine import MachineOptions, ResponseMachine
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.schemas import AnswerSchema, schema_steps
 from antiphon.protocol.templates import Applied, apply_template, wanted_version
@@ -154,11 +155,12 @@ class Planner:
         if accepted is not None:
             request = await revealed(request, project, self.sealer)
         ignored = check_support(request) + foreign_seals(request)
-        ignored += await check_tools(request, project, self.tools)
         backend, model = self.router.route(request.model or "", _kin(request))
+        theirs = backend.media(model).tools
+        ignored += await check_tools(request, project, self.tools, theirs)
         response_id = mint.item_id("resp") if accepted is None else accepted.id
         scope = self._scope(request, project, response_id)
-        toolbox = Toolbox(request, self._opened(request, scope))
+        toolbox = Toolbox(request, self._opened(request, scope, theirs), theirs)
         ignored += _check_backend(backend, model, toolbox.checked_request(), front)
         answer_schema = await _in_turns(schema_steps(request, project))
         backend = telling(backend, model, request, answer_schema)
@@ -177,13 +179,9 @@ class Planner:
         size = await backend.window(model)
         compact_at = threshold(request, size)
         ignored += _without_effect(request, compact_at)
-        view = View(
-            Prompt(toolbox.seen_request(first=True), model, items),
-            Window(backend, size, request.truncation == "auto", len(front)),
-            carrier,
-            compact_at,
-            album,
-        )
+        start = Prompt(toolbox.seen_request(first=True), model, items)
+        window = Window(backend, size, request.truncation == "auto", len(front))
+        view = View(start, window, carrier, compact_at, album)
         return Plan(
             request,
             project,
@@ -222,12 +220,14 @@ class Planner:
             conversation_id=request.conversation_id if is_stored else None,
         )
 
-    def _opened(self, request: CreateResponse, scope: Scope) -> dict[int, OpenTool]:
-        """The hosted tools of a request, by their places."""
+    def _opened(
+        self, request: CreateResponse, scope: Scope, theirs: frozenset[str]
+    ) -> dict[int, OpenTool]:
+        """The tools of a request that this server runs, by their places."""
         return {
             place: self.tools[tool["type"]].open(tool, scope)
             for place, tool in enumerate(request.tools or ())
-            if tool["type"] in self.tools
+            if tool["type"] in self.tools.keys() - theirs
         }
 
     async def _applied(self, request: CreateResponse, project: str) -> Applied:

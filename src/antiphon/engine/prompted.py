@@ -21,6 +21,7 @@ import orjson
 from antiphon.backends.base import Backend, Deltas, Health, Media, Model, Prompt
 from antiphon.errors import APIError, UpstreamError
 from antiphon.protocol.deltas import (
+    AnnotationDelta,
     Delta,
     Finish,
     FinishReason,
@@ -72,6 +73,8 @@ class _Answer:
                     self.usage = delta.usage
                 case Finish():
                     self.finish = delta.reason
+                case AnnotationDelta():
+                    pass  # of a text that may become another one
                 case _:
                     self.is_other |= isinstance(delta, ToolCallDelta | RefusalDelta)
                     others.append(delta)

@@ -23,6 +23,7 @@ import structlog
 
 from antiphon.backends.base import Backend, Prompt
 from antiphon.engine import metrics
+from antiphon.engine.budgets import is_spent
 from antiphon.engine.calls import Calls
 from antiphon.engine.compaction import NoSummary
 from antiphon.engine.journal import Ended, Journal
@@ -183,7 +184,7 @@ class Run:
                 await self.calls.run(self, progress, context)
             if self.calls.is_over(progress):
                 return
-            if self.calls.is_spent(progress):
+            if is_spent(self.calls.toolbox.request, progress):
                 self.machine.finish_reason = "length"
                 return
             if progress.turns >= self.calls.limits.turns:

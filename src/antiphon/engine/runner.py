@@ -56,7 +56,8 @@ from antiphon.errors import (
     UpstreamTimeout,
 )
 from antiphon.protocol.emitter import Frame
-from antiphon.protocol.machine import MachineOptions, ResponseMachine
+from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Response
 from antiphon.store.base import (

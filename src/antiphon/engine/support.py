@@ -8,7 +8,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, TypeAlias
 
 from antiphon.engine.toolbox import key_of
@@ -53,14 +53,16 @@ def check_support(request: CreateResponse) -> list[str]:
 
 
 async def check_tools(
-    request: CreateResponse, project: str, hosted: Mapping[str, Tool]
+    request: CreateResponse, project: str, hosted: Mapping[str, Tool], theirs: Container[str]
 ) -> list[str]:
     """The same for tools, those in input items too. `hosted`: the tools that this server runs, by
-    type."""
+    type; `theirs`: types of those that the model's server runs, and looks at."""
     ignored: list[str] = []
     once: list[Tool] = []
     for place, tool in enumerate(request.tools or ()):
         path = f"tools[{place}]"
+        if tool["type"] in theirs:
+            continue
         if tool["type"] in hosted:
             _check_once(hosted[tool["type"]], tool, path, once)
             keys = await hosted[tool["type"]].check(tool, path, project)

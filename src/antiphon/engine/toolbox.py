@@ -2,8 +2,8 @@
 
 Rules
 1. An `Entry` is one function of the model. Who answers a call of it: the client (as the function or
-   custom tool that it is), the client with an item of its own (`Whole`), or this server (`Hosted`,
-   `Search`).
+   custom tool that it is), the client with an item of its own (`Whole`), this server (`Hosted`,
+   `Search`), or nobody, since the model's server does it (`Theirs`).
 2. What is deferred is not described before a ``tool_search_output`` has it, if there is a tool that
    can search (spec §1.2). What such items and ``additional_tools`` bring are tools like the others.
 3. A forced choice holds for the first turn, for then the model is to answer; `allowed_tools` holds
@@ -20,7 +20,7 @@ from antiphon.errors import InvalidRequestError
 from antiphon.protocol.client_tools import CLIENT_TOOLS
 from antiphon.protocol.items.base import Item, changed
 from antiphon.protocol.loaded_tools import loaded
-from antiphon.protocol.machine import AllBut, MachineOptions
+from antiphon.protocol.machine_options import AllBut, MachineOptions
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.streamed_calls import Streamed
 from antiphon.protocol.tools import CHOICE_TYPES
@@ -57,6 +57,11 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
+class Theirs:
+    """The model's own server runs it: the tool goes there as it is, and is no function."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One function of the model. `owner`: the tool that it comes from; `described`: the function or
     custom tool as a backend gets it; `known`: its name and namespace for the client."""
@@ -64,7 +69,7 @@ class Entry:
     name: str
     owner: Json
     described: Json
-    target: Hosted | Whole | Search | None = None
+    target: Hosted | Whole | Search | Theirs | None = None
     known: tuple[str, str | None] = ("", None)
 
 
@@ -75,6 +80,8 @@ class Toolbox:
     request: CreateResponse
     #: Place in the request's `tools` → the hosted tool that was opened for it.
     opened: Mapping[int, OpenTool] = field(default_factory=dict)
+    #: Types of tools that the model's own server runs.
+    theirs: frozenset[str] = frozenset()
     #: By name.
     entries: dict[str, Entry] = field(default_factory=dict)
     deferred: list[Deferred] = field(default_factory=list)
@@ -136,6 +143,8 @@ class Toolbox:
                 name = names.give(tool["name"], inner["name"])
                 described = {**inner, "description": _in_namespace(tool, inner)}
                 yield _client_entry(tool, name, (inner["name"], tool["name"]), described)
+        elif type_ in self.theirs:
+            yield Entry(names.give("hosted", type_), tool, tool, Theirs())
         elif place in self.opened:
             opened = self.opened[place]
             for function in opened.functions:
@@ -175,7 +184,7 @@ class Toolbox:
         entries = [
             entry
             for entry in self.entries.values()
-            if hosted or not isinstance(entry.target, Hosted | Search)
+            if hosted or not isinstance(entry.target, Hosted | Search | Theirs)
         ]
         return self.request.model_copy(
             update={
@@ -225,6 +234,8 @@ class Toolbox:
         ]
 
     def _plain(self, tool: Json) -> Json:
+        if tool["type"] in self.theirs:
+            return tool
         if tool["type"] in ("function", "custom"):
             honoured = any(other["type"] == "tool_search" for other in self.request.tools or ())
             return {**tool, "defer_loading": None} if honoured else tool
@@ -335,6 +346,8 @@ def _described(name: str, function: HostedFunction) -> Json:
 
 
 def _chosen(entry: Entry) -> Json:
+    if isinstance(entry.target, Theirs):
+        return {"type": entry.described["type"]}
     return {"type": entry.described["type"], "name": entry.name}
 
 

@@ -29,6 +29,13 @@ class TextDelta:
 
 
 @dataclass(slots=True)
+class AnnotationDelta:
+    """An annotation of the visible text so far, as the API shows it (spec §3.3)."""
+
+    annotation: dict[str, Any]
+
+
+@dataclass(slots=True)
 class RefusalDelta:
     """Text of a refusal."""
 
@@ -71,6 +78,19 @@ class ToolCallDelta:
 
 
 @dataclass(slots=True)
+class HostedDelta:
+    """A step of a call that the model's server runs itself. The first one of an `index` announces
+    an item of this type with these `fields`; later ones are an `event` of the item, by its name
+    without ``response.``, or its end, with the `status` and the fields that it has then."""
+
+    index: int
+    item_type: str
+    fields: dict[str, Any]
+    event: str | None = None
+    status: Literal["completed", "incomplete", "failed"] | None = None
+
+
+@dataclass(slots=True)
 class UsageReport:
     """Tokens that this turn cost."""
 
@@ -86,11 +106,13 @@ class Finish:
 
 Delta: TypeAlias = (
     TextDelta
+    | AnnotationDelta
     | RefusalDelta
     | ReasoningDelta
     | SummaryDelta
     | ReasoningState
     | ToolCallDelta
+    | HostedDelta
     | UsageReport
     | Finish
 )

@@ -18,16 +18,17 @@ Rules
 6. Status: (queued →) in_progress → completed | incomplete | failed | cancelled, never back.
 """
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
 from antiphon.errors import APIError
 from antiphon.protocol.deltas import (
+    AnnotationDelta,
     Delta,
     Finish,
+    HostedDelta,
     ReasoningDelta,
     ReasoningState,
     RefusalDelta,
@@ -44,9 +45,10 @@ from antiphon.protocol.ids import ID_PATTERN, Mint
 from antiphon.protocol.image_usage import UNKNOWN
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
+from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.response import Response, Usage, output_text, tool_usage
-from antiphon.protocol.sources import Sources
-from antiphon.protocol.streamed_calls import Streamed, StreamedWriter
+from antiphon.protocol.streamed_calls import StreamedWriter
+from antiphon.protocol.upstream_calls import UpstreamCallWriter
 from antiphon.protocol.whole_calls import say_call
 from antiphon.protocol.writers import (
     CallWriter,
@@ -64,52 +66,23 @@ OUTCOMES: Final[dict[str, tuple[str, str | None]]] = {
     "content_filter": ("incomplete", "content_filter"),
 }
 
-#: What an item is for: the visible answer, the reasoning before it, a call by its index.
-Topic: TypeAlias = Literal["message", "reasoning"] | int
+#: What an item is for: the visible answer, the reasoning before it, a call by its index, a call
+#: that the model's server runs by its own.
+Topic: TypeAlias = Literal["message", "reasoning"] | int | tuple[Literal["hosted"], int]
 #: A delta that is part of an item.
 Speech: TypeAlias = (
-    TextDelta | RefusalDelta | ReasoningDelta | SummaryDelta | ReasoningState | ToolCallDelta
+    TextDelta
+    | AnnotationDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | SummaryDelta
+    | ReasoningState
+    | ToolCallDelta
+    | HostedDelta
 )
 
 #: Characters of a `call_id` (spec §1, other limits).
 _MAX_CALL_ID: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class AllBut:
-    """All names but some."""
-
-    names: Set[str]
-
-    def __contains__(self, name: object) -> bool:
-        return bool(name) and name not in self.names
-
-
-@dataclass(slots=True)
-class MachineOptions:
-    """What a request asks of the event stream."""
-
-    obfuscation: bool = False
-    logprobs: bool = False
-    parallel_tool_calls: bool = True
-    #: Names that the model may call; None: any.
-    allowed_tools: frozenset[str] | None = None
-    #: Functions whose calls are taken by the engine when the turn is over.
-    held: Container[str | None] = frozenset()
-    #: Of these, functions whose item is announced while the model makes the call.
-    streamed: Mapping[str, Streamed] = field(default_factory=dict)
-    #: Function → the name and the namespace of the client's tool that it stands for, where the
-    #: client knows it by another name than the model.
-    shown: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
-    #: What the model may cite in its text; None: nothing. `linked`: a mark becomes a visible link.
-    sources: Sources | None = None
-    linked: bool = True
-    #: Raw reasoning is shown as a summary: the request asked for one.
-    summarise: bool = False
-    #: Makes the `encrypted_content` of reasoning; None: there is none.
-    seal: Callable[[Json], str] | None = None
-    #: All reasoning is sealed; else only what the item itself does not show.
-    sealed: bool = False
 
 
 class ResponseMachine:
@@ -352,6 +325,13 @@ class ResponseMachine:
         if delta.text or delta.logprobs:
             self._say("message", delta)
 
+    def _on_annotation(self, delta: AnnotationDelta) -> None:
+        if self._topic == "message" or self._held:  # else there is no text
+            self._say("message", delta)
+
+    def _on_hosted(self, delta: HostedDelta) -> None:
+        self._say(("hosted", delta.index), delta)
+
     def _on_refusal(self, delta: RefusalDelta) -> None:
         if delta.text:
             self._say("message", delta)
@@ -428,6 +408,8 @@ class ResponseMachine:
             name = delta.name or ""
             shown = options.shown.get(name, (name, None))
             return CallWriter(self._emitter, delta.kind, shown, self._call_id(delta.call_id))
+        if isinstance(delta, HostedDelta):
+            return UpstreamCallWriter(self._emitter, delta)
         if topic == "reasoning":
             return ReasoningWriter(
                 self._emitter,
@@ -462,6 +444,8 @@ class ResponseMachine:
 
 _ON_DELTA: Final[dict[type, Callable[[ResponseMachine, Any], None]]] = {
     TextDelta: ResponseMachine._on_text,  # noqa: SLF001
+    AnnotationDelta: ResponseMachine._on_annotation,  # noqa: SLF001
+    HostedDelta: ResponseMachine._on_hosted,  # noqa: SLF001
     RefusalDelta: ResponseMachine._on_refusal,  # noqa: SLF001
     ReasoningDelta: ResponseMachine._on_reasoning,  # noqa: SLF001
     SummaryDelta: ResponseMachine._on_reasoning,  # noqa: SLF001
@@ -476,7 +460,8 @@ def _broken_off(item: Item) -> Item:
     """The item that was half said when its run broke off (reasoning has no status: spec §3.3)."""
     if "status" not in item:
         return item
-    return {**item, "status": ITEM_TYPES[item["type"]].broken_off}
+    item_type = ITEM_TYPES[item["type"]]
+    return item_type.ended(item, {"status": item_type.broken_off})
 
 
 def fold_log(log: Iterable[Frame], fold: Fold | None = None) -> Fold:

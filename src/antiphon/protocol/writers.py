@@ -13,6 +13,7 @@ import orjson
 
 from antiphon.protocol.citations import Citation, CitationReader, Piece
 from antiphon.protocol.deltas import (
+    AnnotationDelta,
     Logprob,
     ReasoningDelta,
     ReasoningState,
@@ -68,7 +69,10 @@ class Parts:
         self._emitter.emit_delta(_DELTA[part], {**self._place(), "delta": text, **(extra or {})})
 
     def annotate(self, annotation: Json) -> None:
-        """An annotation of the open part's text, which was said already."""
+        """An annotation of the open part's text, which was said already. What has none of it has
+        no annotations either."""
+        if self._open is None or self._open[0] != "output_text":
+            return
         part = self._emitter.fold.locate(
             (self._item["output_index"], self._name, self._index, "text")
         )
@@ -125,8 +129,11 @@ class MessageWriter:
         self._output_index = emitter.add_item(item)
         self._content = Parts(emitter, item["id"], self._output_index, "content")
 
-    def write(self, delta: TextDelta | RefusalDelta) -> None:
+    def write(self, delta: TextDelta | AnnotationDelta | RefusalDelta) -> None:
         """See `ItemWriter`."""
+        if isinstance(delta, AnnotationDelta):
+            self._content.annotate(delta.annotation)
+            return
         if isinstance(delta, RefusalDelta):
             self._end_text()
             self._content.write("refusal", delta.text)
@@ -317,7 +324,7 @@ class HostedWriter:
         else:
             self._emitter.emit(f"response.{event}", place)
 
-    def close(self, status: Literal["completed", "failed"], fields: Json) -> None:
+    def close(self, status: Literal["completed", "incomplete", "failed"], fields: Json) -> None:
         """End it, with what came out."""
         self._say(status)
         stated = {"status": status} if ITEM_TYPES[self._type].has_status else {}
@@ -345,7 +352,8 @@ class CompactionWriter:
 
 
 def _item_done(emitter: Emitter, output_index: int, changes: Json) -> None:
-    item = {**emitter.fold.item(output_index), **changes}
+    item = emitter.fold.item(output_index)
+    item = ITEM_TYPES[item["type"]].ended(item, changes)
     emitter.emit("response.output_item.done", {"output_index": output_index, "item": item})
 
 

@@ -27,6 +27,7 @@ from antiphon.backends.responses.dialects import (
     dialect_for,
     dialect_named,
     dialect_of_owner,
+    tool_types,
 )
 from antiphon.backends.responses.faults import error_for_status
 from antiphon.backends.responses.request import check_request, counted_body, responses_body
@@ -67,7 +68,8 @@ class Responses:
         profile = self._dialect_of(model).profile
         files = frozenset({"application/pdf"} if profile.files else ())
         has_schemas = self._config.has_schemas(model) is not False
-        return Media(files, profile.image_urls, profile.vision, has_schemas)
+        tools = tool_types(self._config.hosted_tools)
+        return Media(files, profile.image_urls, profile.vision, has_schemas, tools)
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
@@ -79,7 +81,9 @@ class Responses:
             is_heavy(prompt),
             prompt.request.model or prompt.model,
             ResponsesStream(
-                self._origin, frozenset() if native else custom_tool_names(prompt.request)
+                self._origin,
+                frozenset() if native else custom_tool_names(prompt.request),
+                self._config.hosted_tools,
             ),
             error_for_status,
             prompt.request.client_key,
@@ -127,10 +131,12 @@ class Responses:
 
     def _dialect_of(self, model: str) -> Dialect:
         """The dialect, with what the configuration says of a model."""
-        sees = self._config.sees(model)
-        if sees is None:
-            return self._dialect
-        return replace(self._dialect, profile=replace(self._dialect.profile, vision=sees))
+        dialect, sees = self._dialect, self._config.sees(model)
+        if self._config.hosted_tools:
+            dialect = replace(dialect, hosted=self._config.hosted_tools)
+        if sees is not None:
+            dialect = replace(dialect, profile=replace(dialect.profile, vision=sees))
+        return dialect
 
     async def _list(self) -> list[Model] | None:
         """The model list, from which a kind of server may be known; None when it cannot be had."""

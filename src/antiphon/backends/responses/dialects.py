@@ -7,9 +7,10 @@ Rules
    of the model list.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from antiphon.backends.profiles import (
@@ -47,11 +48,17 @@ class Dialect:
     logprobs: bool = True
     #: ``POST /responses/input_tokens`` is there.
     counts: bool = False
+    #: Hosted tools that it runs itself, because the configuration says so.
+    hosted: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         """That of the profile."""
         return self.profile.name
+
+    def runs(self, tool: Mapping[str, Any]) -> bool:
+        """Whether it runs a tool of a request itself."""
+        return tool["type"] in tool_types(self.hosted)
 
     def is_sealing(self, model: str) -> bool:
         """Whether a model, by its name at the upstream, is asked for its reasoning encrypted."""
@@ -104,6 +111,20 @@ DIALECTS: Final[dict[str, Dialect]] = {
 
 #: Hosts below which OpenAI's models are served as OpenAI serves them.
 _AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+
+
+def tool_types(hosted: Iterable[str]) -> frozenset[str]:
+    """Names of hosted tools → all types that they have in requests."""
+    return frozenset(type_ for name in hosted for type_ in _TYPES.get(name, (name,)))
+
+
+#: What has several types.
+_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "web_search": (
+        *("web_search", "web_search_2025_08_26"),
+        *("web_search_preview", "web_search_preview_2025_03_11"),
+    )
+}
 
 
 def dialect_named(name: str) -> Dialect:

@@ -3,7 +3,7 @@
 Rules
 1. Nothing refers to what the other server may have stored: messages and calls go without their ids.
    What it does not know, such as calls of hosted tools of ours, are function calls with outputs
-   (`antiphon.backends.transcript`).
+   (`antiphon.backends.transcript`); what it has run itself goes back as it came (`hosted.py`).
 2. What the assistant said is one string: the short form, which most servers take and which needs
    no id. Its `phase` stays where models want it back.
 3. Reasoning goes back unchanged to the deployment that made it (`Origin`), once, with the blobs
@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 from antiphon.backends.origins import Origin
 from antiphon.backends.profiles import Profile
 from antiphon.backends.responses.dialects import Dialect
+from antiphon.backends.responses.hosted import given_back
 from antiphon.backends.transcript import Called, Returned, Said, Turn, transcript
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.items.base import Item, Result
@@ -89,11 +90,14 @@ class _Writer:
         """What the model said, and the results of its calls; nothing of reasoning at its end."""
         thoughts: list[Json] = []
         custom: set[str] = set()  # ids of calls that are none of functions
+        whole: set[str] = set()  # and of those that have their results in themselves
         for part in turn.parts:
             if not isinstance(part, Called) and part["type"] == "reasoning":
                 thoughts += self._thought(part)
                 continue
             said = self._call(part) if isinstance(part, Called) else self._message(part)
+            if isinstance(part, Called) and "call_id" not in (said or {}):
+                whole.add(part.call.call_id)
             if said is None:
                 continue
             yield from thoughts
@@ -101,7 +105,8 @@ class _Writer:
             thoughts = []
             if said["type"] == "custom_tool_call":
                 custom.add(said["call_id"])
-        yield from self._returned(turn.results, custom)
+        results = [one for one in turn.results if one.result.call_id not in whole]
+        yield from self._returned(results, custom)
 
     def _thought(self, item: Item) -> list[Json]:
         """A reasoning item as its maker gave it: each state has all of its turn up to there."""
@@ -131,6 +136,9 @@ class _Writer:
 
     def _call(self, called: Called) -> Json:
         item, call = called.item, called.call
+        as_it_is = given_back(item, self._dialect.hosted)
+        if as_it_is is not None:
+            return as_it_is
         place = {"call_id": call.call_id, "name": call.name}
         if item["type"] == "custom_tool_call" and self._profile.custom_tools:
             return {"type": "custom_tool_call", **place, "input": item["input"]}

@@ -8,7 +8,8 @@ Rules
 4. What cannot be honoured raises in `check_request`; what is dropped is named there (never silent).
 5. A function has its `strict` as we have it: without one, servers have defaults of their own.
 6. Where several system messages are one too many, those at the start go into `instructions`.
-7. A custom tool is sent as a function with the one string parameter `input`, where the server does
+7. Tools that the server runs itself go as the client has them.
+8. A custom tool is sent as a function with the one string parameter `input`, where the server does
    not know custom tools.
 """
 
@@ -21,6 +22,7 @@ from antiphon.backends.functions import offered, parameters_of
 from antiphon.backends.origins import Origin
 from antiphon.backends.profiles import Profile
 from antiphon.backends.responses.dialects import Dialect
+from antiphon.backends.responses.hosted import INCLUDED
 from antiphon.backends.responses.messages import MEDIA, check_part, input_items
 from antiphon.errors import UnsupportedParameter
 from antiphon.protocol.items.content import PARTS_IN
@@ -76,6 +78,7 @@ def responses_body(prompt: Prompt, dialect: Dialect, origin: Origin) -> Json:
     request = prompt.request
     wants_logprobs = _wants_logprobs(request) and dialect.logprobs
     include = [_ENCRYPTED] if dialect.is_sealing(prompt.model) else []
+    include += _included(request, dialect)
     instructions, items = request.instructions or "", input_items(prompt.items, dialect, origin)
     if dialect.profile.merge_system:
         instructions, items = _merged(instructions, items)
@@ -92,7 +95,7 @@ def responses_body(prompt: Prompt, dialect: Dialect, origin: Origin) -> Json:
         "top_p": request.top_p,
         "text": _text(request, dialect.profile) or None,
         "reasoning": _reasoning(request, dialect) or None,
-        **_tools(request, dialect.profile),
+        **_tools(request, dialect),
         **{key: _HINTS[key](request) for key in dialect.profile.forwards},
     }
     return {key: value for key, value in body.items() if value is not None}
@@ -113,6 +116,17 @@ def _merged(instructions: str, items: list[Json]) -> tuple[str, list[Json]]:
     if count == len(items) or not all(isinstance(text, str) for text in texts):
         return instructions, items
     return "\n\n".join(filter(None, [instructions, *texts])), items[count:]
+
+
+def _included(request: CreateResponse, dialect: Dialect) -> list[str]:
+    """What of calls that the server runs itself was asked for."""
+    known = {name for tool in dialect.hosted for name in INCLUDED[tool]}
+    asked = request.include or () if _hosted_tools(request, dialect) else ()
+    return [name for name in dict.fromkeys(asked) if name in known]
+
+
+def _hosted_tools(request: CreateResponse, dialect: Dialect) -> list[Json]:
+    return [tool for tool in request.tools or () if dialect.runs(tool)]
 
 
 def _wants_logprobs(request: CreateResponse) -> bool:
@@ -158,8 +172,10 @@ def _effort(request: CreateResponse, profile: Profile) -> str | None:
     return effort if known else _NEAREST_EFFORT[effort]
 
 
-def _tools(request: CreateResponse, profile: Profile) -> Json:
-    """`tools`, `tool_choice` and `parallel_tool_calls`."""
+def _tools(request: CreateResponse, dialect: Dialect) -> Json:
+    """`tools`, `tool_choice`, `parallel_tool_calls`, and `max_tool_calls` for those that the server
+    runs itself."""
+    profile = dialect.profile
     choice = request.tool_choice
     tools = request.tools or []
     native = _native_choice(choice, profile)
@@ -167,7 +183,10 @@ def _tools(request: CreateResponse, profile: Profile) -> Json:
         tools = offered(request).tools
     if not tools or (choice == "none" and native is None):
         return {}
-    fields: Json = {"tools": [_tool(tool, profile) for tool in tools], "tool_choice": native}
+    sent = [_hosted(tool) if dialect.runs(tool) else _tool(tool, profile) for tool in tools]
+    fields: Json = {"tools": sent, "tool_choice": native}
+    if any(dialect.runs(tool) for tool in tools):
+        fields["max_tool_calls"] = request.max_tool_calls
     if profile.parallel_tool_calls:
         fields["parallel_tool_calls"] = request.parallel_tool_calls
     return fields
@@ -188,8 +207,15 @@ def _native_choice(choice: Any, profile: Profile) -> Any:
 
 
 def _named(tool: Json, profile: Profile) -> Json:
+    if "name" not in tool:  # one that the server runs itself
+        return {"type": tool["type"]}
     kind = "custom" if tool["type"] == "custom" and profile.custom_tools else "function"
     return {"type": kind, "name": tool["name"]}
+
+
+def _hosted(tool: Json) -> Json:
+    """As the client has it."""
+    return {key: value for key, value in tool.items() if value is not None}
 
 
 def _tool(tool: Json, profile: Profile) -> Json:
@@ -223,7 +249,8 @@ def _dropped(request: CreateResponse, dialect: Dialect) -> list[str]:
     if (request.text or {}).get("verbosity") and not profile.verbosity:
         dropped.append("text.verbosity")
     for i, tool in enumerate(request.tools or ()):
-        dropped += [f"tools[{i}].{key}" for key in _TOOL_HINTS if tool.get(key)]
+        hints = () if dialect.runs(tool) else _TOOL_HINTS
+        dropped += [f"tools[{i}].{key}" for key in hints if tool.get(key)]
     if request.tools and request.parallel_tool_calls is False and not profile.parallel_tool_calls:
         dropped.append("parallel_tool_calls")
     if profile.tool_choice == "ignored" and request.tool_choice not in (None, "none", "auto"):

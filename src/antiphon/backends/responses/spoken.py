@@ -11,10 +11,12 @@ Rules
 5. Two messages in a row are one to the client: a blank line parts them.
 """
 
+from collections import Counter
 from typing import Any, Final, Literal, TypeAlias
 
 from antiphon.backends.calls import CallAssembler
 from antiphon.backends.origins import Origin
+from antiphon.backends.responses.hosted import annotation_of
 from antiphon.backends.responses.values import logprobs_of, string_of
 from antiphon.protocol.deltas import (
     Delta,
@@ -53,8 +55,8 @@ class Speech:
     """All that one answer says."""
 
     __slots__ = (
-        *("_announced", "_calls", "_keys", "_message", "_numbers", "_origin", "_texts"),
-        *("_thoughts", "kinds"),
+        *("_annotated", "_announced", "_calls", "_keys", "_message", "_numbers", "_origin"),
+        *("_texts", "_thoughts", "kinds"),
     )
 
     def __init__(self, custom: frozenset[str], origin: Origin) -> None:
@@ -70,6 +72,8 @@ class Speech:
         self._thoughts: list[Json] = []
         #: The message that was spoken last, if nothing else was since.
         self._message: tuple[Any] | None = None
+        #: (item, part) → how many of its annotations were told.
+        self._annotated: Counter[tuple[Any, Any]] = Counter()
         #: The fields of which something was said.
         self.kinds: set[Field] = set()
 
@@ -141,6 +145,20 @@ class Speech:
                 self._calls.feed({"index": key, kind: {"name": item.get("name")}}, out)
                 self.complete(key, field, 0, _argument(item.get(field) or ""), out)
 
+    def pause(self) -> None:
+        """Something else comes between: the next message is one of its own."""
+        self._message = None
+
+    def annotate(self, key: Any, event: Json, out: list[Delta]) -> None:
+        """An annotation of a text that was said."""
+        self._annotate((key, event.get("content_index")), event["annotation"], out)
+
+    def _annotate(self, place: tuple[Any, Any], annotation: Any, out: list[Delta]) -> None:
+        delta = annotation_of(annotation)
+        if delta is not None:
+            self._annotated[place] += 1
+            out.append(delta)
+
     def close(self, out: list[Delta]) -> bool:
         """Tell what was held back. False when a call never got a name."""
         for key, (field, text) in self._announced.items():
@@ -153,6 +171,9 @@ class Speech:
             if part["type"] in _TEXT_OF:
                 field, name = _TEXT_OF[part["type"]]
                 self.complete(key, field, index, part[name], out)
+                there_are = part.get("annotations") or ()
+                for annotation in there_are[self._annotated[key, index] :]:
+                    self._annotate((key, index), annotation, out)
 
     def _end_thought(self, item: Json, out: list[Delta]) -> None:
         if not item.get("encrypted_content"):

@@ -7,7 +7,8 @@ Rules
    ``response.incomplete``; the end of the bytes or ``[DONE]`` alone is not success (R-45).
 3. What only the whole items or the whole response have is told too, never twice (`spoken.py`). Of
    the response counts what no event before it had: a kind of text, or calls.
-4. Events and items that are not for us, such as those of tools of the server itself, are skipped.
+4. Calls that the server runs itself are told step by step (`hosted.py`), if it may run them. Other
+   events and items that are not for us are skipped.
 5. Anything that is not of this API raises `UpstreamFaultError`.
 """
 
@@ -18,6 +19,7 @@ import orjson
 from antiphon.backends.faults import UpstreamFaultError, printable, shown
 from antiphon.backends.origins import Origin
 from antiphon.backends.responses.faults import error_in_stream
+from antiphon.backends.responses.hosted import ITEM_OF, HostedCalls
 from antiphon.backends.responses.spoken import CALLS, Field, Speech
 from antiphon.backends.responses.values import usage_of
 from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
@@ -55,7 +57,8 @@ _TERMINAL: Final = {
 #: Why a response is incomplete, in lower case. What is unknown counts as ``length``.
 _REASONS: Final[dict[str, FinishReason]] = {"content_filter": "content_filter"}
 #: What is told of items of the last event only if nothing of it was told before.
-_FIELDS_OF: Final[dict[str, frozenset[Field]]] = {
+_FIELDS_OF: Final[dict[str, frozenset[str]]] = {
+    **{type_: frozenset({type_}) for type_ in ITEM_OF.values()},
     "message": frozenset({"output_text", "refusal"}),
     "function_call": frozenset({"arguments", "input"}),
     "custom_tool_call": frozenset({"arguments", "input"}),
@@ -66,15 +69,22 @@ _BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 
 
 class ResponsesStream:
-    """One answer. `custom` names the tools that went as functions and whose calls are free text."""
+    """One answer. `custom` names the tools that went as functions and whose calls are free text;
+    `hosted`: those that the server may run itself."""
 
-    __slots__ = ("_body", "_body_size", "_decoder", "_speech", "done", "told")
+    __slots__ = ("_body", "_body_size", "_decoder", "_hosted", "_speech", "done", "told")
 
-    def __init__(self, origin: Origin, custom: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        custom: frozenset[str] = frozenset(),
+        hosted: frozenset[str] = frozenset(),
+    ) -> None:
         self._decoder: EventDecoder | None = None
         self._body: list[bytes] = []  # a body that is one JSON object
         self._body_size = 0
         self._speech = Speech(custom, origin)
+        self._hosted = HostedCalls(frozenset(ITEM_OF[tool] for tool in hosted))
         #: All is said: no more bytes are needed.
         self.done = False
         #: Some delta was given out: tokens were spent.
@@ -167,8 +177,13 @@ class ResponsesStream:
         elif type_ == "response.output_item.added":
             if event["item"].get("type") in CALLS:
                 self._speech.begin_call(key, event["item"], out)
+            elif self._hosted.is_one(event["item"]):
+                self._speech.pause()
+                self._hosted.begin(key, event["item"], out)
         elif type_ == "response.output_item.done":
-            self._speech.end_item(key, event["item"], out)
+            self._end_item(key, event["item"], out)
+        elif type_ == "response.output_text.annotation.added":
+            self._speech.annotate(key, event, out)
         elif type_ in _TERMINAL:
             response = event["response"]
             # vLLM completes what was cut off, and says so only in the response.
@@ -177,6 +192,15 @@ class ResponsesStream:
             self._end(status if known else _TERMINAL[type_], response, data, out)
         elif type_ == "error" or (not type_ and event.get("error")):
             self._fail_in_band(event.get("error") or event, data)
+        else:
+            self._hosted.step(key, type_, event, out)
+
+    def _end_item(self, key: Any, item: Json, out: list[Delta]) -> None:
+        if self._hosted.is_one(item):
+            self._speech.pause()
+            self._hosted.end(key, item, out)
+        else:
+            self._speech.end_item(key, item, out)
 
     def _whole(self, data: bytes, out: list[Delta]) -> None:
         """A response that came as one JSON object."""
@@ -208,11 +232,13 @@ class ResponsesStream:
     def _end_items(self, items: list[Json], out: list[Delta]) -> None:
         """What the items of the last event have that no event before had. Reasoning that comes
         after what it was for is none."""
-        told = frozenset(self._speech.kinds)
+        told: frozenset[str] = frozenset(self._speech.kinds)
+        if self._hosted.were_told:
+            told |= frozenset(ITEM_OF.values())
         for index, item in enumerate(items):
             fields = _FIELDS_OF.get(item.get("type", ""))
             if not told if fields is None else not (fields & told):
-                self._speech.end_item(("end", index), item, out)
+                self._end_item(("end", index), item, out)
 
     def _fail(self, detail: str) -> NoReturn:
         # Before the first delta nothing was spent: the client may try again (R-52).

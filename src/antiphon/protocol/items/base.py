@@ -93,8 +93,15 @@ class ItemType:
     unquoted: Callable[[Item], str | list[Any]] | None = None
     #: The status of one that was half done when its run broke off.
     broken_off: str = "incomplete"
+    #: What it has when it is over in any case, though it may begin without.
+    in_the_end: Mapping[str, Any] = field(default_factory=dict)
     #: Whether it has a `status` on the wire (spec §3.3).
     has_status: bool = True
+
+    def ended(self, item: Item, changes: Mapping[str, Any]) -> Item:
+        """An item of this type with what its end has brought."""
+        whole = {**item, **changes}
+        return {**whole, **{key: what for key, what in self.in_the_end.items() if key not in whole}}
 
 
 def encode(value: Any) -> str:

@@ -113,5 +113,6 @@ ITEM_TYPES = (
         as_call=_as_call,
         as_result=_as_result,
         unquoted=_unquoted,
+        in_the_end={"action": {"type": "search", "query": ""}},
     ),
 )
