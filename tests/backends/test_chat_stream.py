@@ -134,3 +134,34 @@ def test_a_long_input_comes_while_it_streams() -> None:
     parts = [unwrapper.feed(part) for part in ('{"input": "', "*** Begin", " Patch\\n", '"}')]
     assert parts == ["", "*** Begin", " Patch\n", ""]
     assert unwrapper.close() == ""
+
+
+@pytest.mark.parametrize(
+    ("escape", "rest"),
+    [
+        ("\\d", "+"),
+        ("\\'", "s"),
+        ("\\u12", "xy"),
+        ("\\ud83d", "x"),
+        ("\\ud83d\\", "x"),
+        ("\\ud83d\\u00e", "4"),
+        ("\\ude00", "x"),
+        ("\\", "\n"),
+    ],
+)
+def test_an_escape_that_json_does_not_have_holds_nothing_back(escape: str, rest: str) -> None:
+    """R-118: what is held is read again with each fragment."""
+    unwrapper = InputUnwrapper()
+    said = unwrapper.feed('{"input": "a\\n') + unwrapper.feed(escape) + unwrapper.feed(rest)
+    assert said == "a\n" + (escape + rest).replace("\\u00e4", "ä")
+    assert unwrapper.feed("b\\tc") == "b\tc"
+    assert unwrapper.feed('d"}') == "d"
+    assert unwrapper.close() == ""
+
+
+@pytest.mark.parametrize("end", ["\\", "\\u00e", "\\ud83d", "\\ud83d\\ude0"])
+def test_an_input_that_is_cut_in_an_escape_keeps_it(end: str) -> None:
+    unwrapper = InputUnwrapper()
+    assert unwrapper.feed('{"input": "a') == "a"
+    assert unwrapper.feed(end) == ""
+    assert unwrapper.close() == end

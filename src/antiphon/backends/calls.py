@@ -8,8 +8,8 @@ Rules
    begins, or at the end. Names may come in fragments, repeated, or growing.
 3. A function call without arguments has the arguments ``{}``: clients parse them as JSON.
 4. A custom tool was sent as a function with the one parameter `input`; its text is unwrapped as it
-   comes. What is not that object is passed on as it is, and so is the input of a call that is
-   `custom` on the wire.
+   comes. What is not that object is passed on as it is, so is an escape that JSON does not have,
+   and so is the input of a call that is `custom` on the wire.
 """
 
 import json
@@ -26,12 +26,20 @@ _ID_LIMIT = 64
 #: After this many fragments (one character each at worst) the arguments are no ``{"input": "``.
 _HEAD_PIECES = 64
 _HEAD = re.compile(r'\s*\{\s*"input"\s*:\s*"')
-#: Characters and escapes that are whole; a surrogate pair is one, half of a pair is none: no JSON
-#: can carry it.
-_WHOLE = re.compile(
-    r'(?:[^"\\]|\\["\\/bfnrt]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
-    r"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})*"
+#: An escape that is whole; a surrogate pair is one, half of a pair is none: no JSON can carry it.
+_ESCAPE = (
+    r'\\["\\/bfnrt]'
+    r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}"
 )
+#: What may become one with the next fragment.
+_OPEN = (
+    r"\\(?:u(?:[0-9a-fA-F]{0,3}"
+    r"|[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?))?\Z"
+)
+_WHOLE = re.compile(rf'(?:[^"\\]++|{_ESCAPE}|(?!{_OPEN})\\)*+')
+_ESCAPES = re.compile(_ESCAPE)
+_SIMPLE = {f"\\{char}": json.loads(f'"\\{char}"') for char in '"\\/bfnrt'}
 
 
 class InputUnwrapper:
@@ -41,7 +49,7 @@ class InputUnwrapper:
 
     def __init__(self) -> None:
         self._pieces: list[str] = []  # all that came, until the string has begun
-        self._raw = ""  # what came after the certain text
+        self._raw = ""  # an escape whose end has not come
         self._inside = False
         self._closed = False
 
@@ -64,15 +72,14 @@ class InputUnwrapper:
         end = whole.end() if whole else 0
         self._raw = raw[end:]
         self._closed = self._raw.startswith('"')
-        # Not strict: models write line breaks unescaped.
-        return str(json.loads(f'"{raw[:end]}"', strict=False))
+        return _ESCAPES.sub(_unescaped, raw[:end])
 
     def close(self) -> str:
         """What is left at the end: the text of any other object with `input`, else as it came."""
         if self._closed:
             return ""
         if self._inside:
-            return re.sub(r'"\s*\}\s*\Z', "", self._raw)
+            return self._raw
         raw = "".join(self._pieces)
         try:
             parsed = orjson.loads(raw)
@@ -80,6 +87,11 @@ class InputUnwrapper:
             return raw
         text = parsed.get("input") if isinstance(parsed, dict) else parsed
         return text if isinstance(text, str) else raw
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    text = escape[0]
+    return _SIMPLE.get(text) or str(json.loads(f'"{text}"'))
 
 
 class _Call:
