@@ -18,6 +18,7 @@ from antiphon.backends.responses.dialects import (
 )
 from antiphon.backends.responses.request import check_request, counted_body, responses_body
 from antiphon.errors import InvalidRequestError, UnsupportedParameter
+from antiphon.protocol.items.reasoning import restored
 from antiphon.protocol.request import CreateResponse, parse_request
 
 Json = dict[str, Any]
@@ -98,6 +99,19 @@ def test_reasoning_is_asked_for_encrypted_where_it_is(
     dialect: Dialect, model: str, asked: bool
 ) -> None:
     assert body({}, dialect, model).get("include") == ([ENCRYPTED] if asked else None)
+
+
+@pytest.mark.parametrize(("model", "shown"), [("gpt-5.2", True), ("gpt-4.1", False)])
+def test_a_model_that_does_not_reason_is_shown_no_reasoning(model: str, shown: bool) -> None:
+    """Another model of the same deployment has answered before; this one would refuse its blob."""
+    blob = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"}
+    item = {"type": "reasoning", "id": "rs_ours", "summary": [], "encrypted_content": "sealed"}
+    parts = [{"type": "output_text", "text": "Yes.", "annotations": []}]
+    answer: Json = {"type": "message", "role": "assistant", "content": parts}
+    items = [restored(item, {"content": "", "state": HERE.state([blob])}), answer]
+    said = responses_body(Prompt(request({}), model, items), OPENAI, HERE)["input"]
+    spoken = {"type": "message", "role": "assistant", "content": "Yes."}
+    assert said == ([blob, spoken] if shown else [spoken])
 
 
 def test_both_includes_in_one_list() -> None:

@@ -29,7 +29,7 @@ class Dialect:
     profile: Profile
     #: It gives its reasoning encrypted to who asks for it with `include`.
     encrypts: bool = False
-    #: Models that have no reasoning to encrypt, and refuse to be asked: names and wildcards.
+    #: Models that do not reason, and refuse to be asked for it or shown any: names and wildcards.
     plain: tuple[str, ...] = ()
     #: It takes the text of reasoning back, whoever made it.
     text_back: bool = False
@@ -62,7 +62,11 @@ class Dialect:
 
     def is_sealing(self, model: str) -> bool:
         """Whether a model, by its name at the upstream, is asked for its reasoning encrypted."""
-        return self.encrypts and not any(fnmatchcase(model, name) for name in self.plain)
+        return self.encrypts and self.reasons(model)
+
+    def reasons(self, model: str) -> bool:
+        """Whether a model may be shown reasoning."""
+        return not any(fnmatchcase(model, name) for name in self.plain)
 
 
 def _of(name: str) -> Profile:

@@ -9,7 +9,7 @@ Rules
 3. Reasoning goes back unchanged to the deployment that made it (`Origin`), once, with the blobs
    that it gave. Reasoning of others is left out, unless the server takes text
    (`Dialect.text_back`): an item without its blob is refused by OpenAI, and so is one that nothing
-   follows in its turn.
+   follows in its turn, and any by a model that does not reason.
 4. Images in results follow in a user message of their own, after all results, unless the server
    takes them in place.
 5. Images that tools of this server made are for models that see; others read that they are there.
@@ -41,9 +41,12 @@ _NOT_BY_ASSISTANT: Final = "This model backend takes no media in messages of the
 _MADE_HERE: Final = frozenset({"image_generation_call"})
 
 
-def input_items(items: Sequence[Item], dialect: Dialect, origin: Origin) -> list[Json]:
-    """The `input` of a request. Raises `InvalidRequestError` for parts it cannot carry."""
-    return _Writer(dialect, origin).write(items)
+def input_items(
+    items: Sequence[Item], dialect: Dialect, origin: Origin, *, reasons: bool = True
+) -> list[Json]:
+    """The `input` of a request; `reasons`: the model may be shown reasoning. Raises
+    `InvalidRequestError` for parts it cannot carry."""
+    return _Writer(dialect, origin, reasons=reasons).write(items)
 
 
 def check_part(part: Json, path: str, *, by_assistant: bool) -> None:
@@ -56,10 +59,11 @@ def check_part(part: Json, path: str, *, by_assistant: bool) -> None:
 class _Writer:
     """Writes one prompt."""
 
-    def __init__(self, dialect: Dialect, origin: Origin) -> None:
+    def __init__(self, dialect: Dialect, origin: Origin, *, reasons: bool) -> None:
         self._dialect = dialect
         self._profile = dialect.profile
         self._origin = origin
+        self._reasons = reasons
         #: Ids of reasoning that was given back.
         self._given: set[str] = set()
 
@@ -93,7 +97,7 @@ class _Writer:
         whole: set[str] = set()  # and of those that have their results in themselves
         for part in turn.parts:
             if not isinstance(part, Called) and part["type"] == "reasoning":
-                thoughts += self._thought(part)
+                thoughts += self._thought(part) if self._reasons else []
                 continue
             said = self._call(part) if isinstance(part, Called) else self._message(part)
             if isinstance(part, Called) and "call_id" not in (said or {}):

@@ -79,7 +79,8 @@ def responses_body(prompt: Prompt, dialect: Dialect, origin: Origin) -> Json:
     wants_logprobs = _wants_logprobs(request) and dialect.logprobs
     include = [_ENCRYPTED] if dialect.is_sealing(prompt.model) else []
     include += _included(request, dialect)
-    instructions, items = request.instructions or "", input_items(prompt.items, dialect, origin)
+    instructions = request.instructions or ""
+    items = input_items(prompt.items, dialect, origin, reasons=dialect.reasons(prompt.model))
     if dialect.profile.merge_system:
         instructions, items = _merged(instructions, items)
     body: Json = {
