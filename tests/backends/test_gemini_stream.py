@@ -348,6 +348,31 @@ def play(
     return said
 
 
+@pytest.mark.parametrize(
+    ("chunks", "ends"),
+    [
+        ([chunk({"text": "a"}), chunk({"text": "b"}, finish="STOP")], [False, True]),
+        ([chunk({"text": "a"}), chunk(finish="STOP")], [False, True]),
+        ([chunk(thought("a")), chunk(call("f"), finish="STOP")], [False, True]),
+        ([chunk({"text": "a"}), chunk({"text": ""}, finish="STOP")], [False, True]),
+        ([chunk({"text": "a"}, finish="STOP")] * 3 + [chunk(finish="STOP")], [False] * 3 + [True]),
+        ([chunk({"text": "a"}, finish="MAX_TOKENS")], [True]),
+        ([chunk(finish="STOP"), chunk({"text": "a"})], [True, False]),
+        ([chunk(finish="STOP"), chunk(usageMetadata=COUNTS)], [True, True]),
+    ],
+)
+def test_it_has_finished_when_nothing_can_follow(chunks: list[Json], ends: list[bool]) -> None:
+    """R-44: who has finished is given a few seconds only. Gemini 1.5 says STOP with each chunk."""
+    stream = GeminiStream(HERE)
+    seen: list[bool] = []
+    for each in chunks:
+        stream.feed(sse(each))
+        seen.append(stream.finished)
+    assert seen == ends
+    stream.close()
+    assert stream.finished
+
+
 def name_of(case: "Stream | Fault") -> str:
     return case.name
 

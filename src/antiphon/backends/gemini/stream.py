@@ -4,7 +4,9 @@ Rules
 1. The first byte that is no blank decides what the body is: ``{`` or ``[`` JSON (a server that
    ignores `alt=sse`), ``<`` a web page, anything else server-sent events.
 2. Success means that a `finishReason` of those that we know as an end was seen (R-45). Gemini has
-   no last event: the turn ends with the bytes. The last reason, and the last usage, count.
+   no last event: the turn ends with the bytes. The last reason, and the last usage, count. Some
+   models and servers say ``STOP`` with every chunk: beside text it is a sign that nothing follows
+   only from those that have said text without it.
 3. Thoughts (`thought`) are reasoning, also where they are called summaries. Calls come whole.
 4. A prompt that was blocked is the client's fault, and nothing of it was answered.
 5. Anything that is no answer of Gemini's raises `UpstreamFaultError`.
@@ -71,7 +73,9 @@ class GeminiStream:
         "_call_count",
         "_calls",
         "_decoder",
+        "_ended",
         "_finish",
+        "_goes_on",
         "_signatures",
         "_usage",
         "done",
@@ -93,6 +97,8 @@ class GeminiStream:
         self._call_count = 0
         self._signatures = SignatureReader(origin)
         self._finish: str | None = None
+        self._goes_on = False  # some chunk has said something, and no reason
+        self._ended = False
         self._usage: Json | None = None
         #: All is said: no more bytes are needed.
         self.done = False
@@ -101,8 +107,8 @@ class GeminiStream:
 
     @property
     def finished(self) -> bool:
-        """A `finishReason` was seen; only usage may follow."""
-        return self._finish is not None
+        """The model has come to its end; only usage may follow."""
+        return self.done or self._ended
 
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that these bytes complete."""
@@ -203,9 +209,13 @@ class GeminiStream:
         said = [delta for delta in out[first:] if isinstance(delta, TextDelta)]
         if said and len(said) == len(parts):
             said[-1].logprobs = logprobs_of(candidate.get("logprobsResult")) or None
+        has_said = len(out) > first
         reason = candidate.get("finishReason")
         if reason and reason not in _UNSPECIFIED:
             self._finish = string_of(reason)
+            self._ended = self._goes_on or not has_said or reason != "STOP"
+        elif has_said:
+            self._goes_on, self._ended = True, False
 
     def _part(self, part: Json, out: list[Delta]) -> None:
         """Parts of kinds that nobody asked for, such as code that Google runs, are skipped."""
@@ -250,5 +260,5 @@ class GeminiStream:
 
     def _fail(self, detail: str) -> NoReturn:
         # Before the first event nothing was spent: the client may try again (R-52).
-        spent = self.told or self.finished
+        spent = self.told or self._finish is not None
         raise UpstreamFaultError(UpstreamError(should_retry=False if spent else None), detail)
