@@ -47,6 +47,11 @@ def refused() -> InvalidRequestError:
     )
 
 
+def withheld() -> InvalidRequestError:
+    """The answer is against the upstream's rules."""
+    return InvalidRequestError("The answer was blocked by the content filter of the model backend.")
+
+
 def filtered() -> InvalidRequestError:
     """The input is against the upstream's rules."""
     return InvalidRequestError(

@@ -9,9 +9,8 @@ Rules
 import re
 from typing import Any, Final
 
-import orjson
-
-from antiphon.backends.faults import filtered, refused
+from antiphon.backends.complaints import Complaint, complaint
+from antiphon.backends.faults import filtered, refused, withheld
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
@@ -24,16 +23,18 @@ from antiphon.errors import (
     UpstreamTimeout,
 )
 
-_TOO_LONG: Final = re.compile(
-    r"prompt is too long|exceeds? (the )?(model's )?(maximum )?context (limit|window|length)"
-    r"|input (length|is too long)|maximum context length|context_length_exceeded",
+_FILTERED: Final = re.compile(r"^(Input|Output) blocked by content filter", re.IGNORECASE)
+#: How a message begins that is about the operator's account.
+_ACCOUNT: Final = re.compile(
+    r"^(Your (\w+ )?credit balance|You have reached your (specified )?\w* ?(usage|spend)"
+    r"|This organization has been disabled)",
     re.IGNORECASE,
 )
-_FILTERED: Final = re.compile(r"content filter", re.IGNORECASE)
-_NO_CREDIT: Final = re.compile(r"credit balance|billing|spend(ing)? limit", re.IGNORECASE)
+#: The same of images and files, behind their place if it is given.
 _UNREADABLE: Final = re.compile(
-    r"could not process (image|pdf)|image (exceeds|dimensions)|PDF (is|was|pages)"
-    r"|\.source\.(base64|url)|unable to download",
+    r"^(messages\.[\w.]+: )?(could not process (image|pdf)|image (exceeds|dimensions)"
+    r"|(the )?PDF |a maximum of \d+ PDF pages|unable to download)"
+    r"|^messages\.[\w.]+\.source\.(base64|url)",
     re.IGNORECASE,
 )
 #: The field that a message begins with, as the client knows it.
@@ -64,53 +65,45 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
         case 429:
             return RateLimitError()
         case 400 | 422:
-            return _error_for_refusal(_message(body))
+            return _error_for_refusal(complaint(body))
         case _:
             return UpstreamError()
 
 
 def error_in_stream(error: Any) -> APIError:
     """The error for an ``error`` event, when the status was 200."""
-    kind = error.get("type") if isinstance(error, dict) else None
-    text = error.get("message") if isinstance(error, dict) else None
-    if isinstance(text, str) and _TOO_LONG.search(text):
-        return ContextLengthExceeded()
-    if kind == "rate_limit_error":
+    said = complaint(error)
+    if "rate_limit_error" in said.codes:
         return RateLimitError()
-    if kind == "timeout_error":
+    if "timeout_error" in said.codes:
         return UpstreamTimeout()
-    if isinstance(text, str) and _FILTERED.search(text):
-        return filtered()
-    return UpstreamError()
+    return _error_in_words(said) or UpstreamError()
 
 
-def _error_for_refusal(text: str) -> APIError:
-    if _TOO_LONG.search(text):
-        return ContextLengthExceeded()
-    if _NO_CREDIT.search(text):
+def _error_for_refusal(said: Complaint) -> APIError:
+    if "billing_error" in said.codes or _ACCOUNT.match(said.message):
         return UpstreamError()
-    if _FILTERED.search(text):
-        return filtered()
-    if _UNREADABLE.search(text):
-        return InvalidRequestError(
-            "The model backend could not take an image or a file of the input.", param="input"
-        )
-    field = _FIELD.match(text)
+    field = _FIELD.match(said.message)
     param = _CLIENT_NAMES.get(field[1]) if field else None
     if param:
         return UnsupportedParameter(
             f"Unsupported parameter: '{param}' is not supported in this form with this model.",
             param=param,
         )
+    if error := _error_in_words(said):
+        return error
+    if _UNREADABLE.match(said.message):
+        return InvalidRequestError(
+            "The model backend could not take an image or a file of the input.", param="input"
+        )
     return refused()
 
 
-def _message(body: bytes) -> str:
-    """`error.message` of the body, else all of it."""
-    try:
-        read = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        read = None
-    error = read.get("error") if isinstance(read, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else body.decode(errors="replace")
+def _error_in_words(said: Complaint) -> APIError | None:
+    """What the API has no type for."""
+    if said.is_too_long:
+        return ContextLengthExceeded()
+    blocked = _FILTERED.match(said.message)
+    if blocked:
+        return filtered() if blocked[1].lower() == "input" else withheld()
+    return None

@@ -9,8 +9,7 @@ Rules
 import re
 from typing import Any
 
-import orjson
-
+from antiphon.backends.complaints import Complaint, complaint
 from antiphon.backends.faults import filtered, refused
 from antiphon.errors import (
     APIError,
@@ -23,17 +22,8 @@ from antiphon.errors import (
     UpstreamTimeout,
 )
 
-#: The words of OpenAI, OpenRouter, vLLM, SGLang, llama.cpp, LM Studio, Ollama, TGI, Mistral and
-#: Gemini.
-_TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size"
-    r"|maximum (context|model|input) length|context (length|size|window)"
-    r"|(prompt|input) is too long|input token count|inputs tokens \+ max_new_tokens",
-    re.IGNORECASE,
-)
-_FILTERED = re.compile(r"content_filter|content_policy_violation", re.IGNORECASE)
-_NO_MODEL = re.compile(r"model.{0,80}(not found|does not exist)|model_not_found", re.IGNORECASE)
-_NO_CREDIT = re.compile(r"insufficient_quota|credit_balance_exhausted", re.IGNORECASE)
+_FILTERED = frozenset({"content_filter", "content_policy_violation"})
+_LIMITED = frozenset({"429", "rate_limit_exceeded"})
 
 #: Parameters of the chat API as the client knows them.
 _CLIENT_NAMES = {
@@ -59,7 +49,7 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
 
     `model` is the client's name of the model. A 429 carries no `retry_after` yet.
     """
-    text = body.decode(errors="replace")
+    said = complaint(body)
     match status:
         case 404:
             return ModelNotFound(model)
@@ -68,49 +58,36 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
         case 408 | 504:
             return UpstreamTimeout()
         case 429:
-            spent = bool(_NO_CREDIT.search(text))
-            return RateLimitError(should_retry=False if spent else None)
+            return RateLimitError(should_retry=False if said.is_no_credit else None)
         case 400 | 422:
-            return _error_for_refusal(text, model)
+            return _error_for_refusal(said, model)
         case _:
             return UpstreamError()
 
 
 def error_in_stream(error: Any) -> APIError:
     """The error for an `error` value inside the answer, when the status was 200."""
-    text = error if isinstance(error, str) else orjson.dumps(error).decode()
-    code = error.get("code") if isinstance(error, dict) else None
-    if _TOO_LONG.search(text):
+    said = complaint(error)
+    if said.is_too_long:
         return ContextLengthExceeded()
-    if str(code) in {"429", "rate_limit_exceeded"}:
+    if said.has(_LIMITED):
         return RateLimitError(should_retry=False)
-    if _FILTERED.search(text):
+    if said.has(_FILTERED):
         return filtered()
     return UpstreamError(should_retry=False)
 
 
-def _error_for_refusal(text: str, model: str) -> APIError:
-    if _TOO_LONG.search(text):
+def _error_for_refusal(said: Complaint, model: str) -> APIError:
+    if said.is_too_long:
         return ContextLengthExceeded()
-    if _FILTERED.search(text):
+    if said.has(_FILTERED):
         return filtered()
-    param = _CLIENT_NAMES.get(_param(text))
+    param = _CLIENT_NAMES.get(re.split(r"[.\[]", said.param)[0])
     if param:
         return UnsupportedParameter(
             f"Unsupported parameter: '{param}' is not supported in this form with this model.",
             param=param,
         )
-    if _NO_MODEL.search(text):
+    if said.is_no_model:
         return ModelNotFound(model)
     return refused()
-
-
-def _param(text: str) -> str:
-    """`error.param` of an OpenAI-shaped body, without what follows a dot or bracket."""
-    try:
-        body = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return ""
-    error = body.get("error") if isinstance(body, dict) else None
-    param = error.get("param") if isinstance(error, dict) else None
-    return re.split(r"[.\[]", param)[0] if isinstance(param, str) else ""

@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-import orjson
-
+from antiphon.backends.complaints import complaint, error_in
 from antiphon.backends.faults import refused
 from antiphon.errors import (
     APIError,
@@ -27,29 +26,33 @@ from antiphon.errors import (
     UpstreamTimeout,
 )
 
-_TOO_LONG: Final = re.compile(
-    r"input token count|exceeds the maximum number of tokens|(input|prompt|context) is too long",
-    re.IGNORECASE,
-)
 _TOO_LARGE: Final = re.compile(r"request payload size exceeds", re.IGNORECASE)
-_OPERATORS: Final = re.compile(
-    r"API[ _]key|API_KEY_INVALID|FAILED_PRECONDITION|location is not supported|billing",
-    re.IGNORECASE,
-)
+#: How it says 400 to what the operator has to mend: a status, reasons of details, and beginnings of
+#: messages that have no reason.
+_NOT_READY: Final = "FAILED_PRECONDITION"
+_REASONS: Final = ("API_KEY_", "BILLING_", "SERVICE_", "CONSUMER_")
+_OPERATORS: Final = re.compile(r"API key|User location is not supported", re.IGNORECASE)
 _PER_DAY: Final = re.compile(r"PerDay")
-#: Where a 400 says what it is about, and the parameter as the client knows it.
+#: Where a 400 says what it is about, and the parameter as the client knows it. Names that clients
+#: chose may follow.
 _PLACE: Final = re.compile(r"GenerateContentRequest\.([\w.\[\]]+)")
-_CLIENT_NAMES: Final = (
-    (re.compile(r"thinking", re.IGNORECASE), "reasoning.effort"),
-    (re.compile(r"response_?(json_?)?schema|mime_?type", re.IGNORECASE), "text.format"),
-    (re.compile(r"logprobs", re.IGNORECASE), "top_logprobs"),
-    (re.compile(r"max_?output_?tokens", re.IGNORECASE), "max_output_tokens"),
-    (re.compile(r"temperature", re.IGNORECASE), "temperature"),
-    (re.compile(r"top_?p\b", re.IGNORECASE), "top_p"),
-    (re.compile(r"service_?tier", re.IGNORECASE), "service_tier"),
-    (re.compile(r"tool_?config", re.IGNORECASE), "tool_choice"),
-    (re.compile(r"^tools|function_?declarations", re.IGNORECASE), "tools"),
+_CONFIG: Final = r"(generation_?config\.)?"
+_CLIENT_NAMES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), param)
+    for pattern, param in (
+        (_CONFIG + r"thinking", "reasoning.effort"),
+        (_CONFIG + r"response_?(json_?)?(schema|mime_?type)", "text.format"),
+        (_CONFIG + r"(response_?)?logprobs", "top_logprobs"),
+        (_CONFIG + r"max_?output_?tokens", "max_output_tokens"),
+        (_CONFIG + r"temperature", "temperature"),
+        (_CONFIG + r"top_?p\b", "top_p"),
+        (r"service_?tier", "service_tier"),
+        (r"tool_?config", "tool_choice"),
+        (r"tools|function_?declarations", "tools"),
+    )
 )
+_LIMITED: Final = frozenset({"429", "RESOURCE_EXHAUSTED"})
+_LATE: Final = frozenset({"504", "DEADLINE_EXCEEDED"})
 _DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s")
 #: Longer waits are capped, as those of headers are.
 _LONGEST_WAIT: Final = 3600.0
@@ -60,8 +63,7 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
 
     `model` is the client's name of the model.
     """
-    text = body.decode(errors="replace")
-    error = _error_in(body)
+    error = error_in(body)
     match status:
         case 404:
             return ModelNotFound(model)
@@ -70,54 +72,49 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
         case 408 | 504:
             return UpstreamTimeout()
         case 429:
-            spent = bool(_PER_DAY.search(text))  # it will not pass while a client waits
+            # What it has for a day will not come back while a client waits.
+            spent = bool(_PER_DAY.search(body.decode(errors="replace")))
             return RateLimitError(retry_after=_delay(error), should_retry=False if spent else None)
         case 400 | 422:
-            return _error_for_refusal(text, error)
+            return _error_for_refusal(error)
         case _:
             return UpstreamError()
 
 
 def error_in_stream(error: Any) -> APIError:
     """The error for an `error` value inside the answer, when the status was 200."""
-    text = error if isinstance(error, str) else orjson.dumps(error).decode()
-    known = error if isinstance(error, dict) else {}
-    if _TOO_LONG.search(text):
+    said = complaint(error)
+    if said.is_too_long:
         return ContextLengthExceeded()
-    if known.get("code") == 429 or known.get("status") == "RESOURCE_EXHAUSTED":
+    if said.has(_LIMITED):
         return RateLimitError(should_retry=False)
-    if known.get("code") == 504 or known.get("status") == "DEADLINE_EXCEEDED":
+    if said.has(_LATE):
         return UpstreamTimeout(should_retry=False)
     return UpstreamError(should_retry=False)
 
 
-def _error_for_refusal(text: str, error: dict[str, Any]) -> APIError:
-    if _TOO_LONG.search(text):
+def _error_for_refusal(error: dict[str, Any]) -> APIError:
+    said = complaint(error)
+    if said.is_too_long:
         return ContextLengthExceeded()
-    if _TOO_LARGE.search(text):
+    if _TOO_LARGE.match(said.message):
         return PayloadTooLarge("The input is too large for the model backend.")
-    if _OPERATORS.search(text):
+    reasons = (str(detail.get("reason")) for detail in _details(error))
+    if (
+        _NOT_READY in said.codes
+        or any(reason.startswith(_REASONS) for reason in reasons)
+        or _OPERATORS.match(said.message)
+    ):
         return UpstreamError(should_retry=False)
     for place in _places(error):
         for pattern, param in _CLIENT_NAMES:
-            if pattern.search(place):
+            if pattern.match(place):
                 return UnsupportedParameter(
                     f"Unsupported parameter: '{param}' is not supported in this form with this "
                     "model.",
                     param=param,
                 )
     return refused()
-
-
-def _error_in(body: bytes) -> dict[str, Any]:
-    try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    if isinstance(said, list) and said:
-        said = said[0]
-    error = said.get("error") if isinstance(said, dict) else None
-    return error if isinstance(error, dict) else {}
 
 
 def _details(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -136,7 +133,7 @@ def _places(error: dict[str, Any]) -> Iterator[str]:
                 yield str(violation.get("field"))
     message = str(error.get("message"))
     yield from _PLACE.findall(message)
-    if "ogprobs is not enabled" in message:
+    if message.startswith("Logprobs is not enabled"):
         yield "logprobs"
 
 

@@ -12,8 +12,7 @@ Rules
 import re
 from typing import Any, Final
 
-import orjson
-
+from antiphon.backends.complaints import Complaint, complaint
 from antiphon.backends.faults import filtered, refused
 from antiphon.errors import (
     APIError,
@@ -27,25 +26,16 @@ from antiphon.errors import (
     UpstreamTimeout,
 )
 
-#: The words of OpenAI, vLLM, llama.cpp, LM Studio, Ollama and OpenRouter.
-_TOO_LONG: Final = re.compile(
-    r"context_length_exceeded|exceed_context_size"
-    r"|maximum (context|model|input) length|context (length|size|window)"
-    r"|(prompt|input) is too long|input token count",
-    re.IGNORECASE,
+_FILTERED: Final = frozenset(
+    {
+        *("content_filter", "content_policy_violation", "image_content_policy_violation"),
+        *("bio_policy", "misalignment_policy_violation"),
+    }
 )
-_FILTERED: Final = re.compile(
-    r"content_filter|content_policy_violation|bio_policy|misalignment_policy_violation"
-    r"|flagged as potentially",
-    re.IGNORECASE,
-)
-_NO_MODEL: Final = re.compile(
-    r"(model|deployment).{0,80}(not (be )?found|not exist)|model_not_found|DeploymentNotFound",
-    re.IGNORECASE,
-)
-_NO_CREDIT: Final = re.compile(r"insufficient_quota|credit_balance_exhausted", re.IGNORECASE)
+_FLAGGED: Final = "your prompt was flagged as potentially"
+_LIMITED: Final = frozenset({"429", "rate_limit_exceeded"})
 _BAD_IMAGE: Final = re.compile(
-    r"invalid_(base64_)?image|image_(too|parse|file)|(unsupported|empty)_image|download_image",
+    r"invalid_(base64_)?image|image_(too|parse|file)|(unsupported|empty)_image|.*download_image"
 )
 _UNREADABLE: Final = "invalid_encrypted_content"
 
@@ -63,76 +53,60 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
 
     `model` is the client's name of the model. A 429 carries no `retry_after` yet.
     """
-    text = body.decode(errors="replace")
+    said = complaint(body)
     match status:
         case 404:
-            return ModelNotFound(model) if _NO_MODEL.search(text) else UpstreamError()
+            return ModelNotFound(model) if said.is_no_model else UpstreamError()
         case 413:
             return PayloadTooLarge("The input is too large for the model backend.")
         case 408 | 504:
             return UpstreamTimeout()
         case 429:
-            spent = bool(_NO_CREDIT.search(text))
-            return RateLimitError(should_retry=False if spent else None)
+            return RateLimitError(should_retry=False if said.is_no_credit else None)
         case 400 | 422:
-            return _error_for_refusal(text, model)
+            return _error_for_refusal(said, model)
         case _:
             return UpstreamError()
 
 
 def error_in_stream(error: Any) -> APIError:
     """The error for an `error` value inside the answer, when the status was 200."""
-    text = error if isinstance(error, str) else orjson.dumps(error).decode()
-    code = str(error.get("code")) if isinstance(error, dict) else ""
-    if code in ("429", "rate_limit_exceeded", "insufficient_quota"):
+    said = complaint(error)
+    if said.has(_LIMITED) or said.is_no_credit:
         return RateLimitError(should_retry=False)
-    if error_in_input := _error_in_input(text):
+    if error_in_input := _error_in_input(said):
         return error_in_input
-    return refused() if code == "invalid_prompt" else UpstreamError(should_retry=False)
+    return refused() if "invalid_prompt" in said.codes else UpstreamError(should_retry=False)
 
 
-def _error_in_input(text: str) -> APIError | None:
+def _error_in_input(said: Complaint) -> APIError | None:
     """What is wrong with what the client said, if it is that."""
-    if _TOO_LONG.search(text):
+    if said.is_too_long:
         return ContextLengthExceeded()
-    if _FILTERED.search(text):
+    if said.has(_FILTERED) or _FLAGGED in said.message:
         return filtered()
-    if _UNREADABLE in text:
+    if _UNREADABLE in said.codes:
         return InvalidRequestError(
             "The model backend could not read reasoning of an earlier turn. Leave the reasoning "
             "items out of the input.",
             param="input",
             code=_UNREADABLE,
         )
-    if _BAD_IMAGE.search(text):
+    if any(map(_BAD_IMAGE.match, said.codes)):
         return InvalidRequestError(
             "The model backend could not read an image of the input.", param="input"
         )
     return None
 
 
-def _error_for_refusal(text: str, model: str) -> APIError:
-    error = _error_in_input(text)
+def _error_for_refusal(said: Complaint, model: str) -> APIError:
+    error = _error_in_input(said)
     if error is not None:
         return error
-    param = _param(text)
-    sent = next((name for name in _SENT if param.startswith(name)), None)
+    sent = next((name for name in _SENT if said.param.startswith(name)), None)
     if sent is not None:
         return UnsupportedParameter(
             f"Unsupported parameter: '{sent}' is not supported in this form with this model.",
             param=sent,
         )
-    if _NO_MODEL.search(text):
-        return ModelNotFound(model)
-    return refused()
-
-
-def _param(text: str) -> str:
-    """`error.param` of an OpenAI-shaped body."""
-    try:
-        body = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return ""
-    error = body.get("error") if isinstance(body, dict) else None
-    param = error.get("param") if isinstance(error, dict) else None
-    return param if isinstance(param, str) else ""
+    return ModelNotFound(model) if said.is_no_model else refused()
