@@ -84,7 +84,8 @@ SHAPES: list[Any] = [
 def test_every_shape(said: Any) -> None:
     for given in (said, orjson.dumps(said)):
         found = complaint(given)
-        assert (found.message, found.codes, found.param) == ("m", {"c", "t"}, "p")
+        assert (found.message, found.param) == ("m", "p")
+        assert found.codes == frozenset({"c", "t"})
 
 
 @pytest.mark.parametrize("said", ["m", b"m", b'"m"', {"error": "m"}, {"metadata": {"raw": "m"}}])

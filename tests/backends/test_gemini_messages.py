@@ -124,14 +124,19 @@ MESSAGES = [
     ),
     Case(
         "a refusal is the model's words",
-        [HI, said("assistant", {"type": "refusal", "refusal": "No."})],
-        [user("Hi"), model("No.")],
+        [HI, said("assistant", {"type": "refusal", "refusal": "No."}), HI],
+        [user("Hi"), model("No."), user("Hi")],
     ),
     Case("an empty answer is no content", [HI, said("assistant", ""), HI], [user("Hi")] * 2),
     Case(
         "the model never begins",
         [said("assistant", "a"), HI],
         [user("(The conversation begins with what you said.)"), model("a"), user("Hi")],
+    ),
+    Case(
+        "the model never has the last word",
+        [HI, said("assistant", "a")],
+        [user("Hi"), model("a"), user("Continue.")],
     ),
 ]
 

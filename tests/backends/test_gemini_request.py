@@ -79,6 +79,20 @@ def test_generation(parameters: Json, sent: Json) -> None:
     assert check_request(request(parameters), NEWEST) == []
 
 
+@pytest.mark.parametrize("model", ["gemma-3-27b-it", "models/gemma-3n-e4b-it", "gemma-2-9b"])
+def test_a_model_without_a_system_instruction_is_told_by_the_user(model: str) -> None:
+    """It refuses one: "Developer instruction is not enabled"."""
+    sent = body({"instructions": "Be kind.", **OBJECT, "tools": [F]}, model)
+    assert "systemInstruction" not in sent
+    rules, words = sent["contents"][0]["parts"]
+    assert rules["text"].startswith("<developer_message>\nBe kind.\n\nWhen you answer")
+    assert rules["text"].endswith("\n</developer_message>")
+    assert words == {"text": "Hi in json"}
+    assert body({}, model)["contents"] == [{"role": "user", "parts": [{"text": "Hi in json"}]}]
+    for newer in ("gemma-4-31b-it", PLAIN, NEW):
+        assert body({"instructions": "x"}, newer)["systemInstruction"] == {"parts": [{"text": "x"}]}
+
+
 def test_a_schema_with_functions() -> None:
     assert generation({**FORMAT, "tools": [F]})["responseJsonSchema"] == SCHEMA
     assert generation(FORMAT, FLASH)["responseJsonSchema"] == SCHEMA

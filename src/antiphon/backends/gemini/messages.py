@@ -14,7 +14,8 @@ Rules
 5. Media in results stand in the result where the model takes them there, else in a content of the
    user after all results.
 6. Images that tools of this server made are for models that see; others read that they are there.
-7. A conversation begins with the user, and says something: what is missing is put there.
+7. A conversation begins and ends with the user, and says something: what is missing is put there. A
+   text of the model at the end would be taken for the beginning of its answer.
 """
 
 from collections import deque
@@ -44,6 +45,9 @@ _UNSIGNED: Final = "skip_thought_signature_validator"
 _USER_ONLY: Final = "This model backend takes media in user messages only"
 _INLINE_ONLY: Final = "This model backend takes media inline only, as base64"
 _BEGINNING: Final = "(The conversation begins with what you said.)"
+_GO_ON: Final = "Continue."
+#: Words of the system or the developer where there is no place for them but among the user's.
+_RULE: Final = "<{role}_message>\n{text}\n</{role}_message>"
 _NO_RESULT: Final = {"error": "There is no result."}
 
 
@@ -86,6 +90,8 @@ def conversation(instructions: str | None, items: Sequence[Item], target: Target
         return Conversation([], [{"role": "user", "parts": [{"text": "\n\n".join(rules) or " "}]}])
     if contents[0]["role"] == "model":
         contents.insert(0, {"role": "user", "parts": [{"text": _BEGINNING}]})
+    if contents[-1]["role"] == "model":
+        contents.append({"role": "user", "parts": [{"text": _GO_ON}]})
     return Conversation(rules, contents)
 
 
@@ -97,6 +103,11 @@ def check_part(part: Json, path: str, *, text_only: bool) -> None:
         raise _unsupported(path, _USER_ONLY)
     if part["type"] == "input_video" and not part["video_url"].startswith("data:"):
         raise _unsupported(f"{path}.video_url", _INLINE_ONLY)
+
+
+def rule_part(role: str, text: str) -> Json:
+    """What the system or the developer says, as a part of what the user does."""
+    return {"text": _RULE.format(role=role, text=text)}
 
 
 # -- who says what -------------------------------------------------------------------------------
@@ -114,7 +125,7 @@ def _content(role: str, parts: list[Json]) -> list[Json]:
 def _user_parts(item: Item) -> list[Json]:
     if is_rule(item):
         role, text = item["role"], _plain_text(item["content"])
-        return [{"text": f"<{role}_message>\n{text}\n</{role}_message>"}] if text else []
+        return [rule_part(role, text)] if text else []
     return [part for part in map(_part, item["content"]) if part != {"text": ""}]
 
 

@@ -17,7 +17,14 @@ import orjson
 
 from antiphon.backends.base import Prompt
 from antiphon.backends.functions import offered, parameters_of
-from antiphon.backends.gemini.messages import MEDIA, Json, Target, check_part, conversation
+from antiphon.backends.gemini.messages import (
+    MEDIA,
+    Json,
+    Target,
+    check_part,
+    conversation,
+    rule_part,
+)
 from antiphon.backends.gemini.traits import Traits, thinking
 from antiphon.protocol.items.content import PARTS_IN
 from antiphon.protocol.request import CreateResponse
@@ -74,8 +81,11 @@ def gemini_body(prompt: Prompt, target: Target) -> Json:
         **tools,
         "generationConfig": _generation(request, target.traits) | schema,
     }
-    if said.rules:
-        body["systemInstruction"] = {"parts": [{"text": "\n\n".join(said.rules)}]}
+    rules = "\n\n".join(said.rules)
+    if rules and target.traits.system:
+        body["systemInstruction"] = {"parts": [{"text": rules}]}
+    elif rules:
+        said.contents[0]["parts"].insert(0, rule_part("developer", rules))
     if tier := _TIERS.get(request.service_tier):
         body["serviceTier"] = tier
     return body

@@ -6,7 +6,7 @@ Rules
    ``gemini-pro-latest`` is one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +17,8 @@ Json: TypeAlias = dict[str, Any]
 class Traits:
     """One kind of model."""
 
+    #: There is a place for instructions; else the user's first words begin with them.
+    system: bool = True
     #: What `thinkingLevel` may be, the least first; none: it has no levels.
     levels: tuple[str, ...] = ("low", "medium", "high")
     #: What `thinkingBudget` may be, least and most; None: it has no budget.
@@ -70,6 +72,7 @@ _PLAIN: Final = Traits(
 _TRAITS: Final[tuple[tuple[str, Traits], ...]] = (
     ("gemini-1*", _PLAIN),
     ("gemini-2.0-*", _PLAIN),
+    ("gemma-[123]*", replace(_PLAIN, system=False)),
     ("gemma-*", _PLAIN),
     ("gemini-2.5-*image*", _PLAIN),
     ("gemini-2.5-pro*", _budget(128, 32_768, stops=False)),
