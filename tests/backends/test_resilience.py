@@ -58,7 +58,7 @@ def test_one_probe_after_the_cool_down(breaker: CircuitBreaker, clock: Clock) ->
     with pytest.raises(Overloaded):
         breaker.admit()
     breaker.accepted()
-    breaker.release()
+    breaker.release(is_probe=True)
     breaker.admit()
     breaker.admit()
 
@@ -69,7 +69,7 @@ def test_a_failed_probe_opens_it_again(breaker: CircuitBreaker, clock: Clock) ->
     clock.now = 10.0
     breaker.admit()
     breaker.failed()
-    breaker.release()
+    breaker.release(is_probe=True)
     with pytest.raises(Overloaded):
         breaker.admit()
     clock.now = 20.0
@@ -83,8 +83,22 @@ def test_a_probe_that_was_cancelled_makes_room_for_another(
     breaker.failed()
     clock.now = 10.0
     breaker.admit()
-    breaker.release()
+    breaker.release(is_probe=True)
     breaker.admit()
+
+
+def test_only_the_end_of_the_probe_makes_room(breaker: CircuitBreaker, clock: Clock) -> None:
+    """A call from before the breaker opened may end while the probe runs."""
+    assert breaker.admit() is False
+    breaker.failed()
+    breaker.failed()
+    clock.now = 10.0
+    assert breaker.admit() is True
+    breaker.release(is_probe=False)
+    with pytest.raises(Overloaded):
+        breaker.admit()
+    breaker.release(is_probe=True)
+    assert breaker.admit() is True
 
 
 def test_after_the_probe_one_failure_is_enough(breaker: CircuitBreaker, clock: Clock) -> None:
@@ -93,7 +107,7 @@ def test_after_the_probe_one_failure_is_enough(breaker: CircuitBreaker, clock: C
     clock.now = 10.0
     breaker.admit()
     breaker.accepted()
-    breaker.release()
+    breaker.release(is_probe=True)
     breaker.failed()
     with pytest.raises(Overloaded):
         breaker.admit()

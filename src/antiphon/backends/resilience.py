@@ -46,18 +46,22 @@ class CircuitBreaker:
         """Whether nobody may call now."""
         return self._open_until is not None and self._open_until > self._clock()
 
-    def admit(self) -> None:
-        """Let a call through or raise `Overloaded`; end each admitted call with `release`."""
+    def admit(self) -> bool:
+        """Let a call through or raise `Overloaded`; whether it is the probe. End each admitted call
+        with `release`."""
         if self._open_until is None:
-            return
+            return False
         wait = self._open_until - self._clock()
         if wait > 0 or self._probing:
             raise Overloaded(retry_after=max(1.0, wait))
         self._probing = True
+        return True
 
-    def release(self) -> None:
-        """The admitted call is over, with or without an outcome: another probe may start."""
-        self._probing = False
+    def release(self, *, is_probe: bool) -> None:
+        """The admitted call is over, with or without an outcome. After the probe, and nobody else,
+        another one may start: calls from before the breaker opened end at any time."""
+        if is_probe:
+            self._probing = False
 
     def accepted(self) -> None:
         """The backend answered: it lives. One more failure opens a breaker that was open."""

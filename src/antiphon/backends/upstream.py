@@ -18,7 +18,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import aiohttp
 import orjson
@@ -28,7 +28,8 @@ from antiphon import __version__
 from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
 from antiphon.backends.faults import UpstreamFaultError, printable
 from antiphon.backends.idle import IdleTimer
-from antiphon.backends.resilience import BreakerSettings, CircuitBreaker, backoff, retry_after
+from antiphon.backends.outcomes import Record, RefusedError, outcome_of
+from antiphon.backends.resilience import BreakerSettings, backoff, retry_after
 from antiphon.backends.windows import NO_WINDOWS
 from antiphon.errors import (
     APIError,
@@ -69,10 +70,6 @@ UNREADABLE: Final = (*_BROKEN, ValueError)
 #: Status, body and client's name of the model → error, for an answer that is no success. A 429 has
 #: the `retry_after` of the body, if there is one; that of the headers comes first.
 Refusal: TypeAlias = Callable[[int, bytes, str], APIError]
-
-
-#: See `Health`.
-Outcome: TypeAlias = Literal["ok", "refused", "limited", "failed", "late"]
 
 
 #: A key → the headers that carry it.
@@ -201,8 +198,7 @@ class Upstream:
         self._timeout = aiohttp.ClientTimeout(
             total=config.total_timeout, sock_connect=config.connect_timeout
         )
-        self._breaker = CircuitBreaker(config.breaker)
-        self._outcomes: dict[str, int] = dict.fromkeys(get_args(Outcome), 0)
+        self._record = Record(config.breaker)
         most = config.max_concurrency
         self._places = None if most is None else asyncio.Semaphore(most)
         self._session: aiohttp.ClientSession | None = None
@@ -248,9 +244,10 @@ class Upstream:
                         yield deltas
                     idle = self._config.idle_timeout
                     timer.allow(min(_GRACE, idle) if reader.finished else idle)
-            self._count("ok")
+            self._record.count("ok")
             await _drain(response)
         except UpstreamFaultError as fault:
+            self._record.count(outcome_of(fault.error))
             self.tell("upstream_fault", fault.detail, key=ask.key)
             if fault.said:
                 yield fault.said
@@ -269,8 +266,9 @@ class Upstream:
                 with IdleTimer(self._config.idle_timeout, response.close) as timer:
                     while data := await self._read(response, None, timer):
                         yield data
-                self._count("ok")
+                self._record.count("ok")
             except UpstreamFaultError as fault:
+                self._record.count(outcome_of(fault.error))
                 self.tell("upstream_fault", fault.detail, key=sent.key)
                 raise fault.error from None
             finally:
@@ -292,18 +290,7 @@ class Upstream:
 
     def health(self) -> Health:
         """See `Backend.health`."""
-        return Health(self._breaker.is_resting, dict(self._outcomes))
-
-    def _count(self, outcome: Outcome) -> None:
-        """A call has ended; what the upstream failed to do counts against it (R-50)."""
-        self._outcomes[outcome] += 1
-        match outcome:
-            case "ok":
-                self._breaker.succeeded()
-            case "failed" | "late":
-                self._breaker.failed()
-            case _:
-                self._breaker.accepted()
+        return self._record.health()
 
     async def aclose(self) -> None:
         """Release connections."""
@@ -346,22 +333,23 @@ class Upstream:
                 param=CLIENT_KEY,
                 code="missing_upstream_key",
             )
-        self._breaker.admit()
+        breaker = self._record.breaker
+        is_probe = breaker.admit()
         try:
             most = self._config.first_byte_timeout
             async with asyncio.timeout(most if ask.seconds is None else min(most, ask.seconds)):
                 response = await self._post_until_accepted(ask, body)
-            self._breaker.accepted()
+            breaker.accepted()
             return response
         except TimeoutError:
-            self._count("late")
+            self._record.count("late")
             self.tell("upstream_timeout", "no answer in time")
             raise UpstreamTimeout from None
-        except _RefusedError as refused:
-            self._count(refused.outcome)
+        except RefusedError as refused:
+            self._record.count(refused.outcome)
             raise refused.error from None
         finally:
-            self._breaker.release()
+            breaker.release(is_probe=is_probe)
 
     async def _post_until_accepted(
         self, ask: Ask | _Relaying, body: bytes
@@ -370,7 +358,7 @@ class Upstream:
         while True:
             try:
                 return await self._post(ask, body)
-            except _RefusedError as refused:
+            except RefusedError as refused:
                 attempt += 1
                 asked = refused.error.retry_after or 0.0
                 if (
@@ -382,7 +370,7 @@ class Upstream:
             await asyncio.sleep(max(backoff(attempt, self._config.retry_wait), asked))
 
     async def _post(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
-        """One attempt. Raises `_RefusedError` unless the status is 200."""
+        """One attempt. Raises `RefusedError` unless the status is 200."""
         key = ask.key if self._config.client_key else None
         data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
         try:
@@ -396,7 +384,7 @@ class Upstream:
         except _BROKEN as exc:
             self.tell("upstream_unreachable", named(exc))
             late = isinstance(exc, TimeoutError)
-            raise _RefusedError(
+            raise RefusedError(
                 UpstreamTimeout() if late else UpstreamError(), broken=True
             ) from None
         if response.status == 200:
@@ -420,7 +408,7 @@ class Upstream:
         wrong = response.status < 500 and isinstance(error, UpstreamError)
         told = said.decode(errors="replace")
         self.tell("upstream_refused", told, response.status, alarm=wrong, key=ask.key)
-        raise _RefusedError(error, broken=response.status >= 500)
+        raise RefusedError(error, broken=response.status >= 500)
 
     async def _read(
         self, response: aiohttp.ClientResponse, reader: Reader | None, timer: IdleTimer
@@ -433,33 +421,10 @@ class Upstream:
             if reader is not None and reader.finished:
                 return b""  # all that counts was said
             late = timer.expired or isinstance(exc, TimeoutError)
-            self._count("late" if late else "failed")
             error = UpstreamTimeout if late else UpstreamError
             raise UpstreamFaultError(error(should_retry=False), f"cut off: {named(exc)}") from None
         finally:
             timer.end()
-
-
-class _RefusedError(Exception):
-    """One attempt failed. `broken`: the upstream's own failure, not its answer to the request."""
-
-    def __init__(self, error: APIError, *, broken: bool) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.broken = broken
-
-    @property
-    def outcome(self) -> Outcome:
-        """For `Upstream.health`."""
-        if self.broken:
-            return "late" if isinstance(self.error, UpstreamTimeout) else "failed"
-        return "limited" if isinstance(self.error, RateLimitError) else "refused"
-
-    @property
-    def may_pass(self) -> bool:
-        """The same request may succeed a moment later."""
-        rate = isinstance(self.error, RateLimitError) and self.error.should_retry is not False
-        return self.broken or rate
 
 
 async def read_up_to(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -74,7 +74,8 @@ def error_in_stream(error: Any) -> APIError:
         return RateLimitError(should_retry=False)
     if said.has(_FILTERED):
         return filtered()
-    return UpstreamError(should_retry=False)
+    # vLLM says so of what it would have answered with that status.
+    return refused() if str(code) in {"400", "422"} else UpstreamError(should_retry=False)
 
 
 def _error_for_refusal(said: Complaint, model: str) -> APIError:
