@@ -9,6 +9,8 @@ import pytest
 
 from tests.api.talk import client_of, error_of
 from tests.backends.upstream import ChatUpstream, Reply
+from tests.conformance.responses import ResponsesWire
+from tests.conformance.wire import Turn
 from tests.live import KEY, LiveServer, serve
 
 HEADER: Final = "x-antiphon-upstream-key"
@@ -177,3 +179,20 @@ def test_a_tool_loop_and_chat_completions_use_it(
     assert api.post("/v1/chat/completions", json=body, headers={HEADER: MINE}).status_code == 200
     assert upstream.requests[0].headers["authorization"] == f"Bearer {MINE}"
     assert api.post("/v1/chat/completions", json=body).status_code == 400
+
+
+@pytest.mark.parametrize(("second", "shown"), [(MINE, True), ("somebody-elses-key", False)])
+def test_reasoning_is_for_the_account_that_it_was_made_for(
+    api: httpx2.Client, upstream: ChatUpstream, second: str, *, shown: bool
+) -> None:
+    """Servers seal it for one organisation, and refuse it from another one."""
+    wire = ResponsesWire()
+    thinking = Turn((), ["Hm."], "c2ln", [("f", {})])
+    upstream.script(wire.reply(thinking), wire.reply(Turn(["Done"])))
+    first = ask(api, "responses-x", MINE).json()
+    (call,) = (item for item in first["output"] if item["type"] == "function_call")
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "ok"}
+    chained = {"previous_response_id": first["id"], "input": [result]}
+    assert ask(api, "responses-x", second, **chained).status_code == 200
+    kinds = [item["type"] for item in upstream.requests[-1].json["input"]]
+    assert ("reasoning" in kinds) is shown

@@ -140,3 +140,35 @@ def test_failures_are_told_before_the_stream_and_in_it(
     told = events(ask(api, "Hi", stream=True).text)
     assert [event["type"] for event in told[-2:]] == ["error", "response.failed"]
     assert told[-1]["response"]["output"][0]["content"][0]["text"] == "Hel"
+
+
+def test_reasoning_of_another_account_is_left_out(
+    api: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    """Two backends at one address: the server would refuse what it sealed for somebody else."""
+    upstream.script(_WIRE.reply(_CALLING), _WIRE.reply(Turn(["Sunny."])))
+    answer = ask(api, "Rome?").json()
+    chained = {"previous_response_id": answer["id"], "model": "generic"}
+    assert ask(api, [_RESULT], **chained).status_code == 200
+    kinds = [item["type"] for item in upstream.requests[-1].json["input"]]
+    assert kinds == ["message", "function_call", "function_call_output"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_that_its_maker_refuses_is_left_out(
+    api: httpx2.Client, upstream: ChatUpstream, *, stream: bool
+) -> None:
+    """The operator's key may have become that of another organisation."""
+    unreadable = {"error": {"code": "invalid_encrypted_content", "message": "x"}}
+    refusal = Reply.json(unreadable, 400)
+    upstream.script(_WIRE.reply(_CALLING), refusal, _WIRE.reply(Turn(["Sunny."])))
+    answer = ask(api, "Rome?").json()
+    reply = ask(api, [_RESULT], previous_response_id=answer["id"], stream=stream)
+    assert (reply.status_code, "Sunny." in reply.text) == (200, True)
+    _, first, second = (request.json["input"] for request in upstream.requests)
+    assert [item for item in first if item["type"] != "reasoning"] == second
+    assert first != second
+    upstream.script(refusal)
+    reply = ask(api, [_RESULT], previous_response_id=answer["id"])
+    assert error_of(reply)["code"] == "invalid_encrypted_content", "once, and no more"
+    assert len(upstream.requests) == 5

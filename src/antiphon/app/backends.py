@@ -125,6 +125,7 @@ def _server(entry: BackendConfig, base_url: str = "") -> UpstreamConfig:
         base_url=entry.base_url or base_url,
         api_key=key,
         client_key=entry.client_key,
+        account=None if entry.headers else entry.api_key_env,
         profile=entry.profile,
         headers=entry.headers,
         windows=entry.windows,

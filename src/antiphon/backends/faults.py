@@ -7,9 +7,13 @@ Rules
 """
 
 import re
+from typing import Final
 
 from antiphon.errors import APIError, InvalidRequestError
 from antiphon.protocol.deltas import Delta
+
+#: The code of the error for thoughts that a server cannot read, although it made them.
+UNREADABLE_THOUGHTS: Final = "invalid_encrypted_content"
 
 _SECRET = re.compile(r"(?i)(bearer\s+|\b(?:sk|key|hf|gsk|or)-?[-_])[\w.~+/=-]{6,}")
 

@@ -26,8 +26,9 @@ import structlog
 
 from antiphon import __version__
 from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
-from antiphon.backends.faults import UpstreamFaultError, printable
+from antiphon.backends.faults import UNREADABLE_THOUGHTS, UpstreamFaultError, printable
 from antiphon.backends.idle import IdleTimer
+from antiphon.backends.origins import Origin
 from antiphon.backends.outcomes import Record, RefusedError, outcome_of
 from antiphon.backends.resilience import BreakerSettings, backoff, retry_after
 from antiphon.backends.windows import NO_WINDOWS
@@ -112,6 +113,8 @@ class UpstreamConfig:
     api_key: str | None = field(default=None, repr=False)
     #: A key that the client sends takes the place of that one.
     client_key: bool = False
+    #: The variable that `api_key` comes from, if that says whose it is (`origins`).
+    account: str | None = None
     #: A key of the adapter's profiles; None guesses.
     profile: str | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -133,6 +136,13 @@ class UpstreamConfig:
     #: Before the first retry, give or take half; doubled for each further one.
     retry_wait: float = 0.25
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+
+    def origin(self, kind: str, address: str, key: str | None = None) -> Origin:
+        """Whose the thoughts of an answer are; `key`: the client's own, if it sent one."""
+        if key and self.client_key:
+            return Origin.of(kind, address, f"key {key}")
+        account = f"name {self.name}" if self.account is None else f"variable {self.account}"
+        return Origin.of(kind, address, account)
 
     def sees(self, model: str) -> bool | None:
         """Whether a model sees, by its name at the upstream; None: the configuration says
@@ -163,6 +173,8 @@ class Ask:
     key: str | None = field(default=None, repr=False)
     #: Seconds until it is accepted, if less than `first_byte_timeout`.
     seconds: float | None = None
+    #: The body without thoughts of earlier turns, for a server that cannot read them any more.
+    anew: Callable[[], bytes] | None = None
 
 
 class _Relaying(NamedTuple):
@@ -231,8 +243,12 @@ class Upstream:
 
     async def _answer(self, ask: Ask) -> Deltas:
         reader = ask.reader
-        body = await asyncio.to_thread(ask.body) if ask.is_heavy else ask.body()
-        response = await self._open(ask, body)
+        try:
+            response = await self._ask(ask, ask.body)
+        except InvalidRequestError as error:
+            if ask.anew is None or error.code != UNREADABLE_THOUGHTS:
+                raise
+            response = await self._ask(ask, ask.anew)
         try:
             if response.content_type == "text/event-stream":
                 yield []
@@ -255,6 +271,10 @@ class Upstream:
         finally:
             # Closes the connection unless the whole body was read.
             response.close()
+
+    async def _ask(self, ask: Ask, make: Callable[[], bytes]) -> aiohttp.ClientResponse:
+        body = await asyncio.to_thread(make) if ask.is_heavy else make()
+        return await self._open(ask, body)
 
     async def relay(self, url: str, sent: Relayed, refusal: Refusal) -> AsyncGenerator[bytes, None]:
         """See `Relay`."""

@@ -24,7 +24,6 @@ from antiphon.backends.anthropic.thoughts import Memory
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
 from antiphon.backends.catalog import Catalog, window_of
 from antiphon.backends.functions import custom_tool_names
-from antiphon.backends.origins import Origin
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
@@ -55,7 +54,7 @@ class Anthropic:
         base_url = config.base_url.rstrip("/")
         self._messages_url = f"{base_url}/messages"
         self._models_url = f"{base_url}/models?limit={_PAGE}"
-        self._origin = Origin.of("anthropic", base_url)
+        self._base_url = base_url
         self._upstream = Upstream(
             config, lambda key: {"x-api-key": key}, {"anthropic-version": _VERSION}
         )
@@ -74,7 +73,7 @@ class Anthropic:
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
-        memory = self._memory(prompt.model)
+        memory = self._memory(prompt.model, prompt.request.client_key)
         ask = Ask(
             self._messages_url,
             partial(_encoded, prompt, self._asking(prompt), memory),
@@ -120,8 +119,10 @@ class Anthropic:
         has_schemas = self._config.has_schemas(model)
         return profile if has_schemas is None else replace(profile, schemas=has_schemas)
 
-    def _memory(self, model: str) -> Memory:
-        return Memory(self._origin, model, signed=self._profile(model).native)
+    def _memory(self, model: str, key: str | None = None) -> Memory:
+        """`key`: the client's own; counts are made with the operator's."""
+        origin = self._config.origin("anthropic", self._base_url, key)
+        return Memory(origin, model, signed=self._profile(model).native)
 
     def _shows(self, model: str) -> bool:
         """Whether the model is shown the images that tools of this server make."""

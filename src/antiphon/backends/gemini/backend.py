@@ -27,7 +27,6 @@ from antiphon.backends.gemini.messages import Target
 from antiphon.backends.gemini.request import check_request, gemini_body
 from antiphon.backends.gemini.stream import GeminiStream
 from antiphon.backends.gemini.traits import traits_of
-from antiphon.backends.origins import Origin
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
@@ -68,8 +67,8 @@ class Gemini:
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
-        target = self._target(prompt.model)
         request = prompt.request
+        target = self._target(prompt.model, request.client_key)
         all_turns = (request.reasoning or {}).get("context") == "all_turns"
         ask = Ask(
             f"{self._address(prompt.model)}:streamGenerateContent?alt=sse",
@@ -124,9 +123,10 @@ class Gemini:
         await self._catalog.aclose()
         await self._upstream.aclose()
 
-    def _target(self, model: str) -> Target:
+    def _target(self, model: str, key: str | None = None) -> Target:
+        """`key`: the client's own; counts are made with the operator's."""
         sees = self._config.sees(model)
-        origin = Origin.of("gemini", f"{self._base_url}/{_short(model)}")
+        origin = self._config.origin("gemini", f"{self._base_url}/{_short(model)}", key)
         return Target(model, traits_of(model), origin, sees is not False)
 
     def _address(self, model: str) -> str:

@@ -19,7 +19,7 @@ import orjson
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt, Relayed, RelayPath
 from antiphon.backends.catalog import Catalog, window_of
 from antiphon.backends.functions import custom_tool_names
-from antiphon.backends.origins import Origin
+from antiphon.backends.origins import NOBODY, Origin
 from antiphon.backends.profiles import GENERIC
 from antiphon.backends.responses.counting import Counter
 from antiphon.backends.responses.dialects import (
@@ -54,7 +54,8 @@ class Responses:
         self._models_url = f"{base_url}/models"
         named_here = dialect_named(config.profile) if config.profile else None
         self._dialect = named_here or dialect_for(config.base_url)
-        self._origin = Origin.of("responses", base_url)
+        #: Counts are made with the operator's key.
+        self._origin = config.origin("responses", base_url)
         self._upstream = Upstream(config, bearer)
         self._catalog = Catalog(self._list)
         self._counter = Counter(f"{self._url}/input_tokens", self._upstream)
@@ -75,19 +76,21 @@ class Responses:
         """See `Backend.generate`."""
         dialect = self._dialect_of(prompt.model)
         native = dialect.profile.custom_tools
+        origin = self._config.origin("responses", self._base_url, prompt.request.client_key)
         ask = Ask(
             self._url,
-            partial(_encoded, prompt, dialect, self._origin),
+            partial(_encoded, prompt, dialect, origin),
             is_heavy(prompt),
             prompt.request.model or prompt.model,
             ResponsesStream(
-                self._origin,
+                origin,
                 frozenset() if native else custom_tool_names(prompt.request),
                 self._config.hosted_tools,
             ),
             error_for_status,
             prompt.request.client_key,
             prompt.seconds,
+            partial(_encoded, prompt, dialect, NOBODY),
         )
         return self._upstream.answer(ask)
 

@@ -5,15 +5,15 @@ Rules
 2. 401, 403 and 402 are the operator's fault, not the client's: 502 (R-41). So is a 404 that is not
    about the model: there is no such endpoint.
 3. Once the stream has begun tokens were spent: `should_retry` is false (R-52).
-4. Reasoning goes back to the deployment that made it only; should that refuse it all the same, the
-   client is told what to leave out.
+4. Reasoning goes back to the deployment that made it only; should that refuse it all the same, it
+   is asked without (`Ask.anew`), and if it still refuses the client is told what to leave out.
 """
 
 import re
 from typing import Any, Final
 
 from antiphon.backends.complaints import Complaint, complaint
-from antiphon.backends.faults import filtered, refused
+from antiphon.backends.faults import UNREADABLE_THOUGHTS, filtered, refused
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
@@ -37,7 +37,6 @@ _LIMITED: Final = frozenset({"429", "rate_limit_exceeded"})
 _BAD_IMAGE: Final = re.compile(
     r"invalid_(base64_)?image|image_(too|parse|file)|(unsupported|empty)_image|.*download_image"
 )
-_UNREADABLE: Final = "invalid_encrypted_content"
 
 #: What is sent under the client's own name of it, longer names first.
 _SENT: Final = (
@@ -85,12 +84,12 @@ def _error_in_input(said: Complaint) -> APIError | None:
         return ContextLengthExceeded()
     if said.has(_FILTERED) or _FLAGGED in said.message:
         return filtered()
-    if _UNREADABLE in said.codes:
+    if UNREADABLE_THOUGHTS in said.codes:
         return InvalidRequestError(
             "The model backend could not read reasoning of an earlier turn. Leave the reasoning "
             "items out of the input.",
             param="input",
-            code=_UNREADABLE,
+            code=UNREADABLE_THOUGHTS,
         )
     if any(map(_BAD_IMAGE.match, said.codes)):
         return InvalidRequestError(
