@@ -1,7 +1,8 @@
 """A GGUF file with a real model in it, two layers of random numbers: half a megabyte of gibberish.
 
 Its vocabulary is the 256 bytes and the printable characters; it has a chat template with tools. It
-never ends by itself, but where a grammar allows nothing else."""
+never ends by itself, but where a grammar allows nothing else. An eager one begins a call wherever
+it may, and ends after it: told that it has to call, it does."""
 
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from gguf import GGUFWriter, TokenType
 #: Tokens that it was "trained" for.
 CONTEXT: Final = 16_384
 _SPECIAL: Final = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
+#: Words of an eager one: how its template begins a call, and how it ends it.
+_CALL: Final = ("<tool_call>\n", "</tool_call>")
 _WIDTH: Final = 64
 _INNER: Final = 128
 _HEADS: Final = 4
@@ -29,7 +32,7 @@ Tools: {{ tools | tojson }}<|im_end|>
 {% endif %}"""
 
 
-def write_model(path: Path) -> None:
+def write_model(path: Path, *, eager: bool = False) -> None:
     """The model; the same one each time."""
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(CONTEXT)
@@ -41,23 +44,25 @@ def write_model(path: Path) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(_WIDTH // _HEADS)
     writer.add_file_type(0)
-    _add_vocabulary(writer)
-    _add_tensors(writer)
+    tokens = _tokens(eager=eager)
+    _add_vocabulary(writer, tokens)
+    _add_tensors(writer, len(tokens), eager=eager)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def _tokens() -> list[tuple[str, TokenType]]:
+def _tokens(*, eager: bool) -> list[tuple[str, TokenType]]:
     tokens = [(name, TokenType.CONTROL) for name in _SPECIAL]
     tokens += [(f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256)]
     tokens += [(letter, TokenType.NORMAL) for letter in ("▁", *map(chr, range(33, 127)))]
+    if eager:
+        tokens += [(text, TokenType.USER_DEFINED) for text in _CALL]
     return tokens
 
 
-def _add_vocabulary(writer: GGUFWriter) -> None:
-    tokens = _tokens()
+def _add_vocabulary(writer: GGUFWriter, tokens: list[tuple[str, TokenType]]) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text.encode() for text, _ in tokens])
     writer.add_token_scores([0.0] * len(tokens))
@@ -69,9 +74,8 @@ def _add_vocabulary(writer: GGUFWriter) -> None:
     writer.add_chat_template(_TEMPLATE)
 
 
-def _add_tensors(writer: GGUFWriter) -> None:
+def _add_tensors(writer: GGUFWriter, words: int, *, eager: bool) -> None:
     random = np.random.default_rng(7)
-    words = len(_tokens())
     shapes = {"token_embd": (words, _WIDTH), "output": (words, _WIDTH), "output_norm": (_WIDTH,)}
     for layer in range(_LAYERS):
         block = f"blk.{layer}"
@@ -86,4 +90,9 @@ def _add_tensors(writer: GGUFWriter) -> None:
             values[:, 0] = 1.0
         if name == "output":
             values[: len(_SPECIAL), 0] = -10.0
+        if eager and name == "token_embd":
+            values[-1, 1] = 5.0
+        if eager and name == "output":
+            values[-2:, 0] = 10.0, 8.0
+            values[_SPECIAL.index("<|im_end|>"), 1] = 10.0
         writer.add_tensor(f"{name}.weight", values.astype(np.float32))

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from tests.backends.upstream import Reply, Request, Step
-from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Turn
+from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Remote, Turn
 
 SECRET: Final = "SECRET-of-the-upstream"
 #: How a turn ends that has no calls. The API has one word for what is filtered and refused.
@@ -90,7 +90,7 @@ def stop(reason: str, usage: Json | None = None, **details: Any) -> list[bytes]:
     return [event("message_delta", delta=delta, usage=counts), event("message_stop")]
 
 
-class AnthropicWire:
+class AnthropicWire(Remote):
     """A `Wire`; see `tests.conformance.wire`."""
 
     name = "anthropic"

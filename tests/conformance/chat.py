@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from tests.backends.upstream import DONE, Reply, Request, Step, chunk, sse
-from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Turn
+from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Remote, Turn
 
 _FINISH = {"stop": "stop", "length": "length", "filter": "content_filter", "refusal": "stop"}
 _SECRET = "SECRET of the server"
@@ -43,7 +43,7 @@ _BREAKS: dict[str, list[Step]] = {
 }
 
 
-class ChatWire:
+class ChatWire(Remote):
     """See `Wire`."""
 
     name = "chat_completions"

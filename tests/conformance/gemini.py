@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from tests.backends.upstream import Reply, Request, Step, sse
-from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Turn
+from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Remote, Turn
 
 #: What stands for a signature that nobody has made.
 UNSIGNED: Final = "skip_thought_signature_validator"
@@ -59,7 +59,7 @@ def error(status: int, word: str, message: str, details: Sequence[Json] = ()) ->
     return {"error": {**said, **({"details": list(details)} if details else {})}}
 
 
-class GeminiWire:
+class GeminiWire(Remote):
     """A `Wire`."""
 
     name = "gemini"

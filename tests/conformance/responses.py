@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from tests.backends.upstream import Reply, Request, Step
-from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Turn
+from tests.conformance.wire import Asked, Break, Json, Message, Refusal, Remote, Turn
 
 #: What a server gives for reasoning of which the turn has no signature of its own.
 _SEALED: Final = "gAAAAA-sealed"
@@ -206,7 +206,7 @@ def _call(name: str, arguments: str, output: list[Json]) -> Iterator[Json]:
     output.append(item)
 
 
-class ResponsesWire:
+class ResponsesWire(Remote):
     """See `tests.conformance.wire.Wire`."""
 
     name = "responses"

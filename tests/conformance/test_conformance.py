@@ -14,22 +14,23 @@ from tests.backends.upstream import ChatUpstream
 from tests.conformance.anthropic import AnthropicWire
 from tests.conformance.chat import ChatWire
 from tests.conformance.gemini import GeminiWire
+from tests.conformance.local import LocalWire
 from tests.conformance.responses import ResponsesWire
+from tests.conformance.stand_in import installed
 from tests.conformance.wire import Asked, Break, Refusal, Turn, Wire
 from tests.live import LiveServer, serve
 
 WIRES: Final[tuple[Wire, ...]] = (
     *(ChatWire(), ChatWire(schemas=False)),
     *(AnthropicWire(), AnthropicWire(claude=False)),
-    *(GeminiWire(), ResponsesWire()),
+    *(GeminiWire(), ResponsesWire(), LocalWire()),
 )
 SECRET_KEY: Final = "key-of-the-operator"
 TOML: Final = """
 [[backends]]
 name = "theirs"
 kind = "{kind}"
-base_url = "{base_url}"
-api_key_env = "THEIR_KEY"
+{reached}
 models = [{{m = "real-model"}}]
 max_retries = 0
 idle_timeout = 0.5
@@ -39,8 +40,7 @@ breaker_failures = 1000
 [[backends]]
 name = "patient"
 kind = "{kind}"
-base_url = "{base_url}"
-api_key_env = "THEIR_KEY"
+{reached}
 models = [{{patient = "real-model"}}, "listed-*"]
 breaker_failures = 1000
 {settings}
@@ -113,10 +113,10 @@ def _bench(
 ) -> Iterator[Bench]:
     wire: Wire = request.param
     with ChatUpstream(wire.models("listed-1", "real-model")) as theirs:
-        base_url = f"http://127.0.0.1:{theirs.port}{wire.path}"
-        toml = TOML.format(kind=wire.kind, base_url=base_url, settings=wire.settings)
         folder: Path = tmp_path_factory.mktemp("conformance")
-        with serve(folder, toml, {"THEIR_KEY": SECRET_KEY}) as server:
+        reached = wire.reached(theirs.port, folder)
+        toml = TOML.format(kind=wire.kind, reached=reached, settings=wire.settings)
+        with serve(folder, toml, {"THEIR_KEY": SECRET_KEY, **installed(folder)}) as server:
             yield from _with_client(wire, theirs, server)
 
 
@@ -156,7 +156,7 @@ def test_text_and_usage(bench: Bench, *, stream: bool) -> None:
     assert usage["input_tokens_details"]["cached_tokens"] == 4
     asked = bench.asked()
     assert asked.model == "real-model"
-    assert asked.key == SECRET_KEY
+    assert (asked.key == SECRET_KEY) is bench.wire.keyed
     assert asked.system == "Be kind."
     assert [(message.role, message.text) for message in asked.messages] == [("user", "Hi")]
     assert asked.temperature == 0.5

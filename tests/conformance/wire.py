@@ -8,6 +8,7 @@ Rules
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tests.backends.upstream import Reply, Request
@@ -93,13 +94,17 @@ class Wire(Protocol):
     kind: str
     #: More lines of the ``[[backends]]`` entry.
     settings: str
-    #: Of the `base_url`, behind the port: ``/v1``.
-    path: str
-    #: Does the server have …: a schema for answers, its old thoughts back, signatures, images.
+    #: Does the server have …: the operator's key, a schema for answers, its old thoughts back,
+    #: signatures, images.
+    keyed: bool
     schemas: bool
     thoughts_back: bool
     signatures: bool
     images: bool
+
+    def reached(self, port: int, folder: Path) -> str:
+        """Lines of the ``[[backends]]`` entry: where the server is, which listens at `port`."""
+        ...
 
     def reply(self, turn: Turn) -> Reply:
         """The turn, streamed as the provider streams it."""
@@ -116,3 +121,15 @@ class Wire(Protocol):
     def models(self, *names: str) -> Reply:
         """Its list of models."""
         ...
+
+
+class Remote:
+    """What is the same for the wires of all servers that the configuration gives an address."""
+
+    #: Of the `base_url`, behind the port: ``/v1``.
+    path: str
+    keyed = True
+
+    def reached(self, port: int, folder: Path) -> str:
+        """See `Wire`. The key is in the variable ``THEIR_KEY``."""
+        return f'base_url = "http://127.0.0.1:{port}{self.path}"\napi_key_env = "THEIR_KEY"'
