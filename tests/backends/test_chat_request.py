@@ -1,6 +1,7 @@
 """Request parameters → the body for the upstream; what is dropped is named, never silent."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -319,6 +320,7 @@ PDF = {"type": "input_file", "file_data": "data:application/pdf;base64,AA"}
 IMAGE = {"type": "input_image", "image_url": "http://example.com/a.png"}
 AUDIO = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
 VIDEO = {"type": "input_video", "video_url": "http://example.com/a.mp4"}
+BLIND = replace(LLAMA, media=False)
 IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
 
 
@@ -329,6 +331,8 @@ IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
         ([message(PDF, role="developer")], "input[0].content[1]", OPENAI),
         ([message(), message(AUDIO, role="assistant")], "input[1].content[1]", OPENAI),
         ([message(VIDEO, role="assistant")], "input[0].content[1]", OPENAI),
+        ([message(), message(VIDEO)], "input[1].content[1]", BLIND),
+        ([message(), output(AUDIO)], "input[1].output[0]", BLIND),
     ],
 )
 def test_a_part_that_cannot_be_sent_is_refused_by_its_path(
@@ -360,6 +364,18 @@ def test_what_was_filled_is_sent() -> None:
         "image_url": {"url": "data:image/png;base64,AA"},
     }
     assert said[1]["content"] == "a\nFile a.txt:\nhi"
+
+
+def test_models_without_eyes_read_that_there_was_something() -> None:
+    shot = {"type": "computer_screenshot", "image_url": "data:image/png;base64,AA"}
+    items: list[Json] = [
+        {"type": "message", **message(IMAGE)},
+        {"type": "computer_call", "call_id": "c", "actions": []},
+        {"type": "computer_call_output", "call_id": "c", "output": shot},
+    ]
+    said = chat_body(Prompt(request({"input": "a"}), "m", items), BLIND)["messages"]
+    assert said[0]["content"] == "a\n[An image that you cannot see.]"
+    assert said[2]["content"] == "[An image that you cannot see.]"
 
 
 def test_keys_that_only_the_client_knows_are_not_looked_at() -> None:

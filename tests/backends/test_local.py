@@ -202,12 +202,48 @@ def test_too_much_is_told_before_tokens_are_spent(client: httpx2.Client) -> None
     assert reply.status_code == 400
 
 
-def test_an_image_is_for_others(client: httpx2.Client) -> None:
-    part = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
-    said = [{"role": "user", "content": [part]}]
-    error = error_of(client.post("/v1/responses", json={"model": "tiny", "input": said}))
-    assert error["message"] == "This model takes no images."
-    assert error["param"] == "input[0].content[0]"
+IMAGE: Json = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+SOUND: Json = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}}
+LOOKED: Json = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+SHOT: Json = {"type": "computer_screenshot", "image_url": IMAGE["image_url"]}
+
+
+@pytest.mark.parametrize(
+    ("items", "param", "what"),
+    [
+        ([{"role": "user", "content": [IMAGE]}], "input[0].content[0]", "images"),
+        ([{"role": "user", "content": [SOUND]}], "input[0].content[0]", "sounds"),
+        (
+            [LOOKED, {"type": "function_call_output", "call_id": "c", "output": [IMAGE]}],
+            "input[1].output[0]",
+            "images",
+        ),
+        (
+            [
+                {"type": "computer_call", "call_id": "c", "action": {"type": "screenshot"}},
+                {"type": "computer_call_output", "call_id": "c", "output": SHOT},
+            ],
+            "input[1].output",
+            "images",
+        ),
+    ],
+)
+def test_images_and_sounds_are_for_others(
+    client: httpx2.Client, items: list[Json], param: str, what: str
+) -> None:
+    """R-02: and it is no failure of the model."""
+    error = error_of(client.post("/v1/responses", json={"model": "tiny", "input": items}))
+    assert (error["message"], error["param"]) == (f"This model takes no {what}.", param)
+
+
+@pytest.mark.parametrize("part", [IMAGE, SOUND])
+def test_of_earlier_images_it_reads_that_they_were_there(client: httpx2.Client, part: Json) -> None:
+    """A conversation goes on with it that another model began."""
+    text = {"type": "input_text", "text": "What is it?"}
+    kept = [create(client, "simulator", input=[{"role": "user", "content": content}])["id"]
+            for content in ([text], [text, part])]  # fmt: skip
+    plain, told = (ask(client, previous_response_id=one)["usage"]["input_tokens"] for one in kept)
+    assert plain + 20 < told < plain + 100, "so many letters are the note"
 
 
 def test_a_schema_that_would_keep_it_busy_for_hours(client: httpx2.Client) -> None:

@@ -26,6 +26,7 @@ NOW: Final = 1_000
 TEXTS_ONLY: Final = Media()
 PDF_TOO: Final = Media(frozenset({"application/pdf"}))
 DATA_URLS: Final = Media(image_urls=False)
+BLIND: Final = Media(images=False)
 
 
 class Drawer:

@@ -5,7 +5,16 @@ import pytest
 from antiphon.documents.base import Fetched
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.inline import inlined
-from tests.engine.attaching import DATA_URLS, TEXTS_ONLY, TOO_LARGE, Bench, by_id, image, text
+from tests.engine.attaching import (
+    BLIND,
+    DATA_URLS,
+    TEXTS_ONLY,
+    TOO_LARGE,
+    Bench,
+    by_id,
+    image,
+    text,
+)
 from tests.protocol.test_images import jpeg, png
 
 
@@ -73,3 +82,20 @@ async def test_an_image_must_be_one(bench: Bench) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await bench.seen(image(file_id="file-1"))
     assert caught.value.code == "invalid_image_format"
+
+
+async def test_images_for_a_model_that_takes_none(bench: Bench) -> None:
+    """R-02: of the request they are an error; of history a note, for which nothing is fetched."""
+    await bench.add("file-1", png(1, 1), "a.png")
+    pictures = (image(image_url="https://a.example/b"), image(file_id="file-1"), by_id("file-1"))
+    for part, name in zip(pictures, ("image_url", "file_id", "file_id"), strict=True):
+        with pytest.raises(InvalidRequestError, match="takes no images") as caught:
+            await bench.seen(text("x"), part, media=BLIND)
+        assert caught.value.param == f"input[0].content[1].{name}"
+    notes = await bench.seen(text("x"), *pictures, media=BLIND, sent=False)
+    assert [part["text"] for part in notes[1:]] == [
+        "[The file image cannot be shown. This model takes no images.]",
+        "[The file file-1 cannot be shown. This model takes no images.]",
+        "[The file file-1 cannot be shown. This model takes no images.]",
+    ]
+    assert bench.web.asked == []

@@ -73,12 +73,14 @@ class Media:
     text. `image_urls`: addresses of images; otherwise it gets them as data URLs. `made`: images
     that tools of this server have made. `schemas`: forms of answers (`text.format`); otherwise the
     model is told in words. `tools`: types of hosted tools that the model's server runs itself; of
-    others, and of all tools that clients run, it gets functions."""
+    others, and of all tools that clients run, it gets functions. `images`: images at all; otherwise
+    one in a request is a 400, and of earlier ones the model is told in words."""
 
     files: frozenset[str] = frozenset()
     image_urls: bool = True
     made: bool = False
     schemas: bool = True
+    images: bool = True
     tools: frozenset[str] = frozenset()
 
 

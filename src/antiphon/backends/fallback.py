@@ -170,6 +170,7 @@ def _takes(media: Media, needed: Media) -> bool:
         and needed.image_urls <= media.image_urls
         and needed.made <= media.made
         and needed.schemas <= media.schemas
+        and needed.images <= media.images
         and needed.tools <= media.tools
     )
 
@@ -188,5 +189,6 @@ def _needed(request: CreateResponse, media: Media) -> Media:
         media.image_urls and not all(address.startswith("data:") for address in addresses),
         media.made and "image_generation_call" in types,
         media.schemas and form != "text",
+        media.images and bool(addresses),
         media.tools & {tool["type"] for tool in request.tools or ()},
     )

@@ -428,7 +428,8 @@ class Upstream:
         wrong = response.status < 500 and isinstance(error, UpstreamError)
         told = said.decode(errors="replace")
         self.tell("upstream_refused", told, response.status, alarm=wrong, key=ask.key)
-        raise RefusedError(error, broken=response.status >= 500)
+        is_theirs = not isinstance(error, InvalidRequestError)
+        raise RefusedError(error, broken=response.status >= 500 and is_theirs)
 
     async def _read(
         self, response: aiohttp.ClientResponse, reader: Reader | None, timer: IdleTimer

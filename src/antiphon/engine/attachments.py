@@ -157,6 +157,8 @@ class Attachments:
             raise
 
     async def _filled(self, part: Json, name: str, asker: Asker) -> Json:
+        if part["type"] == "input_image":
+            _check_sight(asker)
         if name == "image_url" and part[name][:5].lower() == "data:":
             return await _checked_inline(part, part[name])
         if name == "image_url" and asker.media.image_urls:
@@ -175,6 +177,7 @@ class Attachments:
         source = await self._source(part, name, asker, held)
         head = await source.head()
         if part["type"] == "input_image" or image_of(head) is not None:
+            _check_sight(asker)
             seen = await _image(part, source, head)
             asker.spend(source.size)
             return seen
@@ -292,6 +295,11 @@ def _note(part: Json, name: str, problem: NotFoundError | InvalidRequestError) -
     why = "is not available any more" if isinstance(problem, NotFoundError) else "cannot be shown"
     reason = "" if isinstance(problem, NotFoundError) else f" {problem.message}"
     return {"type": "input_text", "text": f"[The file {called} {why}.{reason}]"}
+
+
+def _check_sight(asker: Asker) -> None:
+    if not asker.media.images:
+        raise InvalidRequestError("This model takes no images.")
 
 
 def _is_pdf(head: bytes, filename: str) -> bool:

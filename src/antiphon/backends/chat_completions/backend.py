@@ -38,16 +38,23 @@ from antiphon.protocol.request import CreateResponse
 class ChatCompletions:
     """A `Backend`; see `antiphon.backends.base`."""
 
-    def __init__(self, config: UpstreamConfig, think: ThinkTags | None = None) -> None:
-        """Its profile is a key of `PROFILES`, else guessed from the address and the model list.
-        `think` overrides it: chain of thought in tags in the text."""
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        think: ThinkTags | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        """Its profile is the one that is given, a key of `PROFILES`, or guessed from the address
+        and the model list. `think` overrides it: chain of thought in tags in the text."""
         self.name = config.name
         self._config = config
         self._think = think
         self._base_url = config.base_url.rstrip("/")
         self._chat_url = f"{self._base_url}/chat/completions"
         self._models_url = f"{self._base_url}/models"
-        profile = profile_named(config.profile) if config.profile else profile_for(config.base_url)
+        if profile is None:
+            name = config.profile
+            profile = profile_named(name) if name else profile_for(config.base_url)
         self._profile = replace(profile, think=think) if think else profile
         self._upstream = Upstream(config, bearer)
         self._catalog = Catalog(self._list)
@@ -61,7 +68,7 @@ class ChatCompletions:
         """See `Backend.media`: of files only PDF has a place in a chat message."""
         profile = self._profile_of(model)
         files = frozenset({"application/pdf"} if profile.files else ())
-        return Media(files, profile.image_urls, profile.vision, profile.json_schema)
+        return Media(files, profile.image_urls, profile.vision, profile.json_schema, profile.media)
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""

@@ -14,6 +14,7 @@ from antiphon.backends.faults import filtered, refused
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
+    InvalidRequestError,
     ModelNotFound,
     PayloadTooLarge,
     RateLimitError,
@@ -23,7 +24,10 @@ from antiphon.errors import (
 )
 
 _FILTERED = frozenset({"content_filter", "content_policy_violation"})
+_REFUSED = frozenset({"400", "422"})
 _LIMITED = frozenset({"429", "rate_limit_exceeded"})
+#: llama.cpp, of a model that was loaded without eyes or ears: a 500.
+_NOT_TAKEN = re.compile(r"(image|audio|video) input is not supported", re.IGNORECASE)
 
 #: Parameters of the chat API as the client knows them.
 _CLIENT_NAMES = {
@@ -62,7 +66,8 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
         case 400 | 422:
             return _error_for_refusal(said, model)
         case _:
-            return UpstreamError()
+            found = _NOT_TAKEN.search(said.message)
+            return _not_taken(found[1].lower()) if found else UpstreamError()
 
 
 def error_in_stream(error: Any) -> APIError:
@@ -75,7 +80,7 @@ def error_in_stream(error: Any) -> APIError:
     if said.has(_FILTERED):
         return filtered()
     # vLLM says so of what it would have answered with that status.
-    return refused() if str(code) in {"400", "422"} else UpstreamError(should_retry=False)
+    return refused() if said.has(_REFUSED) else UpstreamError(should_retry=False)
 
 
 def _error_for_refusal(said: Complaint, model: str) -> APIError:
@@ -92,3 +97,8 @@ def _error_for_refusal(said: Complaint, model: str) -> APIError:
     if said.is_no_model:
         return ModelNotFound(model)
     return refused()
+
+
+def _not_taken(kind: str) -> InvalidRequestError:
+    name = {"audio": "sounds"}.get(kind, f"{kind}s")
+    return InvalidRequestError(f"This model takes no {name}.", param="input")

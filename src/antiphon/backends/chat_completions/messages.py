@@ -9,7 +9,8 @@ Rules
    one, the state, unchanged and in order, instead.
 5. Calls of custom tools are functions with one string, unless the profile knows them.
 6. Images that tools of this server made are for models that see (`Profile.vision`); others read
-   that they are there. What a client sent is shown: it knows its model.
+   that they are there. What a client sent is shown: it knows its model. Only where the server has
+   no place for it (`Profile.media`) the model reads that there was something.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,12 @@ Part: TypeAlias = dict[str, Any]
 _DETAIL = {"original": "high"}
 #: Parts that are no text. Chat-completions has a place for them in user messages and results only.
 MEDIA = frozenset({"input_audio", "input_file", "input_image", "input_video"})
+#: What models without eyes and ears take none of: its name, and what they read in its place.
+_PERCEIVED = {
+    "input_audio": ("sounds", "[A sound that you cannot hear.]"),
+    "input_image": ("images", "[An image that you cannot see.]"),
+    "input_video": ("videos", "[A video that you cannot see.]"),
+}
 _USER_ONLY = "This model backend takes media in user messages only"
 #: Items with images that this server made.
 _MADE_HERE = frozenset({"image_generation_call"})
@@ -53,10 +60,14 @@ def chat_messages(
     return _merge_system(messages) if profile.merge_system else messages
 
 
-def check_part(part: Part, path: str, *, text_only: bool) -> None:
-    """Raise `InvalidRequestError` for one of the `MEDIA` where no chat message can carry it."""
+def check_part(part: Part, path: str, profile: Profile, *, text_only: bool) -> None:
+    """Raise `InvalidRequestError` for one of the `MEDIA` where no chat message, or no model of the
+    server, can carry it."""
     if text_only and part["type"] in MEDIA:
         raise _unsupported(path, _USER_ONLY)
+    kind = seen_of(part)["type"]
+    if kind in _PERCEIVED and not profile.media:
+        raise InvalidRequestError(f"This model takes no {_PERCEIVED[kind][0]}.", param=path)
 
 
 def _spoken(turn: Turn, profile: Profile) -> list[Message]:
@@ -103,7 +114,7 @@ def _returned(results: Sequence[Returned], profile: Profile) -> list[Message]:
         result = _shown(returned, profile)
         content: Any = result.output
         if not isinstance(content, str):
-            parts = [_part(part) for part in content]
+            parts = [_part(part, profile) for part in content]
             beside = [part for part in parts if part["type"] != "text"]
             if not (profile.tool_images and beside):
                 others += beside
@@ -121,16 +132,16 @@ def _said(item: Item, profile: Profile) -> Message:
     """A message of the user, the system or the developer."""
     role = item["role"]
     if role == "user":
-        return {"role": "user", "content": _content(item["content"])}
+        return {"role": "user", "content": _content(item["content"], profile)}
     role = profile.developer_role if role == "developer" else role
     return {"role": role, "content": _plain_text(item["content"])}
 
 
-def _content(parts: Sequence[Part]) -> str | list[Part]:
+def _content(parts: Sequence[Part], profile: Profile) -> str | list[Part]:
     """A string when all is text: some chat templates know nothing else."""
     if (text := _one_text(parts)) is not None:
         return text
-    chat_parts = [_part(part) for part in parts]
+    chat_parts = [_part(part, profile) for part in parts]
     if all(part["type"] == "text" for part in chat_parts):
         return "\n".join(part["text"] for part in chat_parts)
     return chat_parts
@@ -155,9 +166,11 @@ def _call(called: Called, profile: Profile) -> dict[str, Any]:
     return {"id": call.call_id, "type": "function", "function": function}
 
 
-def _part(part: Part) -> Part:
+def _part(part: Part, profile: Profile) -> Part:
     """One content part as chat-completions knows it; what it has no place for was filled."""
     part = seen_of(part)
+    if part["type"] in _PERCEIVED and not profile.media:
+        return {"type": "text", "text": _PERCEIVED[part["type"]][1]}
     match part["type"]:
         case "input_image" if part.get("image_url"):
             image = {"url": part["image_url"]}

@@ -40,12 +40,14 @@ _TOOL_HINTS = ("allowed_callers", "async", "defer_loading", "output_schema")
 def check_request(request: CreateResponse, profile: Profile) -> list[str]:
     """Raise `InvalidRequestError` for what cannot be honoured; give back the paths of the rest."""
     for i, item in enumerate(request.input):
+        if item["type"] == "computer_call_output":
+            check_part({"type": "input_image"}, f"input[{i}].output", profile, text_only=False)
         key = PARTS_IN.get(item["type"])
         if key and not isinstance(item[key], str):
             text_only = key == "content" and item["role"] != "user"
             for j, part in enumerate(item[key]):
                 if part["type"] in MEDIA:
-                    check_part(part, f"input[{i}].{key}[{j}]", text_only=text_only)
+                    check_part(part, f"input[{i}].{key}[{j}]", profile, text_only=text_only)
     return _dropped(request, profile)
 
 

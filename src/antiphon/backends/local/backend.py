@@ -4,7 +4,8 @@ Rules
 1. The model is asked as any llama.cpp server (`chat_completions`), at the address where its
    `Engine` has it; there is no second way to make a request or to read an answer.
 2. It is loaded by the first turn or count, and not by a list, a check or a window.
-3. A model without `mmproj` sees nothing: an image is a 400 before anything is loaded.
+3. A model without `mmproj` sees and hears nothing: an image is a 400 before anything is loaded,
+   and earlier ones are told in words.
 4. llama.cpp makes a grammar of a schema with all turns waiting; of a list of 20,000 words it does
    so for hours. What is larger than `_MOST_SCHEMA` is refused.
 """
@@ -24,7 +25,6 @@ from antiphon.backends.local.engine import Address, Engine, Load
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.upstream import UpstreamConfig
 from antiphon.errors import InvalidRequestError, UpstreamError
-from antiphon.protocol.items.content import PARTS_IN
 from antiphon.protocol.request import CreateResponse
 
 _PROFILE: Final = "llama.cpp"
@@ -49,7 +49,7 @@ class Local:
         self.name = config.chat.name
         self._config = config
         sees = config.load.mmproj is not None
-        self._profile = replace(PROFILES[_PROFILE], vision=sees, image_urls=False)
+        self._profile = replace(PROFILES[_PROFILE], media=sees, vision=sees, image_urls=False)
         self._engine = Engine(self.name, config.load, config.idle_unload)
         #: Who asks it, and where that is.
         self._asking: tuple[Address, ChatCompletions] | None = None
@@ -58,14 +58,13 @@ class Local:
 
     def check(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002
         """See `Backend.check`."""
-        if not self._profile.vision:
-            _refuse_images(request)
         _refuse_long_schemas(request)
         return check_request(request, self._profile)
 
     def media(self, model: str) -> Media:  # noqa: ARG002
         """See `Backend.media`."""
-        return Media(frozenset(), image_urls=False, made=self._profile.vision)
+        sees = self._profile.vision
+        return Media(images=sees, image_urls=False, made=sees)
 
     async def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
@@ -117,10 +116,8 @@ class Local:
         """Who asks the model there."""
         before = self._asking
         if before is None or before[0] != address:
-            config = replace(
-                self._config.chat, base_url=address.url, api_key=address.key, profile=_PROFILE
-            )
-            self._asking = (address, ChatCompletions(config))
+            config = replace(self._config.chat, base_url=address.url, api_key=address.key)
+            self._asking = (address, ChatCompletions(config, profile=self._profile))
             if before is not None:
                 self._ended.update(before[1].health().outcomes)
                 await before[1].aclose()
@@ -138,14 +135,3 @@ def _refuse_long_schemas(request: CreateResponse) -> None:
                 f"Schemas of more than {_MOST_SCHEMA:,} bytes are not taken by this model backend.",
                 param=param,
             )
-
-
-def _refuse_images(request: CreateResponse) -> None:
-    for i, item in enumerate(request.input):
-        key = PARTS_IN.get(item["type"])
-        parts = item[key] if key else ()
-        for j, part in enumerate(() if isinstance(parts, str) else parts):
-            if part["type"] == "input_image":
-                raise InvalidRequestError(
-                    "This model takes no images.", param=f"input[{i}].{key}[{j}]"
-                )

@@ -70,7 +70,7 @@ class Responses:
         files = frozenset({"application/pdf"} if profile.files else ())
         has_schemas = self._config.has_schemas(model) is not False
         tools = tool_types(self._config.hosted_tools)
-        return Media(files, profile.image_urls, profile.vision, has_schemas, tools)
+        return Media(files, profile.image_urls, profile.vision, has_schemas, tools=tools)
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
