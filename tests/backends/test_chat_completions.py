@@ -316,7 +316,7 @@ async def test_the_model_list_tells_the_profile(
 async def test_an_error_that_comes_in_pieces_is_read_whole(
     backend: ChatCompletions, upstream: ChatUpstream
 ) -> None:
-    said = b'{"error": {"message": "maximum context length", "code": "x"}}'
+    said = b'{"error": {"message": "maximum context length is 9", "code": "x"}}'
     headers = {"content-type": "application/json"}
     upstream.script(Reply(400, [said[:25], 0.05, said[25:]], headers))
     assert isinstance(await refusal(backend), ContextLengthExceeded)
