@@ -166,6 +166,30 @@ STREAMS: dict[str, tuple[list[Json], list[Delta]]] = {
         [text("One"), done(message("One")), text("Two", 1), done(message("Two"), 1), end()],
         [TextDelta("One"), TextDelta("\n\n"), TextDelta("Two")],
     ),
+    "two messages at one index": (
+        [
+            added(message()),
+            text("One"),
+            done(message("One")),
+            added(message()),
+            event("output_text.done", content_index=0, text="Two"),
+            done(message("Two")),
+            end(),
+        ],
+        [TextDelta("One"), TextDelta("\n\n"), TextDelta("Two")],
+    ),
+    "two messages at one index that nobody announces": (
+        [text("One"), done(message("One")), text("Two"), done(message("Two")), end()],
+        [TextDelta("One"), TextDelta("\n\n"), TextDelta("Two")],
+    ),
+    "whole messages at one index": (
+        [done(message("One")), done({**message("Two"), "id": "msg_2"}), end()],
+        [TextDelta("One"), TextDelta("\n\n"), TextDelta("Two")],
+    ),
+    "a message that ends twice": (
+        [text("One"), done(message("One")), done(message("One")), end()],
+        [TextDelta("One")],
+    ),
     "two parts": ([end(message("a", "b"))], [TextDelta("a"), TextDelta("b")]),
     "log probabilities": (
         [text("Hel", logprobs=[LOGPROB]), end(HELLO)],
@@ -236,6 +260,47 @@ STREAMS: dict[str, tuple[list[Json], list[Delta]]] = {
             end(called('{"a":1}', "fc_1"), called('{"b":2}', "fc_2")),
         ],
         [ToolCallDelta(0, '{"a":1}', "f", "fc_1"), ToolCallDelta(1, '{"b":2}', "f", "fc_2")],
+    ),
+    "two calls at one index": (
+        [
+            added(called(id="fc_1")),
+            event("function_call_arguments.done", item_id="fc_1", arguments='{"a":1}'),
+            done(called('{"a":1}', id="fc_1")),
+            added(called(call_id="call_2", name="g", id="fc_2")),
+            event("function_call_arguments.done", item_id="fc_2", arguments='{"b":2}'),
+            done(called('{"b":2}', "call_2", "g", id="fc_2")),
+            end(),
+        ],
+        [CALL, ToolCallDelta(1, '{"b":2}', "g", "call_2")],
+    ),
+    "two calls at one index, both at once": (
+        [
+            added(called(id="fc_1")),
+            added(called(call_id="call_2", name="g", id="fc_2")),
+            event("function_call_arguments.delta", item_id="fc_1", delta='{"a":1}'),
+            event("function_call_arguments.delta", item_id="fc_2", delta='{"b":2}'),
+            done(called('{"a":1}', id="fc_1")),
+            done(called('{"b":2}', "call_2", "g", id="fc_2")),
+            end(),
+        ],
+        [
+            ToolCallDelta(0, "", "f", "call_1"),
+            ToolCallDelta(0, '{"a":1}'),
+            ToolCallDelta(1, '{"b":2}', "g", "call_2"),
+        ],
+    ),
+    "whole calls at one index": (
+        [done(called('{"a":1}')), done(called('{"b":2}', "call_2", "g")), end()],
+        [CALL, ToolCallDelta(1, '{"b":2}', "g", "call_2")],
+    ),
+    "calls at one index without ids": (
+        [
+            done({**called('{"a":1}'), "id": None, "call_id": None}),
+            added({**called(name="g"), "id": None, "call_id": None}),
+            event("function_call_arguments.delta", delta='{"b":2}'),
+            end(),
+        ],
+        [ToolCallDelta(0, '{"a":1}', "f"), ToolCallDelta(1, '{"b":2}', "g")],
     ),
     "indices in some events": (
         [

@@ -1,8 +1,9 @@
 """What the items of another server's answer have said so far → deltas. Pure.
 
 Rules
-1. An item is known by its `output_index`, for some servers give it another id in every event;
-   where there is none, by its id (`key_of`).
+1. An item is known by its `output_index`, for some servers give it another id in every event. Where
+   there is none it is known by its id, and so it is where several have the same one: others say 0
+   for all.
 2. A text comes in deltas, whole at its end, or both: what is whole is told as far as it was not
    told before, never twice.
 3. What a call has of its arguments when it is announced may come once more in deltas (vLLM).
@@ -55,8 +56,8 @@ class Speech:
     """All that one answer says."""
 
     __slots__ = (
-        *("_annotated", "_announced", "_calls", "_keys", "_message", "_numbers", "_origin"),
-        *("_texts", "_thoughts", "kinds"),
+        *("_annotated", "_announced", "_calls", "_keys", "_latest", "_message", "_numbers"),
+        *("_open", "_origin", "_texts", "_thoughts", "kinds"),
     )
 
     def __init__(self, custom: frozenset[str], origin: Origin) -> None:
@@ -67,7 +68,10 @@ class Speech:
         self._numbers: dict[tuple[Any, Field, Any], int] = {}
         #: Call → its field, and what it had of it when it was announced.
         self._announced: dict[Any, tuple[Field, str]] = {}
-        self._keys: dict[Any, Any] = {}  # id of an item → its index
+        #: Index and id → the item; index → the item that was announced there last.
+        self._keys: dict[tuple[Any, Any], Any] = {}
+        self._latest: dict[Any, Any] = {}
+        self._open: dict[Any, bool] = {}  # item that was announced → it goes on
         #: Reasoning items of the turn that go back.
         self._thoughts: list[Json] = []
         #: The message that was spoken last, if nothing else was since.
@@ -79,13 +83,49 @@ class Speech:
 
     def key_of(self, event: Json) -> Any:
         """The item that an event is about."""
-        item, index = event.get("item"), event.get("output_index")
-        id_ = (item.get("id") or item.get("call_id")) if item else event.get("item_id")
-        if index is None:
-            return self._keys.get(id_, id_)
-        if item:
-            self._keys[id_] = index
-        return index
+        index, id_ = event.get("output_index"), event.get("item_id")
+        key = self._keys.get((index, id_))
+        if key is not None:
+            return key
+        return id_ if index is None else self._latest.get(index, index)
+
+    def key_of_more(self, event: Json) -> Any:
+        """The same for a delta: what was ended has none, so that it begins another item."""
+        key = self.key_of(event)
+        if self._open.get(key, True):
+            return key
+        return self._new(event.get("output_index"), event.get("item_id"))
+
+    def key_of_new(self, event: Json) -> Any:
+        """The item that an event announces."""
+        item = event["item"]
+        return self._new(event.get("output_index"), item.get("id"), item.get("call_id"))
+
+    def key_of_whole(self, event: Json) -> Any:
+        """The item that an event ends, and has."""
+        index, item = event.get("output_index"), event["item"]
+        id_, call_id = item.get("id"), item.get("call_id")
+        name = call_id or id_
+        key = self._keys.get((index, name))
+        if key is None:
+            key = None if index is None else self._latest.get(index, index)
+            if key is None or not self._open.get(key, True):
+                key = self._new(index, id_, call_id)
+        self._open[key] = False
+        if name:
+            self._keys[index, name] = key
+        return key
+
+    def _new(self, index: Any, *ids: Any) -> Any:
+        known = [id_ for id_ in ids if id_]
+        key: Any = next(iter(known), None) if index is None else index
+        if key in self._open:
+            key = (key, len(self._open))
+        self._open[key] = True
+        self._latest[index] = key
+        for id_ in known:
+            self._keys[index, id_] = self._keys[None, id_] = key
+        return key
 
     def begin_call(self, key: Any, item: Json, out: list[Delta]) -> None:
         """A call is announced: its name and its id."""

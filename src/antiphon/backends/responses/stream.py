@@ -165,25 +165,27 @@ class ResponsesStream:
     def _event(self, data: bytes, name: bytes, out: list[Delta]) -> None:
         event = orjson.loads(data)
         type_ = event.get("type") or name.decode()
-        key = self._speech.key_of(event)
         if type_ == "response.output_text.delta":
-            self._speech.add_text(key, event, out)
+            self._speech.add_text(self._speech.key_of_more(event), event, out)
         elif type_ in _DELTAS:
             field, part = _DELTAS[type_]
+            key = self._speech.key_of_more(event)
             self._speech.add(key, field, event.get(part, 0), event["delta"], out)
         elif type_ in _WHOLES:
             field, part, text = _WHOLES[type_]
+            key = self._speech.key_of(event)
             self._speech.complete(key, field, event.get(part, 0), event[text], out)
         elif type_ == "response.output_item.added":
+            key = self._speech.key_of_new(event)
             if event["item"].get("type") in CALLS:
                 self._speech.begin_call(key, event["item"], out)
             elif self._hosted.is_one(event["item"]):
                 self._speech.pause()
                 self._hosted.begin(key, event["item"], out)
         elif type_ == "response.output_item.done":
-            self._end_item(key, event["item"], out)
+            self._end_item(self._speech.key_of_whole(event), event["item"], out)
         elif type_ == "response.output_text.annotation.added":
-            self._speech.annotate(key, event, out)
+            self._speech.annotate(self._speech.key_of(event), event, out)
         elif type_ in _TERMINAL:
             response = event["response"]
             # vLLM completes what was cut off, and says so only in the response.
@@ -193,7 +195,7 @@ class ResponsesStream:
         elif type_ == "error" or (not type_ and event.get("error")):
             self._fail_in_band(event.get("error") or event, data)
         else:
-            self._hosted.step(key, type_, event, out)
+            self._hosted.step(self._speech.key_of(event), type_, event, out)
 
     def _end_item(self, key: Any, item: Json, out: list[Delta]) -> None:
         if self._hosted.is_one(item):
