@@ -162,3 +162,25 @@ def test_rate_limits(code: str, retry: bool | None) -> None:
     error = error_for_status(429, body(code=code), "alias")
     assert type(error) is RateLimitError
     assert error.should_retry is retry
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        end(status="failed", error={"code": "server_error", "message": "why"}),
+        end(status="cancelled"),
+        end({"type": "message", "content": "none"}),
+        {**response("failed"), "error": {"message": "why"}},
+        response("in_progress"),
+        {**response("completed"), "output": "none"},
+    ],
+)
+def test_the_log_has_no_words_of_the_client(said: dict[str, Any]) -> None:
+    """R-130: a whole response says again what it was asked."""
+    whole = said.get("response", said)
+    whole["instructions"] = "SECRET of the client"
+    body = sse(said) if "response" in said else orjson.dumps(said)
+    with pytest.raises(UpstreamFaultError) as caught:
+        play([body])
+    assert "SECRET" not in caught.value.detail
+    assert ("why" in caught.value.detail) is bool(whole.get("error"))

@@ -2,7 +2,8 @@
 
 Rules
 1. The upstream's text is only matched and kept as `UpstreamFaultError.detail` for the operator's
-   log; it never goes into the error (R-42).
+   log; it never goes into the error (R-42). Keys in it are hidden before it is cut: half a key is
+   one too many (R-130). `Upstream.tell` hides those that it knows.
 2. Once the stream has begun tokens were spent: `should_retry` is false (R-52).
 """
 
@@ -15,6 +16,8 @@ from antiphon.protocol.deltas import Delta
 #: The code of the error for thoughts that a server cannot read, although it made them.
 UNREADABLE_THOUGHTS: Final = "invalid_encrypted_content"
 
+#: Bytes of what was read that may be logged.
+_READ: Final = 16 * 1024
 _SECRET = re.compile(r"(?i)(bearer\s+|\b(?:sk|key|hf|gsk|or)-?[-_])[\w.~+/=-]{6,}")
 
 
@@ -30,17 +33,19 @@ class UpstreamFaultError(Exception):
 
 
 def printable(text: str, limit: int = 2048) -> str:
-    """Fit for a log line: cut at `limit` characters, control characters escaped, keys hidden."""
-    clean = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[:limit]
-    )
-    return _SECRET.sub(r"\1…", clean)
+    """Fit for a log line: keys hidden, cut at `limit` characters, control characters escaped."""
+    return _escaped(_SECRET.sub(r"\1…", text[: 2 * limit])[:limit])
 
 
 def shown(data: bytes) -> str:
-    """What was read, for a log line."""
-    return printable(data[:4096].decode(errors="replace"))
+    """What was read, for a log line that `printable` will cut: more than there is room for."""
+    return _escaped(data[:_READ].decode(errors="replace"))
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def refused() -> InvalidRequestError:

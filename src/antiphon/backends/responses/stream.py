@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import orjson
 
-from antiphon.backends.faults import UpstreamFaultError, printable, shown
+from antiphon.backends.faults import UpstreamFaultError, shown
 from antiphon.backends.origins import Origin
 from antiphon.backends.responses.faults import error_in_stream
 from antiphon.backends.responses.hosted import ITEM_OF, HostedCalls
@@ -64,6 +64,8 @@ _FIELDS_OF: Final[dict[str, frozenset[str]]] = {
     "custom_tool_call": frozenset({"arguments", "input"}),
 }
 
+#: A whole response has it, with what the client has asked for.
+_INSTRUCTIONS: Final = b'"instructions"'
 #: Blanks and the bytes of a byte order mark, before the body.
 _BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 
@@ -156,7 +158,7 @@ class ResponsesStream:
                 self._event(data, name, out)
             except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
                 # Not JSON, or JSON of another shape: told apart for the operator only.
-                self._fail(f"not an event of a response ({type(exc).__name__}): {shown(data)}")
+                self._fail(f"not an event of a response ({type(exc).__name__}): {_seen(data)}")
             if out:
                 self.told = True
             if self.done:
@@ -191,9 +193,9 @@ class ResponsesStream:
             # vLLM completes what was cut off, and says so only in the response.
             status = response.get("status")
             known = status in _TERMINAL.values()
-            self._end(status if known else _TERMINAL[type_], response, data, out)
+            self._end(status if known else _TERMINAL[type_], response, out)
         elif type_ == "error" or (not type_ and event.get("error")):
-            self._fail_in_band(event.get("error") or event, data)
+            self._fail_in_band(event.get("error") or event)
         else:
             self._hosted.step(self._speech.key_of(event), type_, event, out)
 
@@ -209,16 +211,16 @@ class ResponsesStream:
         try:
             response = orjson.loads(data)
             if response.get("error"):
-                self._fail_in_band(response["error"], data)
+                self._fail_in_band(response["error"])
             if response.get("status") not in _TERMINAL.values():
-                self._fail(f"a response without an end: {shown(data)}")
-            self._end(response["status"], response, data, out)
+                self._fail(f"a response without an end: {_seen(data)}")
+            self._end(response["status"], response, out)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-            self._fail(f"not a response ({type(exc).__name__}): {shown(data)}")
+            self._fail(f"not a response ({type(exc).__name__}): {_seen(data)}")
 
-    def _end(self, status: str, response: Json, data: bytes, out: list[Delta]) -> None:
+    def _end(self, status: str, response: Json, out: list[Delta]) -> None:
         if status in ("failed", "cancelled"):
-            self._fail_in_band(response.get("error") or {}, data)
+            self._fail_in_band(response.get("error") or {})
         self._end_items(response.get("output") or [], out)
         if not self._speech.close(out):
             self._fail("a tool call without a name")
@@ -246,6 +248,11 @@ class ResponsesStream:
         # Before the first delta nothing was spent: the client may try again (R-52).
         raise UpstreamFaultError(UpstreamError(should_retry=False if self.told else None), detail)
 
-    def _fail_in_band(self, error: Any, data: bytes) -> NoReturn:
-        detail = printable(f"error in the stream: {shown(data)}")
+    def _fail_in_band(self, error: Any) -> NoReturn:
+        detail = f"error in the stream: {shown(orjson.dumps(error))}"
         raise UpstreamFaultError(error_in_stream(error), detail)
+
+
+def _seen(data: bytes) -> str:
+    """What was read, for the operator's log, if no words of the client are in it (R-130)."""
+    return "a whole response" if _INSTRUCTIONS in data else shown(data)
