@@ -290,8 +290,9 @@ def test_a_forced_call_is_made_without_thinking(
     assert ("tool_choice" in made) == (lost != ["tool_choice"])
 
 
-def _loop(model: str, *, thought: bool) -> Json:
-    """A request in the middle of a turn, with thinking of its first message or without."""
+def _loop(model: str, *, thought: bool, choice: object = None) -> Json:
+    """A request in the middle of a turn, with thinking of its first message or without; `choice`:
+    the `tool_choice` that it has now."""
     call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "1", "output": "ok"}
     request = parsed({"model": "a", "input": "Hi", **effort("high"), "tools": [F]})
@@ -302,6 +303,8 @@ def _loop(model: str, *, thought: bool) -> Json:
     payload = {"content": "hm", "state": mine.state([block]).state}
     item = restored({"type": "reasoning", "summary": []}, payload)
     items = [*asked, *([item] if thought else []), call, output]
+    request = request.model_copy(update={"tool_choice": choice})
+    asking = Asking(request, profile_for(model))
     return messages_body(Prompt(request, model, items), asking, memory(model))
 
 
@@ -313,6 +316,13 @@ def test_a_turn_goes_on_as_it_has_begun(model: str) -> None:
     made = _loop(model, thought=False)
     assert made["messages"][1]["content"][0]["type"] == "tool_use"
     assert ("thinking" in made) == (model in (ADAPTIVE, NEWEST))
+
+
+@pytest.mark.parametrize("choice", ["none", "auto", {"type": "function", "name": "f"}])
+def test_another_tool_choice_leaves_thinking_where_it_was(choice: object) -> None:
+    """The API binds it to tools, system and messages ("Prefix checks on thinking blocks")."""
+    made = _loop("claude-opus-5-5", thought=True, choice=choice)
+    assert made["messages"][1]["content"][0]["signature"] == "c2ln"
 
 
 # -- what is dropped -----------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class View:
 
     images: bool
     recall: Recall | None
-    #: All that stands before the messages.
+    #: What stands before system and messages: the tools.
     head: Any
 
 

@@ -108,10 +108,11 @@ def messages_body(prompt: Prompt, asking: Asking, memory: Memory) -> Json:
     system = "\n\n".join(filter(None, (request.instructions, _wanted(asking))))
     thinking = asking.thinking()
     recall = memory.recall if thinking.keeps else None
-    talk = conversation(system, prompt.items, View(asking.images, recall, tools))
+    head = tools.get("tools")  # `tool_choice` is no part of what thinking is bound to
+    talk = conversation(system, prompt.items, View(asking.images, recall, head))
     if talk.lacks_thoughts and profile.thinking == "budget" and thinking.is_on:
         thinking = asking.thinking(stopped=True)
-        talk = conversation(system, prompt.items, View(asking.images, None, tools))
+        talk = conversation(system, prompt.items, View(asking.images, None, head))
     memory.prefix = talk.prefix
     body: Json = {
         "model": prompt.model,
