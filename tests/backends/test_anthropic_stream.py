@@ -239,6 +239,9 @@ CALLS = [
     ),
 ]
 
+_NO_COUNTS = dict.fromkeys(
+    ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), 0
+)
 _CACHED = {"input_tokens": 3, "cache_creation_input_tokens": 4, "cache_read_input_tokens": 5}
 
 USAGE = [
@@ -262,6 +265,17 @@ USAGE = [
             ),
         ],
         usage=UsageReport(Usage(12, 5, 9, 6)),
+    ),
+    *(
+        Stream(
+            f"counts of the {place}, and 0 in the other event",
+            [start(first), *stop("end_turn", second)],
+            usage=UsageReport(Usage(12, 5, 9, 0)),
+        )
+        for place, first, second in (
+            ("first", _CACHED, {**_NO_COUNTS, "output_tokens": 9}),
+            ("last", {**_NO_COUNTS, "output_tokens": 0}, {**_CACHED, "output_tokens": 9}),
+        )
     ),
     Stream(
         "senseless counts",

@@ -261,9 +261,11 @@ class MessagesStream:
         self._calls.feed(call, out)
 
     def _count(self, usage: Any) -> None:
-        """Counts are of all so far: the later ones take the place of the earlier ones."""
+        """Counts are of all so far: the later ones take the place of the earlier ones. A 0 does
+        not: SGLang and others say what they counted in one event, and 0 in the other."""
         if isinstance(usage, dict):
-            self._usage.update({key: value for key, value in usage.items() if value is not None})
+            known = self._usage
+            known |= {key: value for key, value in usage.items() if value or key not in known}
 
     def _fail(self, detail: str) -> NoReturn:
         # Before the first event nothing was spent: the client may try again (R-52).
