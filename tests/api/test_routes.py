@@ -34,7 +34,7 @@ kind = "chat_completions"
 base_url = "{second}"
 models = ["only-second"]
 max_concurrency = 4
-first_byte_timeout = 1
+first_byte_timeout = 3
 
 [[routes]]
 model = "m"
@@ -172,7 +172,7 @@ def test_so_many_at_a_time(api: httpx2.Client, second: ChatUpstream) -> None:
         answers = list(pool.map(lambda _: ask(api, "only-second")[0], range(8)))
         assert answers == ["ab"] * 8
         assert time.monotonic() - began > 0.75
-        second.script(Reply(body=[sse(chunk(content="x")), 3.0, sse(chunk(finish="stop")), DONE]))
+        second.script(Reply(body=[sse(chunk(content="x")), 4.0, sse(chunk(finish="stop")), DONE]))
         body = {"model": "only-second", "input": "Hi"}
         replies = list(pool.map(lambda _: api.post("/v1/responses", json=body), range(6)))
     assert sorted(reply.status_code for reply in replies) == [200] * 4 + [503] * 2

@@ -1,16 +1,18 @@
 """``/v1/chat/completions`` and ``/v1/embeddings``, passed on (R-42, R-53)."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
+import orjson
 import pytest
 
 from tests.api.raw import eventually
 from tests.api.talk import client_of
 from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
-from tests.live import KEY, LiveServer
+from tests.live import KEY, LiveServer, serve
 
 CHAT = "/v1/chat/completions"
 
@@ -136,3 +138,22 @@ def test_who_leaves_is_no_longer_worked_for(client: httpx2.Client, upstream: Cha
     assert eventually(lambda: bool(upstream.requests), 2)
     assert isinstance(upstream.requests[0].left, threading.Event)
     assert upstream.requests[0].left.wait(2)
+
+
+def test_a_long_answer_that_is_not_streamed(tmp_path: Path) -> None:
+    """Its first byte comes when all is said: the limit for first bytes is none for it."""
+    body = orjson.dumps({"choices": []})
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    with ChatUpstream() as upstream:
+        upstream.script(Reply(body=[2.0, head % len(body) + body], raw=True))
+        toml = f"""
+            [[backends]]
+            name = "slow"
+            kind = "chat_completions"
+            base_url = "{upstream.base_url}"
+            first_byte_timeout = 1
+        """
+        with serve(tmp_path, toml) as live, client_of(live) as client:
+            asked = {"model": "m", "messages": []}
+            assert client.post(CHAT, json=asked).json() == {"choices": []}
+            assert client.post(CHAT, json={**asked, "stream": True}).status_code == 504

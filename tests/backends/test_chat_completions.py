@@ -171,7 +171,7 @@ async def test_an_idle_stream_is_given_up(
 async def test_no_headers_in_time(config: UpstreamConfig, upstream: ChatUpstream) -> None:
     """R-44."""
     upstream.script(Reply(body=["stall"], raw=True))
-    async with using(replace(config, first_byte_timeout=0.3)) as backend:
+    async with using(replace(config, first_byte_timeout=1.0)) as backend:
         error = await refusal(backend)
     assert type(error) is UpstreamTimeout
     assert upstream.requests[0].left.wait(2)

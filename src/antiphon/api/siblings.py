@@ -75,7 +75,8 @@ class Sibling:
             )
         relay = self._relays[backend.name]
         sent = await parsed(raw, lambda _: orjson.dumps({**body, "model": there}))
-        async with aclosing(relay.relay(self._path, Relayed(sent, model, key))) as answer:
+        asked = Relayed(sent, model, key, bool(body.get("stream")))
+        async with aclosing(relay.relay(self._path, asked)) as answer:
             media_type = await anext(answer)
             headers = [
                 (b"content-type", media_type),

@@ -147,12 +147,13 @@ RelayPath: TypeAlias = Literal["/chat/completions", "/embeddings"]
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """What is passed on: a body that names the model as it is there, the client's name of it, and
-    the client's own key, if it sent one."""
+    """What is passed on: a body that names the model as it is there, the client's name of it, the
+    client's own key, if it sent one, and whether the answer comes while it is made."""
 
     body: bytes = field(repr=False)
     model: str
     key: str | None = field(default=None, repr=False)
+    is_streamed: bool = False
 
 
 class Relay(Protocol):

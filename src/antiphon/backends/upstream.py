@@ -4,21 +4,26 @@ Rules
 1. This file does the I/O of all adapters and nothing else: what is sent, and what comes back, is
    for pure code of theirs (`Ask`).
 2. Whole reads are passed on as they come; a slow reader slows the upstream down (R-117).
-3. Retries happen before the first byte only, within one deadline (R-40). Every failure is an
-   `APIError`; what the upstream said about it goes to the log and nowhere else (R-42).
+3. Retries happen before the first byte only (R-40). Every failure is an `APIError`; what the
+   upstream said about it goes to the log and nowhere else (R-42).
 4. Leaving `Upstream.answer` in any way closes the call, unless its last byte was read (R-53).
+5. There is one deadline for the first byte (R-44): for a place, all tries, the head, and the first
+   byte after it. A place may take half of it, so that the upstream has time to answer, and is not
+   blamed for our queue.
+6. What is passed on and not streamed has its first byte when all is said: it may take as long as a
+   whole turn, and is tried again only after failures that came soon, so that no long work is done
+   twice.
 """
 
 import asyncio
 import io
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 import aiohttp
 import orjson
@@ -28,10 +33,9 @@ from antiphon import __version__
 from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
 from antiphon.backends.faults import UNREADABLE_THOUGHTS, UpstreamFaultError, printable
 from antiphon.backends.idle import IdleTimer
-from antiphon.backends.origins import Origin
 from antiphon.backends.outcomes import Record, RefusedError, outcome_of
-from antiphon.backends.resilience import BreakerSettings, backoff, retry_after
-from antiphon.backends.windows import NO_WINDOWS
+from antiphon.backends.resilience import backoff, retry_after
+from antiphon.backends.server import UpstreamConfig
 from antiphon.errors import (
     APIError,
     InvalidRequestError,
@@ -42,12 +46,28 @@ from antiphon.errors import (
 )
 from antiphon.protocol.deltas import Delta
 
+__all__ = [
+    "UNREADABLE",
+    "Ask",
+    "Reader",
+    "Refusal",
+    "Upstream",
+    "UpstreamConfig",
+    "bearer",
+    "named",
+    "read_up_to",
+]
+
 _log = structlog.get_logger(__name__)
 
 #: A longer `Retry-After` is the client's to wait for, in seconds.
 _LONGEST_OWN_WAIT: Final = 2.0
 #: Bytes of an error body that are read.
 _ERROR_BODY: Final = 64 * 1024
+#: The part of the time for the first byte in which there has to be a place.
+_FOR_A_PLACE: Final = 0.5
+#: Seconds in which a failure has cost an answer that is not streamed little work.
+_SOON: Final = 10.0
 #: Seconds to wait for usage and the last event after the model has come to its end.
 _GRACE: Final = 5.0
 #: Seconds to wait for the end of the body after the last event, so that the connection can be kept.
@@ -104,61 +124,6 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamConfig:
-    """One model server, whatever it speaks. Times in seconds."""
-
-    name: str
-    #: With the version in it: ``http://127.0.0.1:8001/v1``.
-    base_url: str
-    api_key: str | None = field(default=None, repr=False)
-    #: A key that the client sends takes the place of that one.
-    client_key: bool = False
-    #: The variable that `api_key` comes from, if that says whose it is (`origins`).
-    account: str | None = None
-    #: A key of the adapter's profiles; None guesses.
-    profile: str | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    #: Name at the upstream, or a wildcard → tokens; what is not there the server may know.
-    windows: Mapping[str, int] = field(default_factory=lambda: NO_WINDOWS)
-    #: Names at the upstream, or wildcards, of models that see, and of those that can be told a JSON
-    #: Schema; None: as the adapter has it.
-    vision: Sequence[str] | None = None
-    json_schema: Sequence[str] | None = None
-    #: Hosted tools that it runs itself.
-    hosted_tools: frozenset[str] = frozenset()
-    connect_timeout: float = 5.0
-    first_byte_timeout: float = 60.0
-    idle_timeout: float = 60.0
-    total_timeout: float = 3600.0
-    max_retries: int = 2
-    #: Calls at a time; more wait within the first-byte deadline. None: no limit.
-    max_concurrency: int | None = None
-    #: Before the first retry, give or take half; doubled for each further one.
-    retry_wait: float = 0.25
-    breaker: BreakerSettings = field(default_factory=BreakerSettings)
-
-    def origin(self, kind: str, address: str, key: str | None = None) -> Origin:
-        """Whose the thoughts of an answer are; `key`: the client's own, if it sent one."""
-        if key and self.client_key:
-            return Origin.of(kind, address, f"key {key}")
-        account = f"name {self.name}" if self.account is None else f"variable {self.account}"
-        return Origin.of(kind, address, account)
-
-    def sees(self, model: str) -> bool | None:
-        """Whether a model sees, by its name at the upstream; None: the configuration says
-        nothing."""
-        return _listed(model, self.vision)
-
-    def has_schemas(self, model: str) -> bool | None:
-        """The same for schemas."""
-        return _listed(model, self.json_schema)
-
-
-def _listed(model: str, names: Sequence[str] | None) -> bool | None:
-    return None if names is None else any(fnmatchcase(model, name) for name in names)
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """One turn: what is sent where, and who reads the answer. `model`: the client's name of it.
     `body` makes what is sent, in a thread if it `is_heavy` (R-118)."""
@@ -175,6 +140,8 @@ class Ask:
     seconds: float | None = None
     #: The body without thoughts of earlier turns, for a server that cannot read them any more.
     anew: Callable[[], bytes] | None = None
+    #: See `Relayed`.
+    is_streamed: ClassVar = True
 
 
 class _Relaying(NamedTuple):
@@ -184,7 +151,7 @@ class _Relaying(NamedTuple):
     model: str
     refusal: Refusal
     key: str | None
-    seconds: float | None = None
+    is_streamed: bool
 
 
 class Upstream:
@@ -221,18 +188,24 @@ class Upstream:
 
     async def _in_turn(self, ask: Ask) -> Deltas:
         """The same, when there is a place for it."""
-        async with self._place(), aclosing(self._answer(ask)) as turn:
+        began = _now()
+        async with self._place(ask.seconds), aclosing(self._answer(ask, began)) as turn:
             async for deltas in turn:
                 yield deltas
 
+    def _limit(self, seconds: float | None) -> float:
+        """Seconds until a call is accepted; `seconds`: see `Ask`."""
+        most = self._config.first_byte_timeout
+        return most if seconds is None else min(most, seconds)
+
     @asynccontextmanager
-    async def _place(self) -> AsyncGenerator[None, None]:
+    async def _place(self, seconds: float | None = None) -> AsyncGenerator[None, None]:
         """One of those that there are. Raises `Overloaded` when none is free in time."""
         if self._places is None:
             yield
             return
         try:
-            async with asyncio.timeout(self._config.first_byte_timeout):
+            async with asyncio.timeout(self._limit(seconds) * _FOR_A_PLACE):
                 await self._places.acquire()
         except TimeoutError:
             raise Overloaded(retry_after=1) from None
@@ -241,18 +214,16 @@ class Upstream:
         finally:
             self._places.release()
 
-    async def _answer(self, ask: Ask) -> Deltas:
+    async def _answer(self, ask: Ask, began: float | None = None) -> Deltas:
+        """`began`: before there was a place."""
         reader = ask.reader
-        try:
-            response = await self._ask(ask, ask.body)
-        except InvalidRequestError as error:
-            if ask.anew is None or error.code != UNREADABLE_THOUGHTS:
-                raise
-            response = await self._ask(ask, ask.anew)
+        began = _now() if began is None else began
+        response = await self._accepted(ask, began + self._limit(ask.seconds))
+        left = began + self._config.first_byte_timeout - _now()
         try:
             if response.content_type == "text/event-stream":
                 yield []
-            with IdleTimer(self._config.first_byte_timeout, response.close) as timer:
+            with IdleTimer(left, response.close) as timer:
                 while not reader.done:
                     data = await self._read(response, reader, timer)
                     deltas = reader.feed(data) if data else reader.close()
@@ -272,20 +243,28 @@ class Upstream:
             # Closes the connection unless the whole body was read.
             response.close()
 
-    async def _ask(self, ask: Ask, make: Callable[[], bytes]) -> aiohttp.ClientResponse:
-        body = await asyncio.to_thread(make) if ask.is_heavy else make()
-        return await self._open(ask, body)
+    async def _accepted(self, ask: Ask, until: float) -> aiohttp.ClientResponse:
+        """The answer, of which nothing is read; asked without old thoughts if it has to be."""
+        try:
+            return await self._open(ask, await _made(ask.body, ask), until)
+        except InvalidRequestError as error:
+            if ask.anew is None or error.code != UNREADABLE_THOUGHTS:
+                raise
+            return await self._open(ask, await _made(ask.anew, ask), until)
 
     async def relay(self, url: str, sent: Relayed, refusal: Refusal) -> AsyncGenerator[bytes, None]:
         """See `Relay`."""
+        began, config = _now(), self._config
         async with self._place():
-            asked = _Relaying(url, sent.model, refusal, sent.key)
-            response = await self._open(asked, sent.body)
+            asked = _Relaying(url, sent.model, refusal, sent.key, sent.is_streamed)
+            most = config.first_byte_timeout if sent.is_streamed else config.total_timeout
+            response = await self._open(asked, sent.body, began + most)
             try:
                 yield response.content_type.encode("latin-1", "replace")
-                with IdleTimer(self._config.idle_timeout, response.close) as timer:
+                with IdleTimer(began + most - _now(), response.close) as timer:
                     while data := await self._read(response, None, timer):
                         yield data
+                        timer.allow(config.idle_timeout)
                 self._record.count("ok")
             except UpstreamFaultError as fault:
                 self._record.count(outcome_of(fault.error))
@@ -345,8 +324,10 @@ class Upstream:
         level = logging.ERROR if alarm else logging.WARNING
         _log.log(level, event, backend=self._config.name, status=status, detail=printable(detail))
 
-    async def _open(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
-        """An answer with status 200, after retries; all of it within one deadline."""
+    async def _open(
+        self, ask: Ask | _Relaying, body: bytes, until: float
+    ) -> aiohttp.ClientResponse:
+        """An answer with status 200, after retries; `until`: on the clock of the loop."""
         if self._config.client_key and not (ask.key or self._config.api_key):
             raise InvalidRequestError(
                 f"This model needs your own key for it, in the header '{CLIENT_KEY}'.",
@@ -356,8 +337,7 @@ class Upstream:
         breaker = self._record.breaker
         is_probe = breaker.admit()
         try:
-            most = self._config.first_byte_timeout
-            async with asyncio.timeout(most if ask.seconds is None else min(most, ask.seconds)):
+            async with asyncio.timeout_at(until):
                 response = await self._post_until_accepted(ask, body)
             breaker.accepted()
             return response
@@ -376,6 +356,7 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         attempt = 0
         while True:
+            began = _now()
             try:
                 return await self._post(ask, body)
             except RefusedError as refused:
@@ -385,6 +366,7 @@ class Upstream:
                     attempt > self._config.max_retries
                     or not refused.may_pass
                     or asked > _LONGEST_OWN_WAIT
+                    or not (ask.is_streamed or _now() - began < _SOON)
                 ):
                     raise
             await asyncio.sleep(max(backoff(attempt, self._config.retry_wait), asked))
@@ -446,6 +428,15 @@ class Upstream:
             raise UpstreamFaultError(error(should_retry=False), f"cut off: {named(exc)}") from None
         finally:
             timer.end()
+
+
+def _now() -> float:
+    """On the clock of the loop."""
+    return asyncio.get_running_loop().time()
+
+
+async def _made(make: Callable[[], bytes], ask: Ask) -> bytes:
+    return await asyncio.to_thread(make) if ask.is_heavy else make()
 
 
 async def read_up_to(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -49,7 +49,7 @@ class BackendConfig(LocalModel):
     idle_timeout: float = Field(60.0, gt=0)
     total_timeout: float = Field(3600.0, gt=0)
     max_retries: int = Field(2, ge=0, le=10)
-    #: Calls at a time; more wait within `first_byte_timeout`. None: no limit.
+    #: Calls at a time; more wait for half of `first_byte_timeout`. None: no limit.
     max_concurrency: int | None = Field(None, ge=1)
     #: So many failures in a row, and for `cool_down` seconds nobody asks.
     breaker_failures: int = Field(5, ge=1)
