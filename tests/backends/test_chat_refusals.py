@@ -38,6 +38,7 @@ REFUSALS: list[tuple[str, Reply, type[APIError], int]] = [
     ("500", failed(500, "Traceback at /srv/models"), UpstreamError, 3),
     ("502 html", Reply(502, [b"<html>10.0.0.7</html>"]), UpstreamError, 3),
     ("500 of the blind", failed(500, "image input is not supported"), InvalidRequestError, 1),
+    ("500 too large", failed(500, "input is too large to process"), ContextLengthExceeded, 1),
     ("503", failed(503, "overloaded"), UpstreamError, 3),
     ("504", failed(504, "late"), UpstreamTimeout, 3),
     ("529", failed(529, "overloaded"), UpstreamError, 3),

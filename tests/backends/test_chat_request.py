@@ -320,7 +320,7 @@ PDF = {"type": "input_file", "file_data": "data:application/pdf;base64,AA"}
 IMAGE = {"type": "input_image", "image_url": "http://example.com/a.png"}
 AUDIO = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
 VIDEO = {"type": "input_video", "video_url": "http://example.com/a.mp4"}
-BLIND = replace(LLAMA, media=False)
+BLIND = replace(LLAMA, media=frozenset())
 IMAGE_ID = {"type": "input_image", "file_id": "file-1"}
 
 

@@ -2,13 +2,14 @@
 
 Its vocabulary is the 256 bytes and the printable characters; it has a chat template with tools. It
 never ends by itself, but where a grammar allows nothing else. An eager one begins a call wherever
-it may, and ends after it: told that it has to call, it does."""
+it may, and ends after it: told that it has to call, it does. Another one says how it makes vectors,
+as models do that are made for that."""
 
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from gguf import GGUFWriter, TokenType
+from gguf import GGUFWriter, PoolingType, TokenType
 
 #: Tokens that it was "trained" for.
 CONTEXT: Final = 16_384
@@ -32,7 +33,7 @@ Tools: {{ tools | tojson }}<|im_end|>
 {% endif %}"""
 
 
-def write_model(path: Path, *, eager: bool = False) -> None:
+def write_model(path: Path, *, eager: bool = False, vectors: bool = False) -> None:
     """The model; the same one each time."""
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(CONTEXT)
@@ -44,6 +45,8 @@ def write_model(path: Path, *, eager: bool = False) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(_WIDTH // _HEADS)
     writer.add_file_type(0)
+    if vectors:
+        writer.add_pooling_type(PoolingType.MEAN)
     tokens = _tokens(eager=eager)
     _add_vocabulary(writer, tokens)
     _add_tensors(writer, len(tokens), eager=eager)

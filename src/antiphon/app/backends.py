@@ -16,6 +16,7 @@ from antiphon.backends.discovery import discover
 from antiphon.backends.fallback import Target
 from antiphon.backends.gemini.backend import BASE_URL as GOOGLE
 from antiphon.backends.gemini.backend import Gemini
+from antiphon.backends.local.backend import Local
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.resilience import BreakerSettings
 from antiphon.backends.responses.backend import BASE_URL as OPENAI
@@ -27,7 +28,7 @@ from antiphon.config import BackendConfig, Config, ConfigError, TargetConfig
 from antiphon.settings import Settings
 
 #: Kinds whose servers have chat completions and embeddings.
-_RELAYS: Final = (ChatCompletions, Responses)
+_RELAYS: Final = (ChatCompletions, Local, Responses)
 
 log = structlog.get_logger(__name__)
 

@@ -57,9 +57,9 @@ class Profile:
     #: The models see: they are shown the images that tools of this server make. What a client sends
     #: is its own decision.
     vision: bool = False
-    #: The models take images and sounds at all. Else one in a request is a 400, and of earlier ones
-    #: they read that they were there.
-    media: bool = True
+    #: Parts that the models take besides text and files. Others in a request are a 400, and of
+    #: earlier ones they read that they were there.
+    media: frozenset[str] = frozenset({"input_audio", "input_image", "input_video"})
     #: The field of assistant messages in which the server wants its old reasoning back.
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
     #: It streams `reasoning_details` and wants them back unchanged, signatures and all.

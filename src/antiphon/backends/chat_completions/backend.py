@@ -68,7 +68,13 @@ class ChatCompletions:
         """See `Backend.media`: of files only PDF has a place in a chat message."""
         profile = self._profile_of(model)
         files = frozenset({"application/pdf"} if profile.files else ())
-        return Media(files, profile.image_urls, profile.vision, profile.json_schema, profile.media)
+        return Media(
+            files,
+            profile.image_urls,
+            profile.vision,
+            profile.json_schema,
+            "input_image" in profile.media,
+        )
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""

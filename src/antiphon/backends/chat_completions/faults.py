@@ -26,7 +26,9 @@ from antiphon.errors import (
 _FILTERED = frozenset({"content_filter", "content_policy_violation"})
 _REFUSED = frozenset({"400", "422"})
 _LIMITED = frozenset({"429", "rate_limit_exceeded"})
-#: llama.cpp, of a model that was loaded without eyes or ears: a 500.
+#: llama.cpp's 500 for what is wrong with the request: a text for a vector is longer than its
+#: batch; it was loaded without eyes or ears.
+_TOO_LARGE = re.compile(r"is too large to process", re.IGNORECASE)
 _NOT_TAKEN = re.compile(r"(image|audio|video) input is not supported", re.IGNORECASE)
 
 #: Parameters of the chat API as the client knows them.
@@ -66,8 +68,7 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
         case 400 | 422:
             return _error_for_refusal(said, model)
         case _:
-            found = _NOT_TAKEN.search(said.message)
-            return _not_taken(found[1].lower()) if found else UpstreamError()
+            return _error_for_failure(said)
 
 
 def error_in_stream(error: Any) -> APIError:
@@ -99,6 +100,10 @@ def _error_for_refusal(said: Complaint, model: str) -> APIError:
     return refused()
 
 
-def _not_taken(kind: str) -> InvalidRequestError:
-    name = {"audio": "sounds"}.get(kind, f"{kind}s")
-    return InvalidRequestError(f"This model takes no {name}.", param="input")
+def _error_for_failure(said: Complaint) -> APIError:
+    if _TOO_LARGE.search(said.message):
+        return ContextLengthExceeded()
+    if found := _NOT_TAKEN.search(said.message):
+        name = {"image": "images", "audio": "sounds", "video": "videos"}[found[1].lower()]
+        return InvalidRequestError(f"This model takes no {name}.", param="input")
+    return UpstreamError()

@@ -66,7 +66,7 @@ def check_part(part: Part, path: str, profile: Profile, *, text_only: bool) -> N
     if text_only and part["type"] in MEDIA:
         raise _unsupported(path, _USER_ONLY)
     kind = seen_of(part)["type"]
-    if kind in _PERCEIVED and not profile.media:
+    if kind in _PERCEIVED and kind not in profile.media:
         raise InvalidRequestError(f"This model takes no {_PERCEIVED[kind][0]}.", param=path)
 
 
@@ -169,7 +169,7 @@ def _call(called: Called, profile: Profile) -> dict[str, Any]:
 def _part(part: Part, profile: Profile) -> Part:
     """One content part as chat-completions knows it; what it has no place for was filled."""
     part = seen_of(part)
-    if part["type"] in _PERCEIVED and not profile.media:
+    if part["type"] in _PERCEIVED and part["type"] not in profile.media:
         return {"type": "text", "text": _PERCEIVED[part["type"]][1]}
     match part["type"]:
         case "input_image" if part.get("image_url"):

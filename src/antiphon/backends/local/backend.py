@@ -6,11 +6,13 @@ Rules
 2. It is loaded by the first turn or count, and not by a list, a check or a window.
 3. A model without `mmproj` sees and hears nothing: an image is a 400 before anything is loaded,
    and earlier ones are told in words.
-4. llama.cpp makes a grammar of a schema with all turns waiting; of a list of 20,000 words it does
-   so for hours. What is larger than `_MOST_SCHEMA` is refused.
+4. What it is never sent is in `refusals.py`; that goes for what is only passed on, too.
+5. A file with a model that makes vectors is asked for vectors, and for nothing else.
 """
 
+import asyncio
 from collections import Counter
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,18 +20,24 @@ from typing import Final
 
 import orjson
 
-from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
+from antiphon.backends.base import Deltas, Health, Media, Model, Prompt, Relayed, RelayPath
 from antiphon.backends.chat_completions.backend import ChatCompletions
 from antiphon.backends.chat_completions.request import check_request
 from antiphon.backends.local.engine import Address, Engine, Load
+from antiphon.backends.local.refusals import (
+    refuse_addresses,
+    refuse_long_schemas,
+    refuse_relayed,
+    refuse_task,
+)
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.upstream import UpstreamConfig
-from antiphon.errors import InvalidRequestError, UpstreamError
+from antiphon.errors import UpstreamError
 from antiphon.protocol.request import CreateResponse
 
 _PROFILE: Final = "llama.cpp"
-#: Bytes of a schema.
-_MOST_SCHEMA: Final = 32 * 1024
+#: What `mmproj` adds. Videos are none: llama.cpp would fetch them itself.
+_SIGHT: Final = frozenset({"input_audio", "input_image"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,12 @@ class Local:
         self.name = config.chat.name
         self._config = config
         sees = config.load.mmproj is not None
-        self._profile = replace(PROFILES[_PROFILE], media=sees, vision=sees, image_urls=False)
+        self._profile = replace(
+            PROFILES[_PROFILE],
+            media=_SIGHT if sees else frozenset(),
+            vision=sees,
+            image_urls=False,
+        )
         self._engine = Engine(self.name, config.load, config.idle_unload)
         #: Who asks it, and where that is.
         self._asking: tuple[Address, ChatCompletions] | None = None
@@ -58,7 +71,8 @@ class Local:
 
     def check(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002
         """See `Backend.check`."""
-        _refuse_long_schemas(request)
+        refuse_task("/chat/completions", vectors=self._config.load.vectors)
+        refuse_long_schemas(request)
         return check_request(request, self._profile)
 
     def media(self, model: str) -> Media:  # noqa: ARG002
@@ -68,12 +82,23 @@ class Local:
 
     async def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
-        _refuse_long_schemas(prompt.request)  # of tools that servers have told of, too
+        refuse_long_schemas(prompt.request)  # of tools that servers have told of, too
+        refuse_addresses(prompt.items)
         async with self._engine.use() as address:
             chat = await self._at(address)
             async with aclosing(chat.generate(prompt)) as turn:
                 async for deltas in turn:
                     yield deltas
+
+    async def relay(self, path: RelayPath, sent: Relayed) -> AsyncGenerator[bytes, None]:
+        """See `Relay.relay`."""
+        refuse_task(path, vectors=self._config.load.vectors)
+        await asyncio.to_thread(lambda: refuse_relayed(orjson.loads(sent.body)))
+        async with self._engine.use() as address:
+            chat = await self._at(address)
+            async with aclosing(chat.relay(path, sent)) as answer:
+                async for piece in answer:
+                    yield piece
 
     async def count(self, prompt: Prompt) -> int | None:
         """See `Backend.count`."""
@@ -123,15 +148,3 @@ class Local:
                 await before[1].aclose()
             return self._asking[1]
         return before[1]
-
-
-def _refuse_long_schemas(request: CreateResponse) -> None:
-    schemas = {"text.format.schema": ((request.text or {}).get("format") or {}).get("schema")}
-    for i, tool in enumerate(request.tools or ()):
-        schemas[f"tools[{i}].parameters"] = tool.get("parameters")
-    for param, schema in schemas.items():
-        if schema is not None and len(orjson.dumps(schema)) > _MOST_SCHEMA:
-            raise InvalidRequestError(
-                f"Schemas of more than {_MOST_SCHEMA:,} bytes are not taken by this model backend.",
-                param=param,
-            )

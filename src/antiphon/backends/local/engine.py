@@ -72,9 +72,11 @@ def load_of(
     threads: int | None = None,
     vectors: bool = False,
 ) -> Load:
-    """What to load of a file. No `window` is larger than what the model was trained for. Raises
+    """What to load of a file. No `window` is larger than what the model was trained for. One that
+    says how it makes vectors does nothing else; others do if they are to (`vectors`). Raises
     OSError or `NotGGUF`."""
     header = read_header(path)
+    vectors = vectors or header.pooling
     asked = window or (_WINDOW_OF_VECTORS if vectors else _WINDOW)
     most = min(asked, header.context_length or asked)
     if mmproj is not None:
