@@ -72,6 +72,15 @@ def test_embeddings(sdk: Any) -> None:
     assert sum(number**2 for number in row.embedding) == pytest.approx(1)
 
 
+def test_vectors_of_texts_of_different_lengths(sdk: Any) -> None:
+    """They are the same, made together or alone."""
+    texts = ["rain", "sun", "rain", "a cloud"]
+    together = [row.embedding for row in sdk.embeddings.create(model="vectors", input=texts).data]
+    for text, vector in zip(texts, together, strict=True):
+        (alone,) = sdk.embeddings.create(model="vectors", input=text).data
+        assert vector == pytest.approx(alone.embedding, abs=1e-4), text
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param", "code"),
     [

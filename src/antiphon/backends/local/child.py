@@ -56,7 +56,10 @@ def _served(load: dict[str, Any]) -> Any:
         params.mmproj.path = load["mmproj"]
     if load["vectors"]:
         params.embedding = True
-        params.n_batch = params.n_ubatch = load["window"]  # a text is one piece
+        # A text is one piece; apart, texts of different lengths would be cut to equal ones, and the
+        # mean of each be that of its last.
+        params.n_batch = params.n_ubatch = load["window"]
+        params.kv_unified = True
         if not load["pooling"]:
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     return xllamacpp.Server(params)
