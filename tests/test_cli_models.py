@@ -261,6 +261,7 @@ def test_a_server_with_one_model(tmp_path: Path) -> None:
     started = launch(tmp_path, command, toml="this is no TOML")
     try:
         base_url = started.wait_for_url()
+        started.wait_for(re.compile('^  curl .*"model": "tiny"'))
         server = LiveServer(started.process, tmp_path, base_url, base_url.removesuffix("/v1"))
         with client_of(server, KEY, timeout=60) as client:
             for name in ("tiny", "gpt-5"):

@@ -96,7 +96,7 @@ def serve_model(
         config = Path(folder) / "antiphon.toml"
         config.write_text(toml, encoding="utf-8")
         antiphon = build(settings.model_copy(update={"config": config}))
-    run(antiphon)
+    run(antiphon, file.stem)
 
 
 def _say_names(settings: Settings) -> None:

@@ -36,9 +36,9 @@ def serve(
     run(antiphon)
 
 
-def run(antiphon: Antiphon) -> None:
-    """Serve until it is told to end."""
-    server = server_of(antiphon)
+def run(antiphon: Antiphon, model: str = "simulator") -> None:
+    """Serve until it is told to end. `model`: with which it can be tried."""
+    server = server_of(antiphon, model)
     # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
     logging.getLogger("uvicorn.error").addFilter(lambda _: antiphon.store_error is None)
     server.run()
@@ -46,7 +46,7 @@ def run(antiphon: Antiphon) -> None:
         raise typer.Exit(3)
 
 
-def server_of(antiphon: Antiphon) -> Server:
+def server_of(antiphon: Antiphon, model: str = "simulator") -> Server:
     """The server that serves it, not yet running."""
     settings = antiphon.settings
     return Server(
@@ -67,4 +67,5 @@ def server_of(antiphon: Antiphon) -> Server:
             timeout_graceful_shutdown=round(settings.shutdown_grace) + LAST_WORDS,
         ),
         antiphon,
+        model,
     )

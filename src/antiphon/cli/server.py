@@ -13,7 +13,9 @@ Rules (R-73)
 import asyncio
 import contextlib
 import gc
+import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -62,9 +64,13 @@ class Signals:
 class Server(uvicorn.Server):
     """Says where it listens and how to try it, once it really does."""
 
-    def __init__(self, config: uvicorn.Config, antiphon: Antiphon) -> None:
+    def __init__(
+        self, config: uvicorn.Config, antiphon: Antiphon, model: str = "simulator"
+    ) -> None:
+        """`model`: with which it can be tried."""
         super().__init__(config)
         self._antiphon = antiphon
+        self._model = model
         self._loop: asyncio.AbstractEventLoop | None = None
         self._came = Signals()
 
@@ -92,7 +98,7 @@ class Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            _banner(self._antiphon, host, port)
+            _banner(self._antiphon, host, port, self._model)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Put jobs back into the queue, let what runs end, stop it when the grace is over.
@@ -127,7 +133,7 @@ def force(sig: int, loop: asyncio.AbstractEventLoop | None, store: Store) -> Non
     threading.Thread(target=leave, name="forced-end", daemon=True).start()
 
 
-def _banner(antiphon: Antiphon, host: str, port: int) -> None:
+def _banner(antiphon: Antiphon, host: str, port: int, model: str) -> None:
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     backends = ", ".join(backend.name for backend in antiphon.router.backends)
     key = antiphon.first_key or "$OPENAI_API_KEY"
@@ -138,9 +144,9 @@ def _banner(antiphon: Antiphon, host: str, port: int) -> None:
             f"    {antiphon.first_key}\n\n"
             "  Give it to clients as OPENAI_API_KEY. More: `antiphon keys create`.\n"
         )
+    body = shlex.quote(json.dumps({"model": model, "input": "Hello!"}, ensure_ascii=False))
     print(
         f'Try it:\n  curl {base_url}/responses -H "Authorization: Bearer {key}" '
-        "-H 'Content-Type: application/json' "
-        '-d \'{"model": "simulator", "input": "Hello!"}\'',
+        f"-H 'Content-Type: application/json' -d {body}",
         flush=True,
     )
