@@ -302,6 +302,33 @@ def test_who_has_no_such_tool_does_not_stand_in(api: httpx2.Client, upstream: Ch
     assert answer.json()["output_text"] == "Hello"
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_messages_keep_their_phases(
+    api: httpx2.Client, upstream: ChatUpstream, *, whole: bool
+) -> None:
+    """Spec §3.3: models want them back; two messages in a row are two (recorded: openai-phase)."""
+    phases = ["commentary", "final_answer"]
+    said = [{**_SAID, "id": f"msg_{phase}", "phase": phase} for phase in phases]
+    told: list[Json] = []
+    for index, item in enumerate(said):
+        began, *rest = message(index)
+        told += [{**began, "item": {**began["item"], "phase": phases[index]}}, *rest[:-1]]
+        told.append(done(index, item))
+    end = {"type": "response.completed", "response": response("completed", said)}
+    reply = Reply.json(response("completed", said))
+    upstream.script(reply if whole else Reply(body=[sse(one) for one in (*told, end)]))
+    first = events(ask(api, stream=True).text)
+    opened = [one["item"] for one in first if one["type"] == "response.output_item.added"]
+    assert [item["phase"] for item in opened] == phases
+    final = first[-1]["response"]
+    assert [item["phase"] for item in final["output"]] == phases
+    upstream.script(_WIRE.reply(Turn(["More."])))
+    second = ask(api, "More?", previous_response_id=final["id"]).json()
+    assert "phase" not in second["output"][-1]
+    given = upstream.requests[-1].json["input"]
+    assert [item.get("phase") for item in given] == [None, *phases, None]
+
+
 def test_a_call_that_was_cut_off_is_incomplete(api: httpx2.Client, upstream: ChatUpstream) -> None:
     """R-45: the stream breaks while the upstream searches."""
     begun = [added(0, _FOUND, status="in_progress"), step("web_search_call.searching", 0, "ws_up")]

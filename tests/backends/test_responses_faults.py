@@ -18,8 +18,9 @@ from antiphon.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from tests.backends.responses_said import HELLO, called, end, event, text
 from tests.backends.test_chat_stream import cut
-from tests.backends.test_responses_stream import HELLO, SEEDS, called, end, event, play, text
+from tests.backends.test_responses_stream import SEEDS, play
 from tests.conformance.responses import response, sse
 
 

@@ -25,6 +25,7 @@ from antiphon.protocol.deltas import (
     Delta,
     Finish,
     FinishReason,
+    MessageStart,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
@@ -73,7 +74,7 @@ class _Answer:
                     self.usage = delta.usage
                 case Finish():
                     self.finish = delta.reason
-                case AnnotationDelta():
+                case AnnotationDelta() | MessageStart():
                     pass  # of a text that may become another one
                 case _:
                     self.is_other |= isinstance(delta, ToolCallDelta | RefusalDelta)

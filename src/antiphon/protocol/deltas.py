@@ -17,7 +17,16 @@ from antiphon.protocol.response import Usage
 #: One token's log probability as the API shows it: {token, bytes, logprob, top_logprobs} (App. B).
 Logprob: TypeAlias = dict[str, Any]
 
+Phase: TypeAlias = Literal["commentary", "final_answer"]
 FinishReason: TypeAlias = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(slots=True)
+class MessageStart:
+    """The text that follows is a message of its own, of this `phase` if the model says one: it
+    wants that back (spec §3.3)."""
+
+    phase: Phase | None = None
 
 
 @dataclass(slots=True)
@@ -105,7 +114,8 @@ class Finish:
 
 
 Delta: TypeAlias = (
-    TextDelta
+    MessageStart
+    | TextDelta
     | AnnotationDelta
     | RefusalDelta
     | ReasoningDelta

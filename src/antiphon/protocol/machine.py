@@ -29,6 +29,8 @@ from antiphon.protocol.deltas import (
     Delta,
     Finish,
     HostedDelta,
+    MessageStart,
+    Phase,
     ReasoningDelta,
     ReasoningState,
     RefusalDelta,
@@ -66,9 +68,11 @@ OUTCOMES: Final[dict[str, tuple[str, str | None]]] = {
     "content_filter": ("incomplete", "content_filter"),
 }
 
-#: What an item is for: the visible answer, the reasoning before it, a call by its index, a call
-#: that the model's server runs by its own.
-Topic: TypeAlias = Literal["message", "reasoning"] | int | tuple[Literal["hosted"], int]
+#: Which message of the turn, and its phase.
+Message: TypeAlias = tuple[Literal["message"], int, Phase | None]
+#: What an item is for: a visible answer, the reasoning before it, a call by its index, a call that
+#: the model's server runs by its own.
+Topic: TypeAlias = Message | Literal["reasoning"] | int | tuple[Literal["hosted"], int]
 #: A delta that is part of an item.
 Speech: TypeAlias = (
     TextDelta
@@ -80,6 +84,9 @@ Speech: TypeAlias = (
     | ToolCallDelta
     | HostedDelta
 )
+
+#: Until the model says which one it is.
+_MESSAGE: Final[Message] = ("message", 0, None)
 
 #: Characters of a `call_id` (spec §1, other limits).
 _MAX_CALL_ID: Final = 64
@@ -102,7 +109,9 @@ class ResponseMachine:
         self.image_usage = UNKNOWN
         #: How the last turn ended; None until the model said so.
         self.finish_reason: str | None = None
-        #: The open item, and what it is for: "message", "reasoning", or the index of a call.
+        #: What the text that comes belongs to.
+        self._message = _MESSAGE
+        #: The open item, and what it is for.
         self._writer: ItemWriter | None = None
         self._topic: Topic | None = None
         self._held: list[tuple[Topic, Speech]] = []
@@ -163,9 +172,10 @@ class ResponseMachine:
         return orjson.dumps({**self.response, "output": self.output})
 
     def answer(self) -> str | None:
-        """The visible text of the last turn, or None when the model refused or made calls that are
-        not answered yet."""
-        items = self.response["output"][self._turn :]
+        """The visible text of the last turn but for its commentary, or None when the model refused
+        or made calls that are not answered yet."""
+        turn = self.response["output"][self._turn :]
+        items = [item for item in turn if item.get("phase") != "commentary"]
         parts = [part for item in items if item["type"] == "message" for part in item["content"]]
         called = self.waits_for_client or self._silent
         if called or not parts or any(part["type"] == "refusal" for part in parts):
@@ -215,6 +225,7 @@ class ResponseMachine:
         """The model's turn is over: close what is open, say what was held back."""
         self._say_held("completed")
         self._close(OUTCOMES[self.finish_reason or "stop"][0])
+        self._message = _MESSAGE
         for silent in self._silent.values():
             if silent.writer is not None and self.finish_reason != "stop":
                 silent.writer.drop()
@@ -321,20 +332,24 @@ class ResponseMachine:
 
     # -- what the model says -----------------------------------------------------------------
 
+    def _on_message(self, delta: MessageStart) -> None:
+        _, number, _ = self._message
+        self._message = ("message", number + 1, delta.phase)
+
     def _on_text(self, delta: TextDelta) -> None:
         if delta.text or delta.logprobs:
-            self._say("message", delta)
+            self._say(self._message, delta)
 
     def _on_annotation(self, delta: AnnotationDelta) -> None:
-        if self._topic == "message" or self._held:  # else there is no text
-            self._say("message", delta)
+        if self._topic == self._message or self._held:  # else there is no text
+            self._say(self._message, delta)
 
     def _on_hosted(self, delta: HostedDelta) -> None:
         self._say(("hosted", delta.index), delta)
 
     def _on_refusal(self, delta: RefusalDelta) -> None:
         if delta.text:
-            self._say("message", delta)
+            self._say(self._message, delta)
 
     def _on_reasoning(self, delta: ReasoningDelta | SummaryDelta) -> None:
         if delta.text:
@@ -419,6 +434,7 @@ class ResponseMachine:
             )
         return MessageWriter(
             self._emitter,
+            phase=topic[2] if isinstance(topic, tuple) and len(topic) == 3 else None,
             logprobs=options.logprobs,
             sources=options.sources,
             linked=options.linked,
@@ -443,6 +459,7 @@ class ResponseMachine:
 
 
 _ON_DELTA: Final[dict[type, Callable[[ResponseMachine, Any], None]]] = {
+    MessageStart: ResponseMachine._on_message,  # noqa: SLF001
     TextDelta: ResponseMachine._on_text,  # noqa: SLF001
     AnnotationDelta: ResponseMachine._on_annotation,  # noqa: SLF001
     HostedDelta: ResponseMachine._on_hosted,  # noqa: SLF001

@@ -15,6 +15,7 @@ from antiphon.protocol.citations import Citation, CitationReader, Piece
 from antiphon.protocol.deltas import (
     AnnotationDelta,
     Logprob,
+    Phase,
     ReasoningDelta,
     ReasoningState,
     RefusalDelta,
@@ -110,7 +111,13 @@ class MessageWriter:
     text become annotations (`citations.py`)."""
 
     def __init__(
-        self, emitter: Emitter, *, logprobs: bool, sources: Sources | None, linked: bool
+        self,
+        emitter: Emitter,
+        *,
+        phase: Phase | None = None,
+        logprobs: bool,
+        sources: Sources | None,
+        linked: bool,
     ) -> None:
         self._emitter = emitter
         self._logprobs = logprobs
@@ -124,6 +131,7 @@ class MessageWriter:
             "type": "message",
             "status": "in_progress",
             "content": [],
+            **({"phase": phase} if phase else {}),
             "role": "assistant",
         }
         self._output_index = emitter.add_item(item)

@@ -9,11 +9,12 @@ Rules
 3. What a call has of its arguments when it is announced may come once more in deltas (vLLM).
 4. Reasoning that comes back encrypted is told as one state for all of the turn so far: items of it
    with nothing visible between them are one item to the client (`protocol/machine.py`).
-5. Two messages in a row are one to the client: a blank line parts them.
+5. A message is told as one of its own where the client could not know: it follows another one, or
+   has another `phase`.
 """
 
 from collections import Counter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from antiphon.backends.calls import CallAssembler
 from antiphon.backends.origins import Origin
@@ -21,6 +22,8 @@ from antiphon.backends.responses.hosted import annotation_of
 from antiphon.backends.responses.values import logprobs_of, string_of
 from antiphon.protocol.deltas import (
     Delta,
+    MessageStart,
+    Phase,
     ReasoningDelta,
     ReasoningState,
     RefusalDelta,
@@ -49,7 +52,7 @@ CALLS: Final[dict[str, tuple[Field, str]]] = {
     "custom_tool_call": ("input", "custom"),
 }
 _CALL_OF: Final[dict[Field, str]] = dict(CALLS.values())
-_BREAK: Final = "\n\n"
+_PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
 
 class Speech:
@@ -57,7 +60,7 @@ class Speech:
 
     __slots__ = (
         *("_annotated", "_announced", "_calls", "_keys", "_latest", "_message", "_numbers"),
-        *("_open", "_origin", "_texts", "_thoughts", "kinds"),
+        *("_open", "_origin", "_phase", "_texts", "_thoughts", "kinds"),
     )
 
     def __init__(self, custom: frozenset[str], origin: Origin) -> None:
@@ -74,8 +77,9 @@ class Speech:
         self._open: dict[Any, bool] = {}  # item that was announced → it goes on
         #: Reasoning items of the turn that go back.
         self._thoughts: list[Json] = []
-        #: The message that was spoken last, if nothing else was since.
+        #: The message that was spoken last, if nothing else was since; and its phase.
         self._message: tuple[Any] | None = None
+        self._phase: Phase | None = None
         #: (item, part) → how many of its annotations were told.
         self._annotated: Counter[tuple[Any, Any]] = Counter()
         #: The fields of which something was said.
@@ -127,6 +131,13 @@ class Speech:
             self._keys[index, id_] = self._keys[None, id_] = key
         return key
 
+    def begin_message(self, key: Any, phase: Any, out: list[Delta]) -> None:
+        """A message is announced, or begins without that."""
+        known: Phase | None = phase if phase in _PHASES else None
+        if self._message is not None or known != self._phase:
+            out.append(MessageStart(known))
+        self._message, self._phase = (key,), known
+
     def begin_call(self, key: Any, item: Json, out: list[Delta]) -> None:
         """A call is announced: its name and its id."""
         field, kind = CALLS[item["type"]]
@@ -173,6 +184,8 @@ class Speech:
         """An item as a whole. What it is decides what is read; others are not for us."""
         match item.get("type"):
             case "message":
+                if key not in self._open:  # nothing of it was told
+                    self.begin_message(key, item.get("phase"), out)
                 self._complete_parts(key, item.get("content"), out)
             case "reasoning":
                 self._complete_parts(key, item.get("summary"), out)
@@ -247,9 +260,8 @@ class Speech:
         return pieces
 
     def _part_from_last(self, key: Any, out: list[Delta]) -> None:
-        if self._message is not None and self._message[0] != key:
-            out.append(TextDelta(_BREAK))
-        self._message = (key,)
+        if self._message is None or self._message[0] != key:
+            self.begin_message(key, None, out)
 
 
 def _is_start(one: str, other: str) -> bool:

@@ -181,6 +181,8 @@ class ResponsesStream:
             key = self._speech.key_of_new(event)
             if event["item"].get("type") in CALLS:
                 self._speech.begin_call(key, event["item"], out)
+            elif event["item"].get("type") == "message":
+                self._speech.begin_message(key, event["item"].get("phase"), out)
             elif self._hosted.is_one(event["item"]):
                 self._speech.pause()
                 self._hosted.begin(key, event["item"], out)
