@@ -7,6 +7,9 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from antiphon.app.backends import backends_of, routes_of
+from antiphon.config import ConfigError, load_config
+from antiphon.settings import Settings
 from tests.api.talk import client_of, error_of
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.conformance.responses import ResponsesWire
@@ -196,3 +199,57 @@ def test_reasoning_is_for_the_account_that_it_was_made_for(
     assert ask(api, "responses-x", second, **chained).status_code == 200
     kinds = [item["type"] for item in upstream.requests[-1].json["input"]]
     assert ("reasoning" in kinds) is shown
+
+
+ROUTED: Final = """
+[[backends]]
+name = "a"
+kind = "responses"
+api_key_env = "THEIR_KEY"
+client_key = true
+
+[[backends]]
+name = "b"
+kind = "{kind}"
+{other}
+
+[[routes]]
+model = "m"
+targets = ["a"]
+fallbacks = ["{fallback}"]
+"""
+OPENAI: Final = 'base_url = "https://api.openai.com/v1"'
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "fallback", "says"),
+    [
+        ("chat_completions", OPENAI, "b", "with and without client_key"),
+        ("simulator", "", "simulator", "with and without client_key"),
+        ("simulator", "client_key = true", "b", "on several servers"),
+        ("anthropic", "client_key = true", "b", "on several servers"),
+        ("gemini", "client_key = true", "b", "on several servers"),
+        ("responses", 'client_key = true\nbase_url = "http://api.openai.com/v1"', "b", "several"),
+        ("chat_completions", f"client_key = true\n{OPENAI}", "b", None),
+        ("responses", f"client_key = true\n{OPENAI}", "b", None),
+    ],
+)
+def test_a_route_takes_a_key_to_one_server_and_spends_nobody_elses(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    other: str,
+    fallback: str,
+    says: str | None,
+) -> None:
+    """R-92, R-132: what could leak does not start."""
+    monkeypatch.setenv("THEIR_KEY", THEIRS)
+    path = tmp_path / "antiphon.toml"
+    path.write_text(ROUTED.format(kind=kind, other=other, fallback=fallback), encoding="utf-8")
+    config = load_config(path)
+    table = backends_of(Settings(), config)
+    if says is None:
+        assert [route.name for route in routes_of(config, table)] == ["m"]
+    else:
+        with pytest.raises(ConfigError, match=says):
+            routes_of(config, table)

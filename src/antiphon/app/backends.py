@@ -1,8 +1,9 @@
 """The backends of the configuration, and those that are found without one."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -24,7 +25,7 @@ from antiphon.backends.responses.backend import Responses
 from antiphon.backends.routing import Route
 from antiphon.backends.simulator.backend import Simulator
 from antiphon.backends.upstream import UpstreamConfig
-from antiphon.config import BackendConfig, Config, ConfigError, TargetConfig
+from antiphon.config import BackendConfig, Config, ConfigError, RouteConfig, TargetConfig
 from antiphon.settings import Settings
 
 #: Kinds whose servers have chat completions and embeddings.
@@ -58,8 +59,12 @@ def relays_of(table: list[tuple[Backend, Mapping[str, str]]]) -> dict[str, Relay
 
 
 def routes_of(config: Config | None, table: list[tuple[Backend, Mapping[str, str]]]) -> list[Route]:
-    """The routes of the configuration."""
+    """The routes of the configuration. Raises `ConfigError`."""
+    if config is None:
+        return []
     backends = {backend.name: backend for backend, _ in table}
+    for entry in config.routes:
+        _check_keys(entry, config.backends)
 
     def targets(entries: list[TargetConfig]) -> list[Target]:
         return [Target(backends[entry.backend], entry.model) for entry in entries]
@@ -72,8 +77,28 @@ def routes_of(config: Config | None, table: list[tuple[Backend, Mapping[str, str
             targets(entry.fallbacks),
             entry.first_byte_timeout,
         )
-        for entry in (config.routes if config is not None else ())
+        for entry in config.routes
     ]
+
+
+def _check_keys(route: RouteConfig, backends: Iterable[BackendConfig]) -> None:
+    """A client's key is for one server, and its bill is the client's: a route may neither take it
+    to another one nor go on at the operator's expense."""
+    named = {target.backend for target in (*route.targets, *route.fallbacks)}
+    taking = [entry for entry in backends if entry.name in named and entry.client_key]
+    if not taking:
+        return
+    if len(taking) < len(named):
+        raise ConfigError(
+            f"route '{route.model}' leads to backends with and without client_key: who brings a "
+            "key would be answered at your expense"
+        )
+    servers = {urlsplit(entry.base_url or _ADDRESSES.get(entry.kind, ""))[:2] for entry in taking}
+    if len(servers) > 1:
+        raise ConfigError(
+            f"route '{route.model}' leads to backends with client_key on several servers: a key "
+            "for one would go to another"
+        )
 
 
 def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]]]:
@@ -107,9 +132,8 @@ def _is_our_own(key: str, settings: Settings) -> bool:
     return key.startswith(KEY_PREFIX) or hash_key(key) in parse_keys(settings.api_keys)
 
 
-def _server(entry: BackendConfig, base_url: str = "") -> UpstreamConfig:
-    """Where its server is, and how that is asked; `base_url`: unless the entry has one. Raises
-    `ConfigError`."""
+def _server(entry: BackendConfig) -> UpstreamConfig:
+    """Where its server is, and how that is asked. Raises `ConfigError`."""
     key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
     if entry.api_key_env and not key:
         raise ConfigError(f"backend '{entry.name}': {entry.api_key_env} is not set")
@@ -119,11 +143,11 @@ def _server(entry: BackendConfig, base_url: str = "") -> UpstreamConfig:
             f"backend '{entry.name}': no profile '{entry.profile}'; there are {there_are}"
         )
     keys = key or entry.headers or entry.client_key
-    if base_url and entry.base_url is None and not keys:
+    if entry.base_url is None and not keys:
         raise ConfigError(f"backend '{entry.name}' needs an api_key_env")
     return UpstreamConfig(
         name=entry.name,
-        base_url=entry.base_url or base_url,
+        base_url=entry.base_url or _ADDRESSES[entry.kind],
         api_key=key,
         client_key=entry.client_key,
         account=None if entry.headers else entry.api_key_env,
@@ -153,12 +177,18 @@ _PROFILES: Final[Mapping[str, _Profiles]] = {
     "chat_completions": _SERVERS,
     "responses": _SERVERS,
 }
+#: Kind in the configuration → where its server is, unless the entry says so.
+_ADDRESSES: Final[Mapping[str, str]] = {
+    "anthropic": ANTHROPIC,
+    "gemini": GOOGLE,
+    "responses": OPENAI,
+}
 #: Kind in the configuration → how it is made. A new backend is one line here.
 KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
-    "anthropic": lambda entry: Anthropic(_server(entry, ANTHROPIC)),
+    "anthropic": lambda entry: Anthropic(_server(entry)),
     "chat_completions": lambda entry: ChatCompletions(_server(entry), entry.think),
-    "gemini": lambda entry: Gemini(_server(entry, GOOGLE)),
+    "gemini": lambda entry: Gemini(_server(entry)),
     "local": local_of,
-    "responses": lambda entry: Responses(_server(entry, OPENAI)),
+    "responses": lambda entry: Responses(_server(entry)),
     "simulator": lambda entry: Simulator(entry.name, entry.windows),
 }
