@@ -19,7 +19,7 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,6 +30,7 @@ import orjson
 import structlog
 
 from antiphon import __version__
+from antiphon.backends.answers import BROKEN, Answer, drain, read_up_to
 from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
 from antiphon.backends.faults import UNREADABLE_THOUGHTS, UpstreamFaultError, printable
 from antiphon.backends.idle import IdleTimer
@@ -70,8 +71,6 @@ _FOR_A_PLACE: Final = 0.5
 _SOON: Final = 10.0
 #: Seconds to wait for usage and the last event after the model has come to its end.
 _GRACE: Final = 5.0
-#: Seconds to wait for the end of the body after the last event, so that the connection can be kept.
-_DRAIN: Final = 0.05
 #: Seconds in which a list must be there.
 _LIST_TIMEOUT: Final = 10.0
 #: Bytes of a request that are written in one go; aiohttp sends a file piece by piece.
@@ -83,10 +82,8 @@ _PIECE: Final = 64 * 1024
 _SECRET: Final = 8
 #: Connections to one upstream at a time; more requests wait within their first-byte deadline.
 _CONNECTIONS: Final = 1024
-#: What goes wrong with a connection.
-_BROKEN: Final = (aiohttp.ClientError, OSError)
 #: What `Upstream.fetch` raises.
-UNREADABLE: Final = (*_BROKEN, ValueError)
+UNREADABLE: Final = (*BROKEN, ValueError)
 
 #: Status, body and client's name of the model → error, for an answer that is no success. A 429 has
 #: the `retry_after` of the body, if there is one; that of the headers comes first.
@@ -154,14 +151,23 @@ class _Relaying(NamedTuple):
     is_streamed: bool
 
 
+#: Sends the bytes of a request; raises what is `BROKEN`.
+Send: TypeAlias = Callable[[Ask | _Relaying, bytes], Awaitable[Answer]]
+
+
 class Upstream:
     """One model server, for one adapter."""
 
     def __init__(
-        self, config: UpstreamConfig, auth: Auth, headers: Mapping[str, str] = _NO_HEADERS
+        self,
+        config: UpstreamConfig,
+        auth: Auth,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        send: Send | None = None,
     ) -> None:
         """`auth`: a key as this kind of server wants it; `headers`: of every request. Those of the
-        configuration come last."""
+        configuration come last. `send`: takes the place of a POST with all that."""
+        self._send = send or self._sent
         self._config = config
         self._auth = auth
         key = auth(config.api_key) if config.api_key else _NO_HEADERS
@@ -232,7 +238,7 @@ class Upstream:
                     idle = self._config.idle_timeout
                     timer.allow(min(_GRACE, idle) if reader.finished else idle)
             self._record.count("ok")
-            await _drain(response)
+            await drain(response)
         except UpstreamFaultError as fault:
             self._record.count(outcome_of(fault.error))
             self.tell("upstream_fault", fault.detail, key=ask.key)
@@ -243,7 +249,7 @@ class Upstream:
             # Closes the connection unless the whole body was read.
             response.close()
 
-    async def _accepted(self, ask: Ask, until: float) -> aiohttp.ClientResponse:
+    async def _accepted(self, ask: Ask, until: float) -> Answer:
         """The answer, of which nothing is read; asked without old thoughts if it has to be."""
         try:
             return await self._open(ask, await _made(ask.body, ask), until)
@@ -324,9 +330,7 @@ class Upstream:
         level = logging.ERROR if alarm else logging.WARNING
         _log.log(level, event, backend=self._config.name, status=status, detail=printable(detail))
 
-    async def _open(
-        self, ask: Ask | _Relaying, body: bytes, until: float
-    ) -> aiohttp.ClientResponse:
+    async def _open(self, ask: Ask | _Relaying, body: bytes, until: float) -> Answer:
         """An answer with status 200, after retries; `until`: on the clock of the loop."""
         if self._config.client_key and not (ask.key or self._config.api_key):
             raise InvalidRequestError(
@@ -351,9 +355,7 @@ class Upstream:
         finally:
             breaker.release(is_probe=is_probe)
 
-    async def _post_until_accepted(
-        self, ask: Ask | _Relaying, body: bytes
-    ) -> aiohttp.ClientResponse:
+    async def _post_until_accepted(self, ask: Ask | _Relaying, body: bytes) -> Answer:
         attempt = 0
         while True:
             began = _now()
@@ -371,19 +373,12 @@ class Upstream:
                     raise
             await asyncio.sleep(max(backoff(attempt, self._config.retry_wait), asked))
 
-    async def _post(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, ask: Ask | _Relaying, body: bytes) -> Answer:
         """One attempt. Raises `RefusedError` unless the status is 200."""
-        key = ask.key if self._config.client_key else None
-        data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
+        key = self._own_key(ask)
         try:
-            response = await self.client().post(
-                ask.url,
-                data=data,
-                allow_redirects=False,
-                timeout=self._timeout,
-                headers=self._auth(key) if key else None,
-            )
-        except _BROKEN as exc:
+            response = await self._send(ask, body)
+        except BROKEN as exc:
             self.tell("upstream_unreachable", named(exc))
             late = isinstance(exc, TimeoutError)
             raise RefusedError(
@@ -393,7 +388,7 @@ class Upstream:
             return response
         try:
             said = await read_up_to(response, _ERROR_BODY)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             said = named(exc).encode()
         finally:
             response.close()
@@ -413,14 +408,26 @@ class Upstream:
         is_theirs = not isinstance(error, InvalidRequestError)
         raise RefusedError(error, broken=response.status >= 500 and is_theirs)
 
-    async def _read(
-        self, response: aiohttp.ClientResponse, reader: Reader | None, timer: IdleTimer
-    ) -> bytes:
+    async def _sent(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
+        key = self._own_key(ask)
+        return await self.client().post(
+            ask.url,
+            data=body if len(body) <= _AT_ONCE else io.BytesIO(body),
+            allow_redirects=False,
+            timeout=self._timeout,
+            headers=self._auth(key) if key else None,
+        )
+
+    def _own_key(self, ask: Ask | _Relaying) -> str | None:
+        """The client's, if it is asked for."""
+        return ask.key if self._config.client_key else None
+
+    async def _read(self, response: Answer, reader: Reader | None, timer: IdleTimer) -> bytes:
         """The next bytes, empty at the end. Raises `UpstreamFaultError`."""
         timer.begin()
         try:
             return await response.content.read(_PIECE)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             if reader is not None and reader.finished:
                 return b""  # all that counts was said
             late = timer.expired or isinstance(exc, TimeoutError)
@@ -439,25 +446,6 @@ async def _made(make: Callable[[], bytes], ask: Ask) -> bytes:
     return await asyncio.to_thread(make) if ask.is_heavy else make()
 
 
-async def read_up_to(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body, or its first bytes; aiohttp's `read(n)` gives what has come."""
-    pieces: list[bytes] = []
-    while most > 0 and (piece := await response.content.read(most)):
-        pieces.append(piece)
-        most -= len(piece)
-    return b"".join(pieces)
-
-
 def named(exc: Exception) -> str:
     """Not `repr`: aiohttp puts all headers of the request into it, keys included (R-130)."""
     return f"{type(exc).__name__}: {exc}"
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read the end of the body, which follows the last event: the connection can be used again."""
-    try:
-        async with asyncio.timeout(_DRAIN):
-            while not response.content.at_eof():
-                await response.content.readany()
-    except _BROKEN:
-        return

@@ -17,7 +17,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from antiphon.backends.upstream import Upstream, named, read_up_to
+from antiphon.backends.answers import read_up_to
+from antiphon.backends.upstream import Upstream, named
 from antiphon.errors import APIError
 
 #: Seconds for all of it.

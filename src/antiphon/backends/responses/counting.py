@@ -15,7 +15,8 @@ from typing import Final
 
 import orjson
 
-from antiphon.backends.upstream import UNREADABLE, Upstream, named, read_up_to
+from antiphon.backends.answers import read_up_to
+from antiphon.backends.upstream import UNREADABLE, Upstream, named
 
 #: Seconds for all of it.
 DEADLINE: Final = 5.0
