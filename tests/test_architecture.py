@@ -74,6 +74,12 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
 LAZY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.engine.counting": frozenset({"bpe_openai"}),
     "antiphon.protocol.grammars": frozenset({"llguidance"}),
+    "antiphon.backends.any_llm.library": frozenset(
+        {
+            *("any_llm.AnyLLM", "any_llm.AnyLLMError", "botocore.config.Config"),
+            "any_llm.providers.openai.base.BaseOpenAIProvider",
+        }
+    ),
     "antiphon.backends.local.child": frozenset({"xllamacpp"}),
     "antiphon.blobs.s3": frozenset({"obstore", "obstore.exceptions", "obstore.store"}),
     "antiphon.documents.worker": frozenset(

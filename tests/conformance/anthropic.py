@@ -102,6 +102,7 @@ class AnthropicWire(Remote):
     thoughts_back = True
     signatures = True
     images = True
+    filters = True
 
     def __init__(self, *, claude: bool = True) -> None:
         """Not `claude`: a server of which only the protocol is known."""

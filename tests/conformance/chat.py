@@ -54,6 +54,7 @@ class ChatWire(Remote):
     thoughts_back = True
     signatures = False
     images = True
+    filters = True
 
     def __init__(self, *, schemas: bool = True) -> None:
         if not schemas:

@@ -70,6 +70,7 @@ class GeminiWire(Remote):
     thoughts_back = False  # without a signature they are nothing to it
     signatures = True
     images = True
+    filters = True
 
     def reply(self, turn: Turn) -> Reply:
         """See `Wire.reply`."""

@@ -217,6 +217,7 @@ class ResponsesWire(Remote):
     thoughts_back = True
     signatures = True
     images = True
+    filters = True
 
     def reply(self, turn: Turn) -> Reply:
         """See `Wire.reply`."""

@@ -101,6 +101,8 @@ class Wire(Protocol):
     thoughts_back: bool
     signatures: bool
     images: bool
+    #: … a reason to finish that says that something was filtered.
+    filters: bool
 
     def reached(self, port: int, folder: Path) -> str:
         """Lines of the ``[[backends]]`` entry: where the server is, which listens at `port`."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from antiphon.api.auth import KEY_PREFIX, hash_key, parse_keys
+from antiphon.app.any_llm import any_llm_of
 from antiphon.app.local import local_of, located, models_folder
 from antiphon.backends.anthropic.backend import ANTHROPIC, Anthropic
 from antiphon.backends.anthropic.profiles import is_known
@@ -186,6 +187,7 @@ _ADDRESSES: Final[Mapping[str, str]] = {
 #: Kind in the configuration → how it is made. A new backend is one line here.
 KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
     "anthropic": lambda entry: Anthropic(_server(entry)),
+    "any_llm": any_llm_of,
     "chat_completions": lambda entry: ChatCompletions(_server(entry), entry.think),
     "gemini": lambda entry: Gemini(_server(entry)),
     "local": local_of,

@@ -13,11 +13,17 @@ from antiphon.backends.local.header import NotGGUF
 from antiphon.backends.resilience import BreakerSettings
 from antiphon.backends.upstream import UpstreamConfig
 from antiphon.config import BackendConfig, ConfigError, EmbeddingsConfig
+from antiphon.config.any_llm import AnyLLMProvider
 from antiphon.config.local import LocalModel
 from antiphon.settings import Settings
 
 #: Of files with models.
 SUFFIX: Final = ".gguf"
+#: Kinds with keys that are for nobody else.
+_OWN: Final = {
+    "any_llm": AnyLLMProvider.model_fields.keys(),
+    "local": LocalModel.model_fields.keys(),
+}
 #: Keys that a model here has no use for.
 _REMOTE: Final = (
     "connect_timeout",
@@ -42,9 +48,10 @@ def model_file(name: str, folder: Path) -> Path:
 
 def located(entry: BackendConfig, folder: Path) -> BackendConfig:
     """The entry with its files where they are. Raises `ConfigError` for keys of another kind."""
-    own = sorted(entry.model_fields_set & LocalModel.model_fields.keys())
-    if entry.kind != "local" and own:
-        raise ConfigError(f"backend '{entry.name}': '{own[0]}' is for kind 'local'")
+    for kind, keys in _OWN.items():
+        own = sorted(entry.model_fields_set & keys)
+        if entry.kind != kind and own:
+            raise ConfigError(f"backend '{entry.name}': '{own[0]}' is for kind '{kind}'")
     named = {"path": entry.path, "mmproj": entry.mmproj}
     found = {key: str(model_file(name, folder)) for key, name in named.items() if name}
     return entry.model_copy(update=found)

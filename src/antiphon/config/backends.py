@@ -11,17 +11,20 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from antiphon.config.any_llm import AnyLLMProvider
 from antiphon.config.local import LocalModel
 from antiphon.config.values import http_url, number, sendable
 
 
-class BackendConfig(LocalModel):
+class BackendConfig(LocalModel, AnyLLMProvider):
     """One ``[[backends]]`` entry. Times in seconds."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
-    kind: Literal["anthropic", "chat_completions", "gemini", "local", "responses", "simulator"]
+    kind: Literal[
+        "anthropic", "any_llm", "chat_completions", "gemini", "local", "responses", "simulator"
+    ]
     base_url: str | None = None
     api_key_env: str | None = None
     #: A key that the client sends in ``x-antiphon-upstream-key`` takes the place of that one.

@@ -1,0 +1,1 @@
+"""Providers that the library any-llm knows: Bedrock, Vertex AI, Cohere, Mistral and others."""
