@@ -1,7 +1,7 @@
 """The bytes of an answer of the Messages API → deltas. Pure: bytes in, deltas out.
 
 Rules
-1. An answer is events; an object is one whole message (some servers ignore `stream`).
+1. What all adapters do is in `antiphon.backends.reader`; a body that is JSON is one whole message.
 2. Success means that a `stop_reason` was seen (R-45). `Finish`, and the usage before it, come last:
    at ``message_stop`` or at the end of the bytes.
 3. Events, blocks and deltas that are not known are skipped, as the API asks: it gets new ones.
@@ -9,7 +9,6 @@ Rules
 4. Thinking is told as it comes; what has to go back is told at the end of each of its blocks, all
    of this turn together, so that the last one told is whole.
 5. A refusal is ours in words; what was said before it stays.
-6. Anything that is not an answer raises `UpstreamFaultError`.
 """
 
 from collections.abc import Callable
@@ -21,8 +20,8 @@ from antiphon.backends.anthropic.faults import error_in_stream
 from antiphon.backends.anthropic.thoughts import Block, Memory
 from antiphon.backends.calls import CallAssembler
 from antiphon.backends.faults import UpstreamFaultError, shown
-from antiphon.backends.sse import EVENT_LIMIT, EventDecoder, EventTooLargeError
-from antiphon.errors import UpstreamError
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
+from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import (
     Delta,
     Finish,
@@ -44,38 +43,30 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "refusal": "content_filter",
 }
 _REFUSED: Final = "The model declined to answer this request."
-#: Blanks and the bytes of a byte order mark, before the body.
-_BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 #: What of `usage` is input.
 _INPUT: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 
-class MessagesStream:
+class MessagesStream(BodyReader):
     """One answer. `custom` names the tools whose arguments are free text."""
 
     __slots__ = (
         "_blocks",
-        "_body",
-        "_body_size",
         "_calls",
         "_custom",
-        "_decoder",
         "_memory",
         "_said",
         "_started",
         "_stop_reason",
         "_thoughts",
         "_usage",
-        "done",
     )
 
     def __init__(self, memory: Memory, custom: frozenset[str] = frozenset()) -> None:
+        super().__init__()
         self._memory = memory
         self._custom = custom
-        self._decoder: EventDecoder | None = None
-        self._body: list[bytes] = []  # a body that is one JSON object
-        self._body_size = 0
         #: Blocks that have begun, by their index; a call with arguments has them as `told`.
         self._blocks: dict[int, Block] = {}
         self._calls = CallAssembler(custom)
@@ -85,67 +76,19 @@ class MessagesStream:
         #: The provider has begun: tokens were spent. Some text was said.
         self._started = False
         self._said = False
-        #: All is said: no more bytes are needed.
-        self.done = False
 
     @property
     def finished(self) -> bool:
         """A `stop_reason` was seen."""
         return self._stop_reason is not None
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that these bytes complete."""
-        out: list[Delta] = []
-        if self._decoder is None:
-            data = self._sniff(data)
-            if self._decoder is None:
-                return out
-        try:
-            events = self._decoder.feed(data)
-        except EventTooLargeError as exc:
-            self._fail(f"event too large: {exc}")
-        self._take([event.data for event in events], out)
-        return out
+    def _take(self, events: list[Event], out: list[Delta]) -> None:
+        for data, _ in events:
+            if not self.done:
+                self._event(data, out)
 
-    def close(self) -> list[Delta]:
-        """The last deltas, at the end of the bytes; empty when all was said before."""
-        out: list[Delta] = []
-        if self.done:
-            return out
-        if self._decoder is not None:
-            self._take([event.data for event in self._decoder.close()], out, last=True)
-        else:
-            self._take([b"".join(self._body)] if self._body else [], out, last=True)
-        return out
-
-    def _sniff(self, data: bytes) -> bytes:
-        """Decide what the body is; gives back the bytes so far if it is events."""
-        if not self._body:
-            data = data.lstrip(_BLANK)
-            if not data:
-                return b""
-        self._body.append(data)
-        self._body_size += len(data)
-        if self._body_size > EVENT_LIMIT:
-            self._fail(f"body larger than {EVENT_LIMIT} bytes")
-        first = self._body[0][:1]
-        if first == b"{":
-            return b""
-        if first == b"<":
-            self._fail(f"a web page: {shown(data)}")
-        self._decoder = EventDecoder()
-        return data
-
-    def _take(self, events: list[bytes], out: list[Delta], *, last: bool = False) -> None:
-        try:
-            for data in events:
-                if not self.done:
-                    self._event(data, out)
-            if last and not self.done:
-                self._end({}, out)
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
+    def _whole(self, body: bytes, out: list[Delta]) -> None:
+        self._event(body, out)
 
     def _event(self, data: bytes, out: list[Delta]) -> None:
         try:
@@ -153,9 +96,8 @@ class MessagesStream:
             read = _EVENTS.get(event["type"])
             if read is not None:
                 read(self, event, out)
-        except (ValueError, TypeError, AttributeError, KeyError) as exc:
-            # Not JSON, or JSON of another shape: told apart for the operator only.
-            self._fail(f"not an event of a message ({type(exc).__name__}): {shown(data)}")
+        except ANOTHER_SHAPE as exc:
+            self._not_ours("not an event of a message", exc, data)
 
     # -- events ------------------------------------------------------------------------------
 
@@ -170,7 +112,7 @@ class MessagesStream:
             self._block_start({**place, "content_block": block}, out)
             self._block_stop(place, out)
         self._message_delta({"delta": message}, out)
-        self._end({}, out)
+        self._end(out)
 
     def _block_start(self, event: Json, out: list[Delta]) -> None:
         block = dict(event["content_block"])
@@ -229,7 +171,10 @@ class MessagesStream:
             if reason == "refusal" and not self._said:
                 out.append(RefusalDelta(_REFUSED))
 
-    def _end(self, _: Json, out: list[Delta]) -> None:
+    def _message_stop(self, _: Json, out: list[Delta]) -> None:
+        self._end(out)
+
+    def _end(self, out: list[Delta]) -> None:
         if self._stop_reason is None:
             self._fail("the stream ended without a stop_reason")
         if not self._calls.close(out):
@@ -267,11 +212,8 @@ class MessagesStream:
             known = self._usage
             known |= {key: value for key, value in usage.items() if value or key not in known}
 
-    def _fail(self, detail: str) -> NoReturn:
-        # Before the first event nothing was spent: the client may try again (R-52).
-        raise UpstreamFaultError(
-            UpstreamError(should_retry=False if self._started else None), detail
-        )
+    def _spent(self) -> bool:
+        return self._started
 
 
 _EVENTS: Final[dict[str, Callable[[MessagesStream, Json, list[Delta]], None]]] = {
@@ -280,7 +222,7 @@ _EVENTS: Final[dict[str, Callable[[MessagesStream, Json, list[Delta]], None]]] =
     "content_block_delta": MessagesStream._block_delta,  # noqa: SLF001
     "content_block_stop": MessagesStream._block_stop,  # noqa: SLF001
     "message_delta": MessagesStream._message_delta,  # noqa: SLF001
-    "message_stop": MessagesStream._end,  # noqa: SLF001
+    "message_stop": MessagesStream._message_stop,  # noqa: SLF001
     "message": MessagesStream._whole_message,  # noqa: SLF001
     "error": MessagesStream._error,  # noqa: SLF001
 }

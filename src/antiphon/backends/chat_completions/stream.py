@@ -1,12 +1,10 @@
 """The bytes of a chat-completions answer → deltas. Pure: bytes in, deltas out.
 
 Rules
-1. The first byte that is no blank decides what the body is: ``{`` one JSON object (some servers
-   ignore `stream`), ``<`` a web page, anything else server-sent events.
+1. What all adapters do is in `antiphon.backends.reader`; a body that is JSON is one object.
 2. Success means that a `finish_reason` was seen; ``[DONE]`` alone is not success (R-45).
 3. `Finish`, and the latest usage before it, come last: at ``[DONE]`` or at the end of the bytes.
 4. What is not quite JSON is read a second time, leniently (`chat_completions.lenient`).
-5. Anything that is not a chat-completions answer raises `UpstreamFaultError`.
 """
 
 from typing import Any, NoReturn
@@ -21,8 +19,8 @@ from antiphon.backends.chat_completions.think import Piece, ThinkSplitter
 from antiphon.backends.chat_completions.values import last_tokens, logprob_of, string_of, usage_of
 from antiphon.backends.faults import UpstreamFaultError, printable, shown
 from antiphon.backends.profiles import GENERIC, Profile
-from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
-from antiphon.errors import UpstreamError
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
+from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import (
     Delta,
     Finish,
@@ -59,33 +57,23 @@ _FAILED = {"error", "abort"}
 #: allows no other way to get there.
 _CUT = b"does not match the expected"
 
-#: Blanks and the bytes of a byte order mark, before the body.
-_BLANK = b"\xef\xbb\xbf \r\n\t"
 
-
-class ChatStream:
+class ChatStream(BodyReader):
     """One answer. `custom` names the tools whose arguments are free text."""
 
     __slots__ = (
-        "_body",
-        "_body_size",
         "_calls",
         "_custom",
-        "_decoder",
         "_details",
         "_finish",
         "_lenient",
         "_logprobs",
         "_splitter",
         "_usage",
-        "done",
-        "told",
     )
 
     def __init__(self, profile: Profile = GENERIC, custom: frozenset[str] = frozenset()) -> None:
-        self._decoder: EventDecoder | None = None
-        self._body: list[bytes] = []  # a body that is one JSON object
-        self._body_size = 0
+        super().__init__()
         self._custom = custom
         self._calls: CallAssembler | None = None
         self._details = DetailsReader() if profile.details_back else None
@@ -96,68 +84,11 @@ class ChatStream:
         self._logprobs: list[Logprob] = []  # of text that is held back
         self._finish: FinishReason | None = None
         self._usage: dict[str, Any] | None = None
-        #: All is said: no more bytes are needed.
-        self.done = False
-        #: Some delta was given out: tokens were spent.
-        self.told = False
 
     @property
     def finished(self) -> bool:
         """A `finish_reason` was seen; only usage and ``[DONE]`` may follow."""
         return self._finish is not None
-
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that these bytes complete."""
-        out: list[Delta] = []
-        if self._decoder is None:
-            data = self._sniff(data)
-            if self._decoder is None:
-                return out
-        try:
-            events = self._decoder.feed(data)
-        except EventTooLargeError as exc:
-            self._fail(f"event too large: {exc}")
-        try:
-            self._take(events, out)
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
-        return out
-
-    def close(self) -> list[Delta]:
-        """The last deltas, at the end of the bytes; empty when ``[DONE]`` has come before."""
-        out: list[Delta] = []
-        if self.done:
-            return out
-        try:
-            if self._decoder is not None:
-                self._take(self._decoder.close(), out)
-            elif self._body:
-                self._chunk(b"".join(self._body), out)
-            if not self.done:
-                self._end(out)
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
-        return out
-
-    def _sniff(self, data: bytes) -> bytes:
-        """Decide what the body is; gives back the bytes so far if it is events."""
-        if not self._body:
-            data = data.lstrip(_BLANK)
-            if not data:
-                return b""
-        self._body.append(data)
-        self._body_size += len(data)
-        if self._body_size > EVENT_LIMIT:
-            self._fail(f"body larger than {EVENT_LIMIT} bytes")
-        first = self._body[0][:1]
-        if first == b"{":
-            return b""
-        if first == b"<":
-            self._fail(f"a web page: {shown(data)}")
-        self._decoder = EventDecoder()
-        return data
 
     def _take(self, events: list[Event], out: list[Delta]) -> None:
         for data, name in events:
@@ -167,6 +98,9 @@ class ChatStream:
             if name == b"error":
                 self._fail_in_band(data)
             self._chunk(data, out)
+
+    def _whole(self, body: bytes, out: list[Delta]) -> None:
+        self._chunk(body, out)
 
     def _chunk(self, data: bytes, out: list[Delta]) -> None:
         try:
@@ -184,9 +118,8 @@ class ChatStream:
                 self._details.turn = str(chunk.get("id"))
             for choice in choices:
                 self._choice(choice, out)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-            # Not JSON, or JSON of another shape: told apart for the operator only.
-            self._fail(f"not a chat completion chunk ({type(exc).__name__}): {shown(data)}")
+        except ANOTHER_SHAPE as exc:
+            self._not_ours("not a chat completion chunk", exc, data)
         if out:
             self.told = True
 
@@ -301,10 +234,8 @@ class ChatStream:
         out.append(Finish(self._finish))
         self.done = self.told = True
 
-    def _fail(self, detail: str) -> NoReturn:
-        # Before the first event nothing was spent: the client may try again (R-52).
-        spent = self._decoder is not None and (self.told or self.finished)
-        raise UpstreamFaultError(UpstreamError(should_retry=False if spent else None), detail)
+    def _spent(self) -> bool:
+        return self._decoder is not None and (self.told or self.finished)
 
     def _fail_in_band(self, data: bytes) -> NoReturn:
         try:

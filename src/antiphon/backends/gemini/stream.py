@@ -1,18 +1,17 @@
 """The bytes of a ``:streamGenerateContent`` answer → deltas. Pure: bytes in, deltas out.
 
 Rules
-1. The first byte that is no blank decides what the body is: ``{`` or ``[`` JSON (a server that
-   ignores `alt=sse`), ``<`` a web page, anything else server-sent events.
+1. What all adapters do is in `antiphon.backends.reader`; a body that is JSON is one chunk or a list
+   of them (a server that ignores `alt=sse`).
 2. Success means that a `finishReason` of those that we know as an end was seen (R-45). Gemini has
    no last event: the turn ends with the bytes. The last reason, and the last usage, count. Some
    models and servers say ``STOP`` with every chunk: beside text it is a sign that nothing follows
    only from those that have said text without it.
 3. Thoughts (`thought`) are reasoning, also where they are called summaries. Calls come whole.
 4. A prompt that was blocked is the client's fault, and nothing of it was answered.
-5. Anything that is no answer of Gemini's raises `UpstreamFaultError`.
 """
 
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 
@@ -22,8 +21,8 @@ from antiphon.backends.gemini.faults import error_in_stream
 from antiphon.backends.gemini.signatures import SIGNATURE, SignatureReader
 from antiphon.backends.gemini.values import logprobs_of, string_of, usage_of
 from antiphon.backends.origins import Origin
-from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
-from antiphon.errors import UpstreamError
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
+from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import (
     Delta,
     Finish,
@@ -58,29 +57,23 @@ _UNSPECIFIED: Final = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
 
 #: Events that other servers add.
 _NOTHING: Final = (b"", b"[DONE]")
-#: Blanks and the bytes of a byte order mark, before the body.
-_BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 
 
-class GeminiStream:
+class GeminiStream(BodyReader):
     """One answer. `custom` names the tools whose arguments are free text; `all_turns`: later turns
     see the reasoning of this one."""
 
     __slots__ = (
         "_all_turns",
-        "_body",
-        "_body_size",
         "_call_count",
         "_calls",
-        "_decoder",
         "_ended",
         "_finish",
         "_goes_on",
         "_signatures",
         "_usage",
-        "done",
-        "told",
     )
+    _starts = (b"{", b"[")
 
     def __init__(
         self,
@@ -89,10 +82,8 @@ class GeminiStream:
         *,
         all_turns: bool = False,
     ) -> None:
+        super().__init__()
         self._all_turns = all_turns
-        self._decoder: EventDecoder | None = None
-        self._body: list[bytes] = []  # a body that is JSON
-        self._body_size = 0
         self._calls = CallAssembler(custom)
         self._call_count = 0
         self._signatures = SignatureReader(origin)
@@ -100,69 +91,13 @@ class GeminiStream:
         self._goes_on = False  # some chunk has said something, and no reason
         self._ended = False
         self._usage: Json | None = None
-        #: All is said: no more bytes are needed.
-        self.done = False
-        #: Some delta was given out: tokens were spent.
-        self.told = False
 
     @property
     def finished(self) -> bool:
         """The model has come to its end; only usage may follow."""
         return self.done or self._ended
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that these bytes complete."""
-        out: list[Delta] = []
-        if self._decoder is None:
-            data = self._sniff(data)
-            if self._decoder is None:
-                return out
-        try:
-            events = self._decoder.feed(data)
-        except EventTooLargeError as exc:
-            self._fail(f"event too large: {exc}")
-        try:
-            self._take(events, out)
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
-        return out
-
-    def close(self) -> list[Delta]:
-        """The last deltas, at the end of the bytes."""
-        out: list[Delta] = []
-        if self.done:
-            return out
-        try:
-            if self._decoder is not None:
-                self._take(self._decoder.close(), out)
-            elif self._body:
-                self._read_body(b"".join(self._body), out)
-            self._end(out)
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
-        return out
-
-    def _sniff(self, data: bytes) -> bytes:
-        """Decide what the body is; gives back the bytes so far if it is events."""
-        if not self._body:
-            data = data.lstrip(_BLANK)
-            if not data:
-                return b""
-        self._body.append(data)
-        self._body_size += len(data)
-        if self._body_size > EVENT_LIMIT:
-            self._fail(f"body larger than {EVENT_LIMIT} bytes")
-        first = self._body[0][:1]
-        if first in (b"{", b"["):
-            return b""
-        if first == b"<":
-            self._fail(f"a web page: {shown(data)}")
-        self._decoder = EventDecoder()
-        return data
-
-    def _read_body(self, body: bytes, out: list[Delta]) -> None:
+    def _whole(self, body: bytes, out: list[Delta]) -> None:
         if body[:1] == b"{":
             self._chunk(body, out)
             return
@@ -190,9 +125,8 @@ class GeminiStream:
                 self._usage = chunk["usageMetadata"]
             for candidate in (chunk.get("candidates") or ())[:1]:
                 self._candidate(candidate, out)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-            # Not JSON, or JSON of another shape: told apart for the operator only.
-            self._fail(f"no answer of Gemini's ({type(exc).__name__}): {shown(data)}")
+        except ANOTHER_SHAPE as exc:
+            self._not_ours("no answer of Gemini's", exc, data)
         if out:
             self.told = True
 
@@ -258,7 +192,5 @@ class GeminiStream:
         out.append(Finish(reason))
         self.done = self.told = True
 
-    def _fail(self, detail: str) -> NoReturn:
-        # Before the first event nothing was spent: the client may try again (R-52).
-        spent = self.told or self._finish is not None
-        raise UpstreamFaultError(UpstreamError(should_retry=False if spent else None), detail)
+    def _spent(self) -> bool:
+        return self.told or self._finish is not None

@@ -1,15 +1,13 @@
 """The bytes of another server's answer → deltas. Pure: bytes in, deltas out.
 
 Rules
-1. The first byte that is no blank decides what the body is: ``{`` one JSON object (some servers
-   ignore `stream`), ``<`` a web page, anything else server-sent events.
+1. What all adapters do is in `antiphon.backends.reader`; a body that is JSON is one object.
 2. Success means that the server itself has said how the response ended: ``response.completed`` or
    ``response.incomplete``; the end of the bytes or ``[DONE]`` alone is not success (R-45).
 3. What only the whole items or the whole response have is told too, never twice (`spoken.py`). Of
    the response counts what no event before it had: a kind of text, or calls.
 4. Calls that the server runs itself are told step by step (`hosted.py`), if it may run them. Other
    events and items that are not for us are skipped.
-5. Anything that is not of this API raises `UpstreamFaultError`.
 """
 
 from typing import Any, Final, NoReturn, TypeAlias
@@ -18,12 +16,12 @@ import orjson
 
 from antiphon.backends.faults import UpstreamFaultError, shown
 from antiphon.backends.origins import Origin
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
 from antiphon.backends.responses.faults import error_in_stream
 from antiphon.backends.responses.hosted import ITEM_OF, HostedCalls
 from antiphon.backends.responses.spoken import CALLS, Field, Speech
 from antiphon.backends.responses.values import usage_of
-from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
-from antiphon.errors import UpstreamError
+from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import Delta, Finish, FinishReason, UsageReport
 
 Json: TypeAlias = dict[str, Any]
@@ -66,15 +64,13 @@ _FIELDS_OF: Final[dict[str, frozenset[str]]] = {
 
 #: A whole response has it, with what the client has asked for.
 _INSTRUCTIONS: Final = b'"instructions"'
-#: Blanks and the bytes of a byte order mark, before the body.
-_BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 
 
-class ResponsesStream:
+class ResponsesStream(BodyReader):
     """One answer. `custom` names the tools that went as functions and whose calls are free text;
     `hosted`: those that the server may run itself."""
 
-    __slots__ = ("_body", "_body_size", "_decoder", "_hosted", "_speech", "done", "told")
+    __slots__ = ("_hosted", "_speech")
 
     def __init__(
         self,
@@ -82,87 +78,30 @@ class ResponsesStream:
         custom: frozenset[str] = frozenset(),
         hosted: frozenset[str] = frozenset(),
     ) -> None:
-        self._decoder: EventDecoder | None = None
-        self._body: list[bytes] = []  # a body that is one JSON object
-        self._body_size = 0
+        super().__init__()
         self._speech = Speech(custom, origin)
         self._hosted = HostedCalls(frozenset(ITEM_OF[tool] for tool in hosted))
-        #: All is said: no more bytes are needed.
-        self.done = False
-        #: Some delta was given out: tokens were spent.
-        self.told = False
 
     @property
     def finished(self) -> bool:
         """Nothing follows the last event."""
         return self.done
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that these bytes complete."""
-        out: list[Delta] = []
-        if self._decoder is None:
-            data = self._sniff(data)
-            if self._decoder is None:
-                return out
-        try:
-            events = self._decoder.feed(data)
-        except EventTooLargeError as exc:
-            self._fail(f"event too large: {exc}")
-        try:
-            self._take(events, out)
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
-        return out
-
-    def close(self) -> list[Delta]:
-        """The last deltas, at the end of the bytes; empty when the last event has come before."""
-        out: list[Delta] = []
-        if self.done:
-            return out
-        try:
-            if self._decoder is not None:
-                self._take(self._decoder.close(), out)
-            elif self._body:
-                self._whole(b"".join(self._body), out)
-            if not self.done:
-                self._fail("the stream ended without a terminal event")
-        except UpstreamFaultError as fault:
-            fault.said = out
-            raise
-        return out
-
-    def _sniff(self, data: bytes) -> bytes:
-        """Decide what the body is; gives back the bytes so far if it is events."""
-        if not self._body:
-            data = data.lstrip(_BLANK)
-            if not data:
-                return b""
-        self._body.append(data)
-        self._body_size += len(data)
-        if self._body_size > EVENT_LIMIT:
-            self._fail(f"body larger than {EVENT_LIMIT} bytes")
-        first = self._body[0][:1]
-        if first == b"{":
-            return b""
-        if first == b"<":
-            self._fail(f"a web page: {shown(data)}")
-        self._decoder = EventDecoder()
-        return data
-
     def _take(self, events: list[Event], out: list[Delta]) -> None:
         for data, name in events:
             if data == b"[DONE]":
-                self._fail("the stream ended without a terminal event")
+                self._end(out)
             try:
                 self._event(data, name, out)
-            except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-                # Not JSON, or JSON of another shape: told apart for the operator only.
+            except ANOTHER_SHAPE as exc:
                 self._fail(f"not an event of a response ({type(exc).__name__}): {_seen(data)}")
             if out:
                 self.told = True
             if self.done:
                 return
+
+    def _end(self, _: list[Delta]) -> NoReturn:
+        self._fail("the stream ended without a terminal event")
 
     def _event(self, data: bytes, name: bytes, out: list[Delta]) -> None:
         event = orjson.loads(data)
@@ -195,7 +134,7 @@ class ResponsesStream:
             # vLLM completes what was cut off, and says so only in the response.
             status = response.get("status")
             known = status in _TERMINAL.values()
-            self._end(status if known else _TERMINAL[type_], response, out)
+            self._close(status if known else _TERMINAL[type_], response, out)
         elif type_ == "error" or (not type_ and event.get("error")):
             self._fail_in_band(event.get("error") or event)
         else:
@@ -208,19 +147,19 @@ class ResponsesStream:
         else:
             self._speech.end_item(key, item, out)
 
-    def _whole(self, data: bytes, out: list[Delta]) -> None:
+    def _whole(self, body: bytes, out: list[Delta]) -> None:
         """A response that came as one JSON object."""
         try:
-            response = orjson.loads(data)
+            response = orjson.loads(body)
             if response.get("error"):
                 self._fail_in_band(response["error"])
             if response.get("status") not in _TERMINAL.values():
-                self._fail(f"a response without an end: {_seen(data)}")
-            self._end(response["status"], response, out)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-            self._fail(f"not a response ({type(exc).__name__}): {_seen(data)}")
+                self._fail(f"a response without an end: {_seen(body)}")
+            self._close(response["status"], response, out)
+        except ANOTHER_SHAPE as exc:
+            self._fail(f"not a response ({type(exc).__name__}): {_seen(body)}")
 
-    def _end(self, status: str, response: Json, out: list[Delta]) -> None:
+    def _close(self, status: str, response: Json, out: list[Delta]) -> None:
         if status in ("failed", "cancelled"):
             self._fail_in_band(response.get("error") or {})
         self._end_items(response.get("output") or [], out)
@@ -245,10 +184,6 @@ class ResponsesStream:
             fields = _FIELDS_OF.get(item.get("type", ""))
             if not told if fields is None else not (fields & told):
                 self._end_item(("end", index), item, out)
-
-    def _fail(self, detail: str) -> NoReturn:
-        # Before the first delta nothing was spent: the client may try again (R-52).
-        raise UpstreamFaultError(UpstreamError(should_retry=False if self.told else None), detail)
 
     def _fail_in_band(self, error: Any) -> NoReturn:
         detail = f"error in the stream: {shown(orjson.dumps(error))}"
