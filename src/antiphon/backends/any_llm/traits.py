@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from antiphon.backends.profiles import Profile
+from antiphon.backends.profiles import GENERIC, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,19 @@ _CAREFUL: Final = Profile(
     parallel_tool_calls=False,
     json_schema=False,
     image_urls=False,
+    media=frozenset({"input_image"}),
     windows=(),
+)
+#: Google's models hear; schemas and names of tools are passed on.
+_GOOGLE: Final = Traits(
+    replace(
+        _CAREFUL,
+        tool_choice="names",
+        json_schema=True,
+        media=frozenset({"input_audio", "input_image"}),
+    ),
+    system_anywhere=False,
+    address=None,
 )
 _TRAITS: Final[Mapping[str, Traits]] = {
     # Converse: one toolChoice of three is known; thoughts cannot go back, which Claude wants with
@@ -72,11 +84,7 @@ _TRAITS: Final[Mapping[str, Traits]] = {
         top_p="p",
         address="base_url",
     ),
-    "gemini": Traits(
-        replace(_CAREFUL, tool_choice="names", json_schema=True),
-        system_anywhere=False,
-        address=None,
-    ),
+    "gemini": _GOOGLE,
     "mistral": Traits(
         replace(
             _CAREFUL,
@@ -90,16 +98,18 @@ _TRAITS: Final[Mapping[str, Traits]] = {
         efforts=frozenset({"none", "high"}),
     ),
     "sagemaker": Traits(_CAREFUL, blocks=True),
-    "vertexai": Traits(
-        replace(_CAREFUL, tool_choice="names", json_schema=True),
-        system_anywhere=False,
-        address=None,
-    ),
+    "vertexai": _GOOGLE,
     "vertexaianthropic": Traits(_CAREFUL, none=None, system_anywhere=False, address=None),
 }
 #: What everybody gets who is asked by OpenAI's own client.
 _OPENAI: Final = Traits(
-    replace(_CAREFUL, tool_choice="names", parallel_tool_calls=True, json_schema=True),
+    replace(
+        _CAREFUL,
+        tool_choice="names",
+        parallel_tool_calls=True,
+        json_schema=True,
+        media=GENERIC.media,
+    ),
     logprobs=True,
     strict=True,
 )
@@ -108,8 +118,8 @@ _OPENAI: Final = Traits(
 def traits_of(provider: str, *, speaks_chat: bool, reasons: bool, sees: bool) -> Traits:
     """`speaks_chat`: any-llm asks it by OpenAI's own client; `reasons`, `sees`: any-llm says that
     it passes efforts and images on."""
-    media = _CAREFUL.media if sees else frozenset[str]()
-    other = _OPENAI if speaks_chat else Traits(replace(_CAREFUL, media=media))
+    blind = Traits(replace(_CAREFUL, media=frozenset()))
+    other = _OPENAI if speaks_chat else Traits(_CAREFUL) if sees else blind
     traits = _TRAITS.get(provider, other)
     if reasons:
         return traits
