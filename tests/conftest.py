@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.live import CHAT_TOML, LiveServer, serve
+
+# A busy machine is slow; that is no failure.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

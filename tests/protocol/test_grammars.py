@@ -403,7 +403,6 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["lark", "regex"]),
     st.text(max_size=60) | st.lists(PIECES, max_size=25).map("".join),
@@ -421,7 +420,7 @@ def test_no_grammar_raises_anything_but_its_own_error(
     assert told is None or told
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.from_regex(r"\A[a-c]{1,3}(x|yz)*[0-9]?\Z"), st.text("abcxyz0", max_size=8))
 def test_a_regular_expression_means_what_it_means_elsewhere(right: str, other: str) -> None:
     pattern = "[a-c]{1,3}(x|yz)*[0-9]?"

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import InvalidRequestError
@@ -141,7 +141,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(JSON, st.booleans())
 def test_reads_what_python_reads(value: Any, ascii_only: bool) -> None:
     try:
@@ -156,7 +155,6 @@ def test_reads_what_python_reads(value: Any, ascii_only: bool) -> None:
     assert ours == value
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_json_or_refused(raw: bytes) -> None:
     """R-01."""

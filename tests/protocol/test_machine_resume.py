@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -277,7 +277,6 @@ def holds(log: Sequence[Frame]) -> dict[str, Any]:
     return final
 
 
-@settings(deadline=None)
 @given(
     turns=TURNS,
     options=OPTIONS,
@@ -399,7 +398,6 @@ def test_whatever_is_there_can_be_cancelled_or_failed(cut: int) -> None:
         Response.model_validate(body)
 
 
-@settings(deadline=None)
 @given(turns=TURNS, options=OPTIONS, cuts=st.lists(st.integers(2, 80), max_size=2), data=st.data())
 def test_a_fold_can_be_made_in_pieces(
     turns: list[Turn], options: MachineOptions, cuts: list[int], data: st.DataObject

@@ -68,25 +68,24 @@ def check_items(request: CreateResponse) -> None:
     orjson.dumps(request.model_dump())
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_any_json(body: Any) -> None:
     check(body)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(BODIES)
 def test_any_parameter(body: Any) -> None:
     check({"model": "m", "input": "x", **body})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(ITEM | JSON, max_size=2))
 def test_any_items(items: list[Any]) -> None:
     check({"model": "m", "input": items})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from([base for base, _ in [*PARAMETERS, *ITEMS]]), JSON, st.integers())
 def test_one_wrong_value_in_a_valid_body(base: Any, value: Any, seed: int) -> None:
     """Some place of a valid body gets another value."""

@@ -66,6 +66,7 @@ def routes_of(config: Config | None, table: list[tuple[Backend, Mapping[str, str
     backends = {backend.name: backend for backend, _ in table}
     for entry in config.routes:
         _check_keys(entry, config.backends)
+        _check_tools(entry, config.backends)
 
     def targets(entries: list[TargetConfig]) -> list[Target]:
         return [Target(backends[entry.backend], entry.model) for entry in entries]
@@ -99,6 +100,16 @@ def _check_keys(route: RouteConfig, backends: Iterable[BackendConfig]) -> None:
         raise ConfigError(
             f"route '{route.model}' leads to backends with client_key on several servers: a key "
             "for one would go to another"
+        )
+
+
+def _check_tools(route: RouteConfig, backends: Iterable[BackendConfig]) -> None:
+    """Which of the targets is asked is chance: where a tool runs is none."""
+    named = {target.backend for target in route.targets}
+    if len({frozenset(entry.hosted_tools) for entry in backends if entry.name in named}) > 1:
+        raise ConfigError(
+            f"route '{route.model}' has targets with different hosted_tools: a tool would run now "
+            "here, now there"
         )
 
 

@@ -143,7 +143,10 @@ class Fallback:
     def _can_stand_in(self, prompt: Prompt) -> "_Able":
         first = self._first
         request = prompt.request.model_copy(update={"input": prompt.items})
-        dropped = set(first.backend.check(request, first.model))
+        try:
+            dropped = set(first.backend.check(request, first.model))
+        except InvalidRequestError:  # something of the history: it was not asked of the first one
+            dropped = set(first.backend.check(prompt.request, first.model))
         return _Able(request, dropped, _needed(request, self.media(first.model)))
 
 

@@ -10,7 +10,9 @@ Rules
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
+
+import orjson
 
 from antiphon.backends.faults import UpstreamFaultError, shown
 from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
@@ -21,6 +23,18 @@ from antiphon.protocol.deltas import Delta
 ANOTHER_SHAPE: Final = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 #: Blanks and the bytes of a byte order mark, before the body.
 _BLANK: Final = b"\xef\xbb\xbf \r\n\t"
+#: `orjson.dumps` refuses more than 254 levels: with these around it, a value has 128 left.
+_LEVELS: Final = 254 - 128
+
+
+def passable(value: Any) -> Any:
+    """A value that is passed on as it is. Raises `TypeError` when it is nested too deeply to stand
+    in an event."""
+    wrapped = value
+    for _ in range(_LEVELS):
+        wrapped = [wrapped]
+    orjson.dumps(wrapped)
+    return value
 
 
 class BodyReader(ABC):

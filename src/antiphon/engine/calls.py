@@ -192,7 +192,7 @@ class Calls:
         hosted = may_call and progress.turns < self.limits.turns - 1
         first = progress.turns == 0 and made == 0
         request = self.toolbox.seen_request(first=first, hosted=hosted)
-        return with_the_rest(request, progress, made) if progress.turns else request
+        return with_the_rest(request, progress, made) if progress.turns or made else request
 
     def seen(self, machine: ResponseMachine, progress: Progress) -> list[Item]:
         """The output as the model sees it: with what it was told."""

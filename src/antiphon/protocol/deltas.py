@@ -9,7 +9,7 @@ Rules
 3. A failure is not a delta: the backend raises an `antiphon.errors.APIError`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from antiphon.protocol.response import Usage
@@ -90,13 +90,15 @@ class ToolCallDelta:
 class HostedDelta:
     """A step of a call that the model's server runs itself. The first one of an `index` announces
     an item of this type with these `fields`; later ones are an `event` of the item, by its name
-    without ``response.``, or its end, with the `status` and the fields that it has then."""
+    without ``response.``, or its end, with the `status` and the fields that it has then. One with
+    none of these says that nothing but the end may follow."""
 
     index: int
     item_type: str
-    fields: dict[str, Any]
+    fields: dict[str, Any] = field(default_factory=dict)
     event: str | None = None
     status: Literal["completed", "incomplete", "failed"] | None = None
+    is_first: bool = False
 
 
 @dataclass(slots=True)

@@ -52,11 +52,13 @@ class Emitter:
     def emit(self, type_: str, fields: Json) -> None:
         """One event of `type_` with `fields` beside its number."""
         event = {"type": type_, "sequence_number": self.next_number, **fields}
-        self.next_number += 1
         # A copy: what orjson returns keeps 4 KiB, however short it is, and frames wait for slow
         # readers (R-117).
-        self._frames.append((type_, b"".join((orjson.dumps(event), b""))))
+        frame = type_, b"".join((orjson.dumps(event), b""))
         EFFECTS[type_](self.fold, event)
+        # What cannot be written, or means nothing, has no number and is shown to nobody.
+        self.next_number += 1
+        self._frames.append(frame)
 
     def emit_delta(self, type_: str, fields: Json) -> None:
         """An event with a `delta`, padded if the client asked for it (spec §4)."""

@@ -345,7 +345,10 @@ class ResponseMachine:
             self._say(self._message, delta)
 
     def _on_hosted(self, delta: HostedDelta) -> None:
-        self._say(("hosted", delta.index), delta)
+        topic: Topic = ("hosted", delta.index)
+        waits = any(held == topic for held, _ in self._held)
+        if delta.is_first or waits or topic == self._topic:  # else its item is closed
+            self._say(topic, delta)
 
     def _on_refusal(self, delta: RefusalDelta) -> None:
         if delta.text:

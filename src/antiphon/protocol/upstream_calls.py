@@ -11,19 +11,22 @@ class UpstreamCallWriter:
     def __init__(self, emitter: Emitter, delta: HostedDelta) -> None:
         """Announced with the fields of the first delta."""
         self._item = HostedWriter.announced(emitter, delta.item_type, delta.fields)
-        self._is_done = False
+        #: It may end here; it has ended.
+        self._is_whole = self._is_done = False
 
     def write(self, delta: HostedDelta) -> None:
         """See `ItemWriter`."""
         if delta.status is not None:
-            self._is_done = True
+            self._is_whole = self._is_done = True
             self._item.close(delta.status, delta.fields)
         elif delta.event is not None:
             self._item.emit(delta.event, delta.fields)
+        elif not delta.is_first:
+            self._is_whole = True
 
     def is_whole(self) -> bool:
         """See `ItemWriter`."""
-        return self._is_done
+        return self._is_whole
 
     def close(self, status: str) -> None:
         """See `ItemWriter`: if its server never said how it ended."""

@@ -102,11 +102,11 @@ class GeminiStream(BodyReader):
             self._chunk(body, out)
             return
         try:
-            chunks = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            self._fail(f"a list that is no JSON: {shown(body)}")
+            chunks = [orjson.dumps(chunk) for chunk in orjson.loads(body)]
+        except ANOTHER_SHAPE as exc:
+            self._not_ours("no list of chunks", exc, body)
         for chunk in chunks:
-            self._chunk(orjson.dumps(chunk), out)
+            self._chunk(chunk, out)
 
     def _take(self, events: list[Event], out: list[Delta]) -> None:
         for data, _ in events:

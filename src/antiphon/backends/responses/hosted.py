@@ -3,35 +3,45 @@
 Rules
 1. Its ids are not ours: items are known by their place in the answer, and get ids of ours.
 2. What an item says is passed on by a list of keys and events; what has another shape is left out.
-3. An item is told once: after its end nothing of it is.
+3. An item is told once: after its end nothing of it is. Events of another type of item are none of
+   its own.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from pydantic import TypeAdapter, ValidationError
+
+from antiphon.backends.reader import passable
+from antiphon.backends.responses.values import string_of
 from antiphon.protocol.deltas import AnnotationDelta, Delta, HostedDelta
+from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, told_of
 
 Json: TypeAlias = dict[str, Any]
+Status: TypeAlias = Literal["completed", "incomplete", "failed"]
 
-#: Type of an item → what it holds, by key: the type, and the value without one.
-_FIELDS: Final[Mapping[str, Mapping[str, tuple[type, Any]]]] = {
-    "web_search_call": {"action": (dict, None)},
-    "file_search_call": {"queries": (list, []), "results": (list, None)},
-    "code_interpreter_call": {
-        "code": (str, ""),
-        "container_id": (str, ""),
-        "outputs": (list, None),
-    },
+#: In the place of what an item begins without.
+_LATER: Final = object()
+
+#: Type of an item → what it holds, and what that is at first.
+_FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "web_search_call": {"action": _LATER, "results": _LATER},
+    "file_search_call": {"queries": [], "results": None},
+    "code_interpreter_call": {"code": "", "container_id": "", "outputs": None},
 }
+_SHAPES: Final = {type_: TypeAdapter[Any](ITEM_TYPES[type_].shape) for type_ in _FIELDS}
 #: Its events, but for those that every item has at its start and at its end → the key of what they
 #: carry.
-_STEPS: Final[Mapping[str, str | None]] = {
-    "response.web_search_call.searching": None,
-    "response.file_search_call.searching": None,
-    "response.code_interpreter_call.interpreting": None,
-    "response.code_interpreter_call_code.delta": "delta",
-    "response.code_interpreter_call_code.done": "code",
+_STEPS: Final[Mapping[str, Mapping[str, str | None]]] = {
+    "web_search_call": {"web_search_call.searching": None},
+    "file_search_call": {"file_search_call.searching": None},
+    "code_interpreter_call": {
+        "code_interpreter_call_code.delta": "delta",
+        "code_interpreter_call_code.done": "code",
+        "code_interpreter_call.interpreting": None,
+    },
 }
 #: Type of a tool → that of its items.
 ITEM_OF: Final[Mapping[str, str]] = {
@@ -56,19 +66,18 @@ _ANNOTATIONS: Final[Mapping[str, Mapping[str, type]]] = {
         "start_index": int,
         "end_index": int,
     },
+    "file_path": {"file_id": str, "index": int},
 }
 
 
 class HostedCalls:
     """The calls of one answer; `types`: of their items, without which there are none."""
 
-    __slots__ = ("_ended", "_numbers", "_types")
+    __slots__ = ("_calls", "_types")
 
     def __init__(self, types: frozenset[str]) -> None:
         self._types = types
-        #: Item → its number in the turn and its type.
-        self._numbers: dict[Any, tuple[int, str]] = {}
-        self._ended: set[Any] = set()
+        self._calls: dict[Any, _Call] = {}
 
     def is_one(self, item: Json) -> bool:
         """Whether an item is such a call."""
@@ -77,46 +86,75 @@ class HostedCalls:
     @property
     def were_told(self) -> bool:
         """Whether there were any so far."""
-        return bool(self._numbers)
+        return bool(self._calls)
 
     def begin(self, key: Any, item: Json, out: list[Delta]) -> None:
         """One is announced."""
-        if key in self._numbers:
+        if key in self._calls:
             return
-        type_ = item["type"]
-        number = len(self._numbers)
-        self._numbers[key] = number, type_
-        out.append(HostedDelta(number, type_, _begun(item)))
+        call = self._calls[key] = _Call(len(self._calls), item["type"])
+        out.append(HostedDelta(call.number, call.type, _begun(item), is_first=True))
 
     def step(self, key: Any, event_type: str, event: Json, out: list[Delta]) -> None:
         """An event of one; others are not for us."""
-        carried = _STEPS.get(event_type, "")
-        if carried == "" or key not in self._numbers or key in self._ended:
+        call, name = self._calls.get(key), event_type.removeprefix("response.")
+        if call is None or call.has_ended:
             return
-        fields = {} if carried is None else {carried: str(event[carried])}
-        number, type_ = self._numbers[key]
-        out.append(HostedDelta(number, type_, fields, event_type.removeprefix("response.")))
+        if name in (f"{call.type}.completed", f"{call.type}.failed"):
+            out.append(HostedDelta(call.number, call.type))
+        elif name in _STEPS[call.type]:
+            carried = _STEPS[call.type][name]
+            call.tell(name, {} if carried is None else {carried: string_of(event[carried])}, out)
 
     def end(self, key: Any, item: Json, out: list[Delta]) -> None:
-        """One as a whole."""
+        """One as a whole. Code that was not told while it was written is told now."""
         self.begin(key, item, out)
-        if key in self._ended:
+        call = self._calls[key]
+        if call.has_ended:
             return
-        self._ended.add(key)
-        number, type_ = self._numbers[key]
+        call.has_ended = True
+        fields = _read(item)
+        call.tell_code(fields.get("code") or "", out)
         said = item.get("status")
-        status: Literal["completed", "incomplete", "failed"] = "completed"
-        if said in ("failed", "incomplete"):
-            status = said
-        out.append(HostedDelta(number, type_, _read(item), status=status))
+        status: Status = said if said in ("failed", "incomplete") else "completed"
+        out.append(HostedDelta(call.number, call.type, fields, status=status))
 
 
-def annotation_of(value: Any) -> AnnotationDelta | None:
-    """An annotation as the API shows it; None: it is none."""
+@dataclass(slots=True)
+class _Call:
+    """One call: its number in the turn, and what was told of it."""
+
+    number: int
+    type: str
+    code: str = ""
+    told: set[str] = field(default_factory=set)
+    has_ended: bool = False
+
+    def tell(self, name: str, fields: Json, out: list[Delta]) -> None:
+        """One of its events."""
+        self.told.add(name)
+        self.code += fields.get("delta", "")
+        out.append(HostedDelta(self.number, self.type, fields, name))
+
+    def tell_code(self, code: str, out: list[Delta]) -> None:
+        """What of its code, and of the events around it, was not told."""
+        if not code:
+            return
+        for name, carried in _STEPS[self.type].items():
+            if carried == "delta":
+                if rest := code.removeprefix(self.code) if code.startswith(self.code) else "":
+                    self.tell(name, {carried: rest}, out)
+            elif name not in self.told:
+                self.tell(name, {} if carried is None else {carried: code}, out)
+
+
+def annotation_of(value: Any, shift: int = 0) -> AnnotationDelta | None:
+    """An annotation as the API shows it, `shift` characters later; None: it is none."""
     wanted = _ANNOTATIONS.get(str(value.get("type"))) if isinstance(value, dict) else None
     if wanted is None or not all(isinstance(value.get(key), kind) for key, kind in wanted.items()):
         return None
-    return AnnotationDelta({"type": value["type"], **{key: value[key] for key in wanted}})
+    moved = {key: value[key] + shift if kind is int else value[key] for key, kind in wanted.items()}
+    return AnnotationDelta({"type": value["type"], **moved})
 
 
 def given_back(item: Item, tools: frozenset[str]) -> Json | None:
@@ -126,22 +164,34 @@ def given_back(item: Item, tools: frozenset[str]) -> Json | None:
     is_theirs = any(ITEM_OF[tool] == type_ for tool in tools)
     if told_of(item) is not None or not is_theirs or not item.get("id"):
         return None
-    place = {"type": type_, "id": item["id"], "status": item.get("status") or "completed"}
     fields = {key: item[key] for key in _FIELDS[type_] if item.get(key) is not None}
+    if type_ == "web_search_call":  # what it found was for the client
+        fields.pop("results", None)
+        if not fields:
+            return None
+    place = {"type": type_, "id": item["id"], "status": item.get("status") or "completed"}
     return {**place, **_blank(type_), **fields}
 
 
 def _begun(item: Json) -> Json:
     """The fields of the announcement; what grows begins empty."""
     fields = {**_blank(item["type"]), **_read(item)}
-    return {**fields, "code": ""} if "code" in fields else fields
+    return {key: "" if key == "code" else value for key, value in fields.items() if key != "action"}
 
 
 def _blank(type_: str) -> Json:
-    """What an item has in any case; the action of a search is known at its end."""
-    return {key: blank for key, (_, blank) in _FIELDS[type_].items() if key != "action"}
+    return {key: first for key, first in _FIELDS[type_].items() if first is not _LATER}
 
 
 def _read(item: Json) -> Json:
-    known = _FIELDS[item["type"]]
-    return {key: item[key] for key, (kind, _) in known.items() if isinstance(item.get(key), kind)}
+    """What an item holds, as far as it has the shape of one; what does not is left out. Raises
+    `TypeError` when it is nested too deeply."""
+    type_ = item["type"]
+    fields = {key: item[key] for key in _FIELDS[type_] if item.get(key) is not None}
+    try:
+        _SHAPES[type_].validate_python({"type": type_, **fields})
+    except ValidationError as error:
+        wrong = {problem["loc"][0] for problem in error.errors()}
+        fields = {key: value for key, value in fields.items() if key not in wrong}
+    read: Json = passable(fields)
+    return read

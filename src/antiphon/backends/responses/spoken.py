@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from antiphon.backends.calls import CallAssembler
 from antiphon.backends.origins import Origin
+from antiphon.backends.reader import passable
 from antiphon.backends.responses.hosted import annotation_of
 from antiphon.backends.responses.values import logprobs_of, string_of
 from antiphon.protocol.deltas import (
@@ -141,7 +142,6 @@ class Speech:
     def begin_call(self, key: Any, item: Json, out: list[Delta]) -> None:
         """A call is announced: its name and its id."""
         field, kind = CALLS[item["type"]]
-        self._message = None
         self._announced[key] = field, _argument(item.get(field) or "")
         self.kinds.add(field)
         call_id = item.get("call_id") or item.get("id")
@@ -164,13 +164,14 @@ class Speech:
             self._part_from_last(key, out)
             out.append(TextDelta(text) if field == "output_text" else RefusalDelta(text))
             return
+        if field in _CALL_OF:
+            self._calls.feed({"index": key, _CALL_OF[field]: {field: text}}, out)
+            return
         self._message = None
         if field == "reasoning_text":
             out.append(ReasoningDelta(text))
-        elif field == "summary_text":
-            out.append(SummaryDelta(text, self._numbers[key, field, part]))
         else:
-            self._calls.feed({"index": key, _CALL_OF[field]: {field: text}}, out)
+            out.append(SummaryDelta(text, self._numbers[key, field, part]))
 
     def complete(self, key: Any, field: Field, part: Any, text: str, out: list[Delta]) -> None:
         """A text as a whole: the rest of it is told."""
@@ -207,9 +208,16 @@ class Speech:
         self._annotate((key, event.get("content_index")), event["annotation"], out)
 
     def _annotate(self, place: tuple[Any, Any], annotation: Any, out: list[Delta]) -> None:
-        delta = annotation_of(annotation)
+        """Parts of one message are one text to the client: its places are counted from there."""
+        key, part = place
+        self._annotated[place] += 1
+        shift = sum(
+            len("".join(said))
+            for (item, kind, other), said in self._texts.items()
+            if (item, kind) == (key, "output_text") and other != part
+        )
+        delta = annotation_of(annotation, shift)
         if delta is not None:
-            self._annotated[place] += 1
             out.append(delta)
 
     def close(self, out: list[Delta]) -> bool:
@@ -234,7 +242,7 @@ class Speech:
         keys = ("type", "id", "summary", "content", "encrypted_content")
         kept = {key: item[key] for key in keys if item.get(key) is not None}
         id_ = kept.get("id") or f"rs_{len(self._thoughts)}"
-        self._thoughts.append({"summary": [], **kept, "id": id_})
+        self._thoughts.append(passable({"summary": [], **kept, "id": id_}))
         self._message = None
         out.append(ReasoningState(self._origin.state(list(self._thoughts))))
 

@@ -31,12 +31,11 @@ def logprobs_of(entries: Any) -> list[Logprob] | None:
 
 
 def _token(entry: dict[str, Any]) -> Logprob:
-    token = string_of(entry["token"])
-    spelled = entry.get("bytes")
+    token, spelled = string_of(entry["token"]), entry.get("bytes")
     return {
         "token": token,
-        "bytes": list(token.encode()) if spelled is None else spelled,
-        "logprob": entry["logprob"],
+        "bytes": list(token.encode() if spelled is None else bytes(spelled)),
+        "logprob": float(entry["logprob"]),
     }
 
 
