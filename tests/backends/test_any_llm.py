@@ -113,6 +113,26 @@ def test_what_cannot_be_had_is_refused(asked: Json, param: str) -> None:
     assert check_request(prompt(**asked).request, chat) == []
 
 
+@pytest.mark.parametrize(
+    ("provider", "sounds", "videos"),
+    [("bedrock", False, False), ("vertexai", True, False), ("cohere", False, False)],
+)
+def test_what_any_llm_would_leave_out_of_a_message(
+    provider: str, *, sounds: bool, videos: bool
+) -> None:
+    """Its adapter of Google passes over videos without a word."""
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+    video = {"type": "input_video", "video_url": "https://example.com/a.mp4"}
+    for part, taken in ((sound, sounds), (video, videos)):
+        request = prompt(input=[{"role": "user", "content": [part]}]).request
+        if taken:
+            assert check_request(request, traits(provider)) == []
+        else:
+            with pytest.raises(InvalidRequestError) as caught:
+                check_request(request, traits(provider))
+            assert caught.value.param == "input[0].content[0]"
+
+
 def test_what_converse_would_lose_is_said_in_another_way() -> None:
     """any-llm sends one system message, and takes every result that is JSON for an object."""
     history = [
