@@ -10,7 +10,9 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from antiphon.app.backends import backends_of, routes_of
 from antiphon.config import ConfigError, load_config
+from antiphon.settings import Settings
 from tests.api.talk import client_of, error_of, events
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.clients.replies import WEATHER
@@ -338,6 +340,25 @@ def test_a_call_that_was_cut_off_is_incomplete(api: httpx2.Client, upstream: Cha
     (call,) = told[-1]["response"]["output"]
     assert (call["type"], call["status"]) == ("web_search_call", "incomplete")
     assert call["action"] == {"type": "search", "query": ""}, "typed clients want one"
+
+
+@pytest.mark.parametrize("place", ["targets", "fallbacks"])
+def test_chance_does_not_decide_where_a_tool_runs(tmp_path: Path, place: str) -> None:
+    """Of the targets of a route anyone may be asked; a fallback is left out if it has to be."""
+    backend = '[[backends]]\nname = "{}"\nkind = "responses"\nbase_url = "http://a/v1"\n'
+    two = ["first", "second"]
+    targets, fallbacks = (two, []) if place == "targets" else (two[:1], two[1:])
+    route = f'[[routes]]\nmodel = "m"\ntargets = {targets}\nfallbacks = {fallbacks}\n'
+    hosted = 'hosted_tools = ["web_search"]\n'
+    file = tmp_path / "antiphon.toml"
+    file.write_text(backend.format("first") + hosted + backend.format("second") + route)
+    config = load_config(file)
+    table = backends_of(Settings(), config)
+    if place == "fallbacks":
+        assert [one.name for one in routes_of(config, table)] == ["m"]
+        return
+    with pytest.raises(ConfigError, match="hosted_tools"):
+        routes_of(config, table)
 
 
 def test_only_servers_that_speak_responses_have_tools(tmp_path: Path) -> None:

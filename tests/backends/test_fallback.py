@@ -158,6 +158,27 @@ async def test_who_takes_less_stands_in_for_what_does_not_need_it(
     assert backend.name == "two"
 
 
+class Forgetful(Choosy):
+    """Takes a history that it would refuse as a request: it reads that something was there."""
+
+    def check(self, request: CreateResponse, model: str) -> list[str]:
+        if len(request.input) > 1:
+            raise InvalidRequestError(self.name)
+        return super().check(request, model)
+
+
+async def test_what_stands_in_a_history_is_no_refusal() -> None:
+    """Alone, the first one would be asked too. Who refuses the history does not stand in."""
+    one, two = Forgetful([UpstreamError()], HELLO, name="one"), Forgetful(name="two")
+    asked = prompt()
+    asked.items = asked.items * 2
+    backend = fallback(one, two)
+    with pytest.raises(UpstreamError):
+        await said(backend, asked)
+    assert await said(backend, asked) == "Hello"
+    assert two.prompts == []
+
+
 def test_who_refuses_the_request_is_not_asked() -> None:
     one, two = Choosy(name="one"), Choosy(name="two")
     one.refuses, two.dropped, two.takes = True, ["user"], Media(image_urls=False)
