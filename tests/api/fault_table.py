@@ -130,7 +130,7 @@ BREAKS: Final = [
     Fault("an error first", Reply(body=[sse(_ERROR), DONE]), retry="false", failed="server_error"),
     Fault(
         "too long, said in the stream",
-        Reply(body=[sse({"error": {"message": "maximum context length", "code": 400}})]),
+        Reply(body=[sse({"error": {"message": "maximum context length is 9", "code": 400}})]),
         400,
         "context_length_exceeded",
         "input",

@@ -244,7 +244,7 @@ for folder in range(100):
     ),
     "stops itself": Abuse("os.kill(os.getpid(), signal.SIGSTOP)", ("timeout",), 1),
     "ends itself": Abuse("os._exit(3)", ("died",)),
-    "crashes": Abuse("ctypes.string_at(0)", ("died",)),
+    "crashes": Abuse("ctypes.string_at(0)", ("died",), seconds=10.0),
     "kill -9 -1": Abuse("os.kill(-1, 9)", ("died", "error")),
     "kill -9 1": Abuse("os.kill(1, 9)\nprint('still here')", ("ok",), says="still here"),
     "all threads busy": Abuse(
