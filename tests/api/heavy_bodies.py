@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from tests.api.talk import Json
+from tests.pace import pace
 
 MIB: Final = 1024 * 1024
 
@@ -27,7 +28,7 @@ class Heavy:
 def longest_wait(body: bytes) -> float:
     """Seconds for which others may have to wait: 0.1 (R-118). A body above 16 MiB is decoded and
     checked by a few calls of libraries that no thread interrupts: 3 ms a MiB on a quiet machine."""
-    return max(0.1, len(body) / MIB * 0.006)
+    return max(0.1, len(body) / MIB * 0.006) * pace()
 
 
 def _with(name: str, key: str, value: Callable[[], bytes], *statuses: int) -> Heavy:

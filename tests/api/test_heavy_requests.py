@@ -13,10 +13,11 @@ from tests.api.talk import error_of
 from tests.api.watch import Waiting
 from tests.backends.upstream import ChatUpstream
 from tests.live import LiveServer
+from tests.pace import pace
 
 JSON = {"content-type": "application/json"}
 #: Seconds (R-118).
-LONGEST_WAIT = 0.1
+LONGEST_WAIT = 0.1 * pace()
 _TRIES = 8
 
 

@@ -254,7 +254,8 @@ async def test_an_answer_that_would_hold_everybody_up_is_not_parsed(
 ) -> None:
     """R-118; the limit is 100 ms, and the machine of a test may have others to serve."""
     async with Raw(tools_call=way(value)) as server:
-        tool, stops = opened(mcp, server.url), []
+        tool = opened(mcp, server.url)
+        stops: list[float] = []
         while not stops or (min(stops) > 0.4 and len(stops) < 5):
             asked = asyncio.create_task(tool.run(call("t"), call_item()))
             stops.append(await longest_stop(asked))
