@@ -17,6 +17,7 @@ TABLE: list[tuple[str, bytes, list[Event]]] = [
     ("crlf between data lines", b"data: a\r\ndata: b\r\n\r\n", [Event(b"a\nb")]),
     ("mixed ends", b"data: a\r\n\ndata: b\n\r\n", [Event(b"a"), Event(b"b")]),
     ("data lines are joined", b"data: a\ndata\ndata: b\n\n", [Event(b"a\n\nb")]),
+    ("the first line is empty", b"data: x\n\ndata\ndata: b\n\n", [Event(b"x"), Event(b"\nb")]),
     ("name", b"event: error\ndata: a\n\ndata: b\n\n", [Event(b"a", b"error"), Event(b"b")]),
     ("name without data", b"event: x\n\ndata: b\n\n", [Event(b"b")]),
     ("comments, ids, retry", b": ping\n\nid: 1\nretry: 5\ndata: a\n\n:\n\n", [Event(b"a")]),
@@ -41,9 +42,15 @@ def test_table_whole_and_byte_by_byte(body: bytes, events: list[Event]) -> None:
     assert decode([body[i : i + 1] for i in range(len(body))]) == events
 
 
+def test_an_event_that_begins_with_an_empty_line_is_one() -> None:
+    assert decode([b"data: x\n\n", b"data:\n", b"data: b\n\n"]) == [Event(b"x"), Event(b"\nb")]
+
+
 @given(
     lines=st.lists(
-        st.sampled_from([b"data: x", b"data:y", b"event: e", b"", b": c", b"data: \xc3\xa9"])
+        st.sampled_from(
+            [b"data: x", b"data:y", b"data:", b"event: e", b"", b": c", b"data: \xc3\xa9"]
+        )
     ),
     ends=st.sampled_from([b"\n", b"\r\n", b"\r"]),
     cuts=st.lists(st.integers(0, 200)),

@@ -15,7 +15,6 @@ Rules
 
 import contextlib
 import re
-import secrets
 from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from typing import Final, Protocol
@@ -26,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from antiphon.api.body import ClientDisconnected
 from antiphon.api.errors import Headers, Reply, error_response, internal_error
 from antiphon.api.logs import printable, without_keys
+from antiphon.engine.mint import random_hex
 from antiphon.errors import APIError, InvalidRequestError
 
 #: On every answer, the ones of `wire` included.
@@ -61,7 +61,7 @@ class Logger(Protocol):
 
 def request_id() -> str:
     """A new ``req_`` id: 32 random hex digits."""
-    return "req_" + secrets.token_hex(16)
+    return "req_" + random_hex()
 
 
 class Edge:

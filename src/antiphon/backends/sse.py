@@ -44,11 +44,18 @@ class EventDecoder:
         """Events that are complete with these bytes."""
         if self._after_cr or b"\r" in data:
             data = self._unify_ends(data)
+        events: list[Event] = []
+        if self._first and data and not self._held and data[:1] != _BOM[:1]:
+            self._first = False
+        if not (self._held or self._data or self._first or self._name):
+            data = self._take_whole(data, events)
+            if not data:
+                return events
         self._held += len(data)
         if b"\n" not in data:
             self._open.append(data)
             self._check_size()
-            return []
+            return events
         lines = data.split(b"\n")
         if self._open:
             self._open.append(lines[0])
@@ -58,7 +65,7 @@ class EventDecoder:
         if self._first:
             self._first = False
             lines[0] = lines[0].removeprefix(_BOM)
-        events = self._take(lines)
+        self._take(lines, events)
         self._held = len(rest) + sum(map(len, self._data))
         self._check_size()
         return events
@@ -67,8 +74,18 @@ class EventDecoder:
         """The event that was still open at the end of the stream, if any."""
         return self.feed(b"\n\n")
 
-    def _take(self, lines: list[bytes]) -> list[Event]:
-        events: list[Event] = []
+    def _take_whole(self, data: bytes, events: list[Event]) -> bytes:
+        """Take what there is of whole events, where nothing is open: nearly always they have one
+        line each. Gives back the rest."""
+        *blocks, rest = data.split(b"\n\n")
+        for block in blocks:
+            if block[:6] == b"data: " and b"\n" not in block and len(block) <= self._limit:
+                events.append(Event(block[6:]))
+            else:
+                self._take([*block.split(b"\n"), b""], events)
+        return rest
+
+    def _take(self, lines: list[bytes], events: list[Event]) -> None:
         for line in lines:
             if line[:6] == b"data: ":
                 self._data.append(line[6:])
@@ -82,7 +99,6 @@ class EventDecoder:
                 self._name = b""
             else:
                 self._take_field(line)
-        return events
 
     def _take_field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")

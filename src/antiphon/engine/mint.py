@@ -1,5 +1,6 @@
 """The real source of ids, time and padding (protocol/ids.py says what each is)."""
 
+import os
 import secrets
 import string
 import time
@@ -12,6 +13,22 @@ _ALPHABET: Final = string.ascii_letters + string.digits
 _POOL: Final = "".join(secrets.choice(_ALPHABET) for _ in range(4096))
 _STEP: Final = 61
 _CALL_ID_LENGTH: Final = 24
+#: What the system's source gave, 128 bits each: asked for one by one they cost a system call each.
+_CHANCES: Final[list[str]] = []
+_CHANCES_AT_ONCE: Final = 256
+_DIGITS: Final = 32
+# A child of a fork must not draw what its parent draws.
+os.register_at_fork(after_in_child=_CHANCES.clear)
+
+
+def random_hex() -> str:
+    """32 hex digits, 128 random bits, of the system's source. Any thread may draw."""
+    try:
+        return _CHANCES.pop()
+    except IndexError:
+        drawn = os.urandom(_CHANCES_AT_ONCE * _DIGITS // 2).hex()
+        _CHANCES.extend(drawn[at : at + _DIGITS] for at in range(_DIGITS, len(drawn), _DIGITS))
+        return drawn[:_DIGITS]
 
 
 class SystemMint:
@@ -20,12 +37,13 @@ class SystemMint:
     __slots__ = ("_offset", "partition")
 
     def __init__(self, partition: str | None = None) -> None:
-        self.partition = partition or secrets.token_hex(8)
-        self._offset = secrets.randbelow(len(_POOL))
+        chance = random_hex()
+        self.partition = partition or chance[:16]
+        self._offset = int(chance[16:], 16) % len(_POOL)
 
     def item_id(self, prefix: str) -> str:
         """128 random bits behind the partition."""
-        return make_id(prefix, self.partition, secrets.token_hex(16))
+        return make_id(prefix, self.partition, random_hex())
 
     def call_id(self) -> str:
         """``call_`` and 24 alphanumerics."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from antiphon.backends.base import Prompt
 from antiphon.engine.naming import Names
 from antiphon.engine.tool_search import Deferred, describe_search
 from antiphon.errors import InvalidRequestError
@@ -203,6 +204,8 @@ class Toolbox:
 
     def options(self, options: MachineOptions) -> MachineOptions:
         """The same options, with what the machine has to know of the functions."""
+        if not (self.entries or self.opened or self.request.tool_choice):
+            return options
         entries = self.entries.values()
         held = frozenset(entry.name for entry in entries if entry.target is not None)
         return replace(
@@ -218,8 +221,8 @@ class Toolbox:
             },
         )
 
-    def renamed(self, items: list[Item]) -> list[Item]:
-        """The items with calls under the names that the model knows now."""
+    def renamed(self, prompt: Prompt) -> Prompt:
+        """The prompt with calls in its items under the names that the model knows now."""
         names = {
             key: entry.name
             for entry in self.entries.values()
@@ -227,11 +230,12 @@ class Toolbox:
             if key is not None and key[2] != entry.name
         }
         if not names:
-            return items
-        return [
+            return prompt
+        items = [
             changed(item, name=names[key]) if (key := _key_of_call(item)) in names else item
-            for item in items
+            for item in prompt.items
         ]
+        return replace(prompt, items=items)
 
     def _plain(self, tool: Json) -> Json:
         if tool["type"] in self.theirs:

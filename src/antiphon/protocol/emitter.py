@@ -1,17 +1,18 @@
 """The birthplace of events (design §1, decision 0001).
 
 Rules
-1. `emit` is the only place where an event is made: it stamps `sequence_number`, encodes the event
-   once and applies it to the Response with the effect that replay uses.
+1. `emit` makes an event: it stamps `sequence_number`, encodes the event once and applies it to the
+   Response with the effect that replay uses. Deltas, of which an answer has hundreds, are made by
+   `grow`, which does the same with what they have in common encoded beforehand. Nobody else does.
 2. The Response is changed by events only. Growing strings in it lag behind until `settle`.
 3. Events are kept as bytes only, so what an event carried may be changed by later events.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from antiphon.protocol.effects import Fold, Json
+from antiphon.protocol.effects import Fold, Json, Path
 from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.ids import Mint
 from antiphon.protocol.response import Response
@@ -21,6 +22,15 @@ Frame: TypeAlias = tuple[str, bytes]
 
 #: Payloads of deltas are padded to a multiple of this, as OpenAI's `obfuscation` does.
 _PADDING: Final = 16
+
+
+class Growing(NamedTuple):
+    """A string that grows by deltas, and what is the same in all of their events."""
+
+    type: str
+    path: Path
+    #: Lacks the number of the event, the delta, and the padding if there is any.
+    template: bytes
 
 
 class Emitter:
@@ -65,6 +75,33 @@ class Emitter:
         if self._obfuscation:
             fields["obfuscation"] = self.mint.noise(_PADDING - len(fields["delta"]) % _PADDING)
         self.emit(type_, fields)
+
+    def growing(self, type_: str, place: Json, path: Path, rest: Json) -> Growing:
+        """The string at `path`, whose deltas are events of `type_` with the fields `place` before
+        the delta and `rest` behind it."""
+        if type_ not in EFFECTS:
+            raise KeyError(type_)
+        parts = [
+            b'{"type":"%b","sequence_number":%%d' % type_.encode(),
+            orjson.dumps(place)[1:-1].replace(b"%", b"%%"),
+            b'"delta":%b',
+            orjson.dumps(rest)[1:-1].replace(b"%", b"%%"),
+            b'"obfuscation":"%b"' if self._obfuscation else b"",
+        ]
+        return Growing(type_, path, b",".join(filter(None, parts)) + b"}")
+
+    def grow(self, string: Growing, delta: str) -> None:
+        """One event: `string` grows by `delta`."""
+        type_, path, template = string
+        number = self.next_number
+        if self._obfuscation:
+            noise = self.mint.noise(_PADDING - len(delta) % _PADDING)
+            body = template % (number, orjson.dumps(delta), noise.encode())
+        else:
+            body = template % (number, orjson.dumps(delta))
+        self.fold.append(path, delta)
+        self.next_number = number + 1
+        self._frames.append((type_, body))
 
     def emit_response(self, type_: str, **changes: Any) -> None:
         """An event that carries the whole Response, with `changes`."""

@@ -338,7 +338,10 @@ class ResponseMachine:
 
     def _on_text(self, delta: TextDelta) -> None:
         if delta.text or delta.logprobs:
-            self._say(self._message, delta)
+            if self._topic is self._message and self._writer is not None:  # nearly always
+                self._writer.write(delta)
+            else:
+                self._say(self._message, delta)
 
     def _on_annotation(self, delta: AnnotationDelta) -> None:
         if self._topic == self._message or self._held:  # else there is no text

@@ -24,7 +24,7 @@ from antiphon.protocol.deltas import (
     ToolCallDelta,
 )
 from antiphon.protocol.effects import Json
-from antiphon.protocol.emitter import Emitter
+from antiphon.protocol.emitter import Emitter, Growing
 from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.sandbox_links import sandbox_links
@@ -58,16 +58,29 @@ class Parts:
         self._index = -1
         #: The open part: its type, and which one of them it is.
         self._open: tuple[str, object] | None = None
+        self._growing: Growing | None = None
 
-    def write(self, part: str, text: str, extra: Json | None = None, which: object = None) -> None:
-        """More text of a part of this type; another `which` is another part. `extra` fields go into
-        the event."""
-        if (part, which) != self._open:
-            self.close()
-            self._index += 1
-            self._open = part, which
-            self._emitter.emit(f"{self._event}.added", {**self._place(), "part": _new_part(part)})
-        self._emitter.emit_delta(_DELTA[part], {**self._place(), "delta": text, **(extra or {})})
+    def write(
+        self, part: str, text: str, logprobs: list[Logprob] | None = None, which: object = None
+    ) -> None:
+        """More text of a part of this type; another `which` is another part."""
+        if self._growing is None or (part, which) != self._open:
+            self._growing = self._begin(part, which)
+        if logprobs:
+            fields = {**self._place(), "delta": text, "logprobs": logprobs}
+            self._emitter.emit_delta(_DELTA[part], fields)
+        else:
+            self._emitter.grow(self._growing, text)
+
+    def _begin(self, part: str, which: object) -> Growing:
+        self.close()
+        self._index += 1
+        self._open = part, which
+        place = self._place()
+        self._emitter.emit(f"{self._event}.added", {**place, "part": _new_part(part)})
+        path = (self._item["output_index"], self._name, self._index, _DONE[part][1])
+        rest: Json = {"logprobs": []} if part == "output_text" else {}
+        return self._emitter.growing(_DELTA[part], place, path, rest)
 
     def annotate(self, annotation: Json) -> None:
         """An annotation of the open part's text, which was said already. What has none of it has
@@ -100,7 +113,7 @@ class Parts:
             done["logprobs"] = part["logprobs"]
         self._emitter.emit(event, done)
         self._emitter.emit(f"{self._event}.done", {**self._place(), "part": part})
-        self._open = None
+        self._open = self._growing = None
 
     def _place(self) -> Json:
         return {**self._item, self._index_name: self._index}
@@ -139,21 +152,20 @@ class MessageWriter:
 
     def write(self, delta: TextDelta | AnnotationDelta | RefusalDelta) -> None:
         """See `ItemWriter`."""
-        if isinstance(delta, AnnotationDelta):
+        if isinstance(delta, TextDelta):
+            if self._logprobs and delta.logprobs:
+                self._waiting += delta.logprobs
+            if self._sources is None:
+                self._say(delta.text)
+                return
+            if self._reader is None:
+                self._reader = CitationReader(self._sources, linked=self._linked)
+            self._say_pieces(self._reader.feed(delta.text))
+        elif isinstance(delta, AnnotationDelta):
             self._content.annotate(delta.annotation)
-            return
-        if isinstance(delta, RefusalDelta):
+        else:
             self._end_text()
             self._content.write("refusal", delta.text)
-            return
-        if self._logprobs and delta.logprobs:
-            self._waiting += delta.logprobs
-        if self._sources is None:
-            self._say(delta.text)
-            return
-        if self._reader is None:
-            self._reader = CitationReader(self._sources, linked=self._linked)
-        self._say_pieces(self._reader.feed(delta.text))
 
     def is_whole(self) -> bool:
         """See `ItemWriter`."""
@@ -181,8 +193,10 @@ class MessageWriter:
                 self._say(piece)
 
     def _say(self, text: str) -> None:
-        logprobs, self._waiting = self._waiting, []
-        self._content.write("output_text", text, {"logprobs": logprobs})
+        logprobs = self._waiting
+        if logprobs:
+            self._waiting = []
+        self._content.write("output_text", text, logprobs)
 
 
 class ReasoningWriter:
@@ -270,12 +284,13 @@ class CallWriter:
         if namespace is not None:
             item["namespace"] = namespace
         self._output_index = emitter.add_item(item)
+        path = (self._output_index, self._field)
+        self._arguments = emitter.growing(f"{self._event}.delta", self._place(), path, {})
 
     def write(self, delta: ToolCallDelta) -> None:
         """See `ItemWriter`."""
         if delta.arguments:
-            fields = {**self._place(), "delta": delta.arguments}
-            self._emitter.emit_delta(f"{self._event}.delta", fields)
+            self._emitter.grow(self._arguments, delta.arguments)
 
     def is_whole(self) -> bool:
         """Whether the arguments are a JSON object; free text may always go on."""

@@ -147,8 +147,13 @@ class ChatStream(BodyReader):
             self._finish = _FINISH.get(reason, "stop")
 
     def _delta(self, delta: dict[str, Any], out: list[Delta]) -> None:
+        content = delta.get("content")
+        if len(delta) == 1 and isinstance(content, str) and not self._details:  # nearly always
+            if content:
+                self._text(content, out)
+            return
         self._thoughts(delta, out)
-        content, refusal = delta.get("content"), delta.get("refusal")
+        refusal = delta.get("refusal")
         calls = delta.get("tool_calls")
         if not calls and delta.get("function_call"):
             calls = [{"index": "legacy", "function": delta["function_call"]}]
