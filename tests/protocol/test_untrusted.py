@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from antiphon.protocol import untrusted
 from antiphon.protocol.untrusted import MOST_ADDED, quoted, quoted_output, unquoted
+from tests.pace import pace
 
 BEGIN: Final = '<untrusted_tool_output source="web_search">\n'
 END: Final = "\n</untrusted_tool_output>"
@@ -241,7 +242,7 @@ def test_others_work_on_while_a_thread_quotes(text: str) -> None:
     """R-118: no thread interrupts a regular expression. Three times: a hiccup of the machine does
     not come back."""
     whole = "<untrusted" + text * ((9 << 20) // len(text.encode()))
-    assert min(_longest_wait(whole) for _ in range(3)) < 0.1
+    assert min(_longest_wait(whole) for _ in range(3)) < 0.1 * pace()
 
 
 def _longest_wait(text: str) -> float:
