@@ -34,7 +34,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0: any free one.")
     workers: int = Field(
-        1, ge=1, le=1, description="Server processes. Only 1 in this release: more are refused."
+        1,
+        ge=1,
+        le=64,
+        description="Server processes on one port and one database. With several, whatever may be "
+        "there or be done at once is divided among them, rounded up (docs/deploying.md).",
     )
     database_url: str = Field(
         "sqlite+aiosqlite:///./antiphon.db",

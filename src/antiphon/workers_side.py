@@ -133,10 +133,15 @@ def _list_parts(texts: list[str]) -> Iterator[list[str]]:
     yield part
 
 
+def end_with_parent() -> None:
+    """From now on, whatever this process does meanwhile. Linux."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
+
+
 def depend() -> None:
     """Rule 5, as well as the system lets it. Should the server have died before, there is no
     question: it asks who is ready, and that is said later."""
-    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
         file.write(_MOST_OOM_SCORE)
 

@@ -4,14 +4,14 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from structlog.testing import capture_logs
 
 from antiphon.engine.files import FileOptions, FileService
 from antiphon.engine.orphans import Orphans
-from antiphon.engine.uploads import LIFETIME
+from antiphon.engine.uploads import LIFETIME, UploadService
 from antiphon.errors import (
     APIError,
     InvalidRequestError,
@@ -180,6 +180,49 @@ async def test_parts_become_a_file(world: World) -> None:
     assert await world.uploads.cancel("alpha", other.id) == await world.uploads.cancel(
         "alpha", other.id
     )
+
+
+@pytest.mark.parametrize("at", ["parts", "complete"])
+async def test_two_processes_complete_an_upload_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Both answer with the one file; the second one finds no parts, or no pending upload."""
+    upload = await world.begin()
+    parts = [await world.part(upload, content) for content in (b"ab", b"cd")]
+    other, others = UploadService(world.files), []
+    methods: dict[str, Callable[..., Any]] = {
+        "parts": world.rows.parts,
+        "complete": world.rows.complete,
+    }
+
+    async def late(*args: Any) -> Any:
+        monkeypatch.undo()
+        others.append(await other.complete("alpha", upload.id, parts, None))
+        return await methods[at](*args)
+
+    monkeypatch.setattr(world.rows, at, late)
+    assert await world.uploads.complete("alpha", upload.id, parts, None) == others[0]
+    await world.files.aclose()
+    _, file = others[0]
+    assert file is not None
+    assert await world.ids() == {file.id}
+    with pytest.raises(InvalidRequestError, match="is completed"):
+        await world.uploads.complete("alpha", upload.id, parts[::-1], None)
+
+
+async def test_two_processes_cancel_an_upload_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await world.begin()
+    await world.part(upload, b"ab")
+    cancel = world.rows.cancel
+
+    async def late(*args: Any) -> Any:
+        await cancel(*args)
+        return await cancel(*args)
+
+    monkeypatch.setattr(world.rows, "cancel", late)
+    assert (await world.uploads.cancel("alpha", upload.id)).status == "cancelled"
 
 
 async def test_parts_that_cannot_be_added(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

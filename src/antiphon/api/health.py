@@ -17,11 +17,12 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from antiphon.api.auth import Authenticator
+from antiphon.api.figures import Figures
 from antiphon.backends.base import Backend
 from antiphon.engine.runner import Engine
 
@@ -85,19 +86,17 @@ class Health:
     def __init__(
         self,
         engine: Engine,
-        registry: CollectorRegistry,
+        figures: Figures,
         auth: Authenticator,
         checks: Mapping[str, Check],
-        backends: Sequence[Backend],
+        backends: Backends,
         *,
         public: bool,
     ) -> None:
         """`checks`: what a new request needs, by name."""
-        self._backends = Backends(backends)
-        self._own = CollectorRegistry()
-        self._own.register(self._backends)
+        self._backends = backends
         self._engine = engine
-        self._registry = registry
+        self._figures = figures
         self._auth = auth
         self._public = public
         self._checks = checks
@@ -130,8 +129,7 @@ class Health:
         """Prometheus text; needs an API key unless the settings make it public."""
         if not self._public:
             await self._auth.project(request.scope)
-        text = generate_latest(self._registry) + generate_latest(self._own)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        return Response(await self._figures.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _passes(check: Check) -> bool:

@@ -93,7 +93,8 @@ class Traces:
 class _Queue(QueueHandler):
     """Takes every line; `finish` ends the thread."""
 
-    def __init__(self, sink: "_Sink", traces: Traces) -> None:
+    def __init__(self, sink: "_Sink", traces: Traces, worker: int | None) -> None:
+        self._worker = {} if worker is None else {"worker": worker}
         self._lines: Queue[logging.LogRecord | None] = Queue(MOST_LINES)
         super().__init__(self._lines)
         self._traces = traces
@@ -107,7 +108,7 @@ class _Queue(QueueHandler):
         event = record.msg if isinstance(record.msg, dict) else _foreign(record, self._traces)
         if event is not None:
             record = copy.copy(record)
-            record.msg, record.args, record.exc_info = event, None, None
+            record.msg, record.args, record.exc_info = {**event, **self._worker}, None, None
             self.enqueue(record)
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -186,8 +187,14 @@ class _Sink:
             LOG_LINES_DROPPED.inc()
 
 
-def open_log(level: str, form: Literal["text", "json"], stream: TextIO | None = None) -> None:
-    """Send all lines to `stream` (stderr); `level` is the least severe one of our own."""
+def open_log(
+    level: str,
+    form: Literal["text", "json"],
+    stream: TextIO | None = None,
+    worker: int | None = None,
+) -> None:
+    """Send all lines to `stream` (stderr); `level` is the least severe one of our own, `worker`
+    which of several processes says so."""
     traces = Traces()
     structlog.configure(
         processors=[
@@ -202,7 +209,7 @@ def open_log(level: str, form: Literal["text", "json"], stream: TextIO | None = 
     )
     close_log()
     _OURS.setLevel(logging.DEBUG)
-    queue = _Queue(_Sink(stream or sys.stderr, form), traces)
+    queue = _Queue(_Sink(stream or sys.stderr, form), traces, worker)
     logging.basicConfig(level=logging.WARNING, handlers=[queue], force=True)
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -35,9 +36,10 @@ from antiphon.api.containers import ContainerEndpoints
 from antiphon.api.conversations import ConversationEndpoints
 from antiphon.api.create import CreateEndpoint, CreateOptions
 from antiphon.api.errors import EXCEPTION_HANDLERS
+from antiphon.api.figures import Figures, SharedFigures
 from antiphon.api.files import FileEndpoints
 from antiphon.api.headers import Edge
-from antiphon.api.health import Check, Health, InThread
+from antiphon.api.health import Backends, Check, Health, InThread
 from antiphon.api.input_tokens import PATH as INPUT_TOKENS
 from antiphon.api.input_tokens import counting_tokens
 from antiphon.api.models import Models
@@ -56,6 +58,7 @@ from antiphon.app.library import Library
 from antiphon.app.local import preload
 from antiphon.app.options import CREATE, engine_options, socket_options, wire_limits
 from antiphon.app.sandbox import code_interpreter_of, sessions_of
+from antiphon.app.sharing import Share
 from antiphon.app.tools import policy_of, tools_of
 from antiphon.app.webhooks import fixed_webhooks
 from antiphon.backends.routing import TableRouter
@@ -87,11 +90,19 @@ _SWEEP_ROWS: Final = 500
 class Antiphon:
     """The server: `asgi` is the application."""
 
-    def __init__(self, settings: Settings, tools: Mapping[str, Tool] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tools: Mapping[str, Tool] | None = None,
+        share: Share | None = None,
+    ) -> None:
         """Raises `ConfigError` or ValueError when the configuration cannot be used. `tools`: more
-        hosted tools by the `type` of the request's tool."""
-        self.settings = settings
+        hosted tools by the `type` of the request's tool. `share`: this is one of several
+        processes."""
         config = load_config(settings.config)
+        if share is not None:
+            settings, config = share.settings(settings), share.config(config)
+        self.settings = settings
         table = backends_of(settings, config)
         self.router = TableRouter(table, routes_of(config, table))
         self._relays = relays_of(table)
@@ -125,18 +136,11 @@ class Antiphon:
         self.first_key: str | None = None
         #: Why the store could not be opened, if so.
         self.store_error: StoreError | None = None
+        self._backends = Backends(self.router.backends)
+        self._figures = _figures(self._backends, share)
         self.limits = wire_limits(settings)
         self._heartbeat = Heartbeat(settings.heartbeat, settings.event_heartbeat)
-        self._create = CreateEndpoint(
-            self.engine,
-            self._auth,
-            CreateOptions(
-                max_body_bytes=settings.max_body_bytes,
-                accept_timeout=settings.accept_timeout,
-                heartbeat=self._heartbeat,
-            ),
-            self._library.images,
-        )
+        self._create = self._creating()
         self.sockets = SocketEndpoint(
             self.engine, self._auth, socket_options(settings), self._library.images
         )
@@ -146,6 +150,14 @@ class Antiphon:
             cors_origins=settings.cors_origins,
             access_log=settings.access_log,
         )
+
+    def _creating(self) -> CreateEndpoint:
+        options = CreateOptions(
+            max_body_bytes=self.settings.max_body_bytes,
+            accept_timeout=self.settings.accept_timeout,
+            heartbeat=self._heartbeat,
+        )
+        return CreateEndpoint(self.engine, self._auth, options, self._library.images)
 
     def _image_generation(self, config: Config) -> ImageGeneration:
         pictures, elsewhere = self._library.pictures(), self.settings.egress
@@ -200,7 +212,7 @@ class Antiphon:
         checks = _checks(settings, self.store)
         app.include_router(
             Health(
-                *(self.engine, REGISTRY, self._auth, checks, self.router.backends),
+                *(self.engine, self._figures, self._auth, checks, self._backends),
                 public=settings.public_metrics,
             ).router
         )
@@ -233,6 +245,7 @@ class Antiphon:
             beside = [
                 asyncio.create_task(for_ever(self._sweep, "sweep"), name="sweep"),
                 asyncio.create_task(watch_loop(), name="loop-watch"),
+                asyncio.create_task(for_ever(self._figures.tell_on, "figures"), name="figures"),
             ]
             yield
         finally:
@@ -247,6 +260,16 @@ class Antiphon:
             await self._egress.close()
             await self._library.aclose()
             await self.router.aclose()
+            await self.store.close()
+
+    async def prepare(self) -> None:
+        """What is done once, before several processes start: the schema, the folder, the first
+        key. Nothing stays open. Raises `StoreError`."""
+        await self._open()
+        try:
+            self.first_key = await self._ensure_key()
+        finally:
+            await self._library.aclose()
             await self.store.close()
 
     async def _open(self) -> None:
@@ -274,6 +297,15 @@ class Antiphon:
                 log.warning("sweep_failed", error=error.message)
             swept = await self._library.sweep(int(time.time()), _SWEEP_ROWS)
             await asyncio.sleep(_SWEEP_EVERY if max(deleted, swept) < _SWEEP_ROWS else 0)
+
+
+def _figures(backends: Backends, share: Share | None) -> Figures:
+    own = CollectorRegistry()
+    own.register(backends)
+    registries = [REGISTRY, own]
+    if share is None:
+        return Figures(registries)
+    return SharedFigures(registries, share.folder, share.number)
 
 
 def create_app() -> ASGIApp:

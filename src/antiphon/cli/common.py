@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from antiphon.api.logbook import close_log, open_log
 from antiphon.app import Antiphon
+from antiphon.app.folder import folder_of
+from antiphon.app.sharing import Share
 from antiphon.config import ConfigError
 from antiphon.errors import Overloaded
 from antiphon.settings import Settings
@@ -46,12 +48,21 @@ def needs(config: Path | None) -> None:
         raise refused(ConfigError(f"{config}: there is no such file"))
 
 
-def build(settings: Settings) -> Antiphon:
-    """The server, not yet started."""
+def build(settings: Settings, share: Share | None = None) -> Antiphon:
+    """The server, or one of several processes of it, not yet started."""
     try:
-        return Antiphon(settings)
+        return Antiphon(settings, share=share)
     except (ConfigError, StoreError, ValueError) as error:
         raise refused(error) from error
+
+
+def say_checked(settings: Settings) -> None:
+    """The answer of ``--check`` when the rest is right."""
+    try:
+        folder_of(settings).check()
+    except StoreError as error:
+        raise refused(error) from error
+    print("The configuration can be used.")
 
 
 def refused(error: Exception) -> typer.Exit:

@@ -19,6 +19,7 @@ import shlex
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Literal
 
@@ -38,6 +39,9 @@ ECHO: Final = 0.5
 #: Seconds that a forced end waits for the store, and for the log.
 _STORE: Final = 1.0
 _LOG: Final = 0.5
+#: New objects after which the collector looks at the young ones: a request makes some hundreds that
+#: live until its end, and 64 requests at once are looked at in vain.
+_YOUNG: Final = 20_000
 
 _log = structlog.get_logger(__name__)
 
@@ -62,15 +66,15 @@ class Signals:
 
 
 class Server(uvicorn.Server):
-    """Says where it listens and how to try it, once it really does."""
+    """Says where it listens, once it really does."""
 
     def __init__(
-        self, config: uvicorn.Config, antiphon: Antiphon, model: str = "simulator"
+        self, config: uvicorn.Config, antiphon: Antiphon, announce: Callable[[str, int], None]
     ) -> None:
-        """`model`: with which it can be tried."""
+        """`announce` is told the address and the port."""
         super().__init__(config)
         self._antiphon = antiphon
-        self._model = model
+        self._announce = announce
         self._loop: asyncio.AbstractEventLoop | None = None
         self._came = Signals()
 
@@ -84,7 +88,7 @@ class Server(uvicorn.Server):
             force(sig, self._loop, self._antiphon.store)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Listen, then print the banner."""
+        """Listen, then say so."""
         self._loop = asyncio.get_running_loop()
         try:
             await super().startup(sockets)
@@ -97,8 +101,9 @@ class Server(uvicorn.Server):
             # it again and again, which would hold every request up.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(_YOUNG)
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            _banner(self._antiphon, host, port, self._model)
+            self._announce(host, port)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Put jobs back into the queue, let what runs end, stop it when the grace is over.
@@ -133,7 +138,8 @@ def force(sig: int, loop: asyncio.AbstractEventLoop | None, store: Store) -> Non
     threading.Thread(target=leave, name="forced-end", daemon=True).start()
 
 
-def _banner(antiphon: Antiphon, host: str, port: int, model: str) -> None:
+def banner(antiphon: Antiphon, host: str, port: int, model: str = "simulator") -> None:
+    """Print where it listens, and how to try it with `model`."""
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     backends = ", ".join(backend.name for backend in antiphon.router.backends)
     key = antiphon.first_key or "$OPENAI_API_KEY"

@@ -111,12 +111,17 @@ class UploadService:
         key = hashlib.sha256("\n".join(part_ids).encode()).hexdigest()
         async with self._locks.setdefault(id_, asyncio.Lock()):
             upload = await self._get(project, id_)
-            if upload.status == "completed" and upload.parts_key == key:
+            try:
+                self._check_pending(upload)
+                await self._check_parts(upload, part_ids)
+                return await self._made(replace(upload, parts_key=key), part_ids, md5)
+            except APIError:
+                # It was made before; or by another process, which took the parts, meanwhile.
+                upload = await self._get(project, id_)
+                if upload.status != "completed" or upload.parts_key != key:
+                    raise
                 made = upload.file_id or ""
                 return upload, await self._rows.get(project, made, self._files.now())
-            self._check_pending(upload)
-            await self._check_parts(upload, part_ids)
-            return await self._made(replace(upload, parts_key=key), part_ids, md5)
 
     async def cancel(self, project: str, id_: str) -> UploadRow:
         """End it without a file."""
@@ -125,9 +130,10 @@ class UploadService:
             return upload
         parts = await self._rows.cancel(project, id_, self._files.now())
         upload = await self._get(project, id_)
-        if parts is None:
+        if parts is not None:
+            self._files.remove_later(parts)
+        elif upload.status != "cancelled":  # else it was, by another process
             raise self._ended(upload)
-        self._files.remove_later(parts)
         return upload
 
     def status(self, upload: UploadRow) -> Status:
