@@ -1,7 +1,7 @@
 """Servers as child processes on cores of their own, and what they use (Linux: ``/proc``).
 
 Rules
-1. CPU is user and system time of a process and all its children, in seconds.
+1. CPU is user and system time of a process and all its children, living and gone, in seconds.
 2. A server gets the first core, the generator and the upstream share the last, so that neither
    takes time from the other. With one core they share it, and the figures say so.
 3. Whatever was started is stopped, and its folder removed, however the block is left.
@@ -10,12 +10,14 @@ Rules
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +28,7 @@ if sys.platform != "linux":
 
 _ROOT: Final = Path(__file__).parents[1]
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _CORES: Final = sorted(os.sched_getaffinity(0))
 _SERVER_CORES: Final = {_CORES[0]}
 _LOAD_CORES: Final = {_CORES[-1]}
@@ -69,21 +72,43 @@ class Meter:
         return sum(path.stat().st_size for path in self._folder.glob("antiphon.db*"))
 
 
+@dataclass(frozen=True)
+class Command:
+    """How a server is started, and where it says that it is ready."""
+
+    argv: Sequence[str]
+    #: Its whole environment.
+    environment: Mapping[str, str]
+    folder: Path
+    port: int
+    ready: str
+    #: Seconds until it must be.
+    patience: float = _PATIENCE
+
+
 def _tree(pid: int) -> Iterator[int]:
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text(encoding="ascii").split():
-            yield from _tree(int(child))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
+            for child in children.read_text(encoding="ascii").split():
+                yield from _tree(int(child))
 
 
 def _cpu(pid: int) -> float:
     """The process's CPU clock, all its threads: clock_getcpuclockid(3) in nanoseconds, where
-    ``/proc/PID/stat`` counts in hundredths of a second."""
-    return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
+    ``/proc/PID/stat`` counts in hundredths of a second; those are good enough for children that
+    have ended (its fields 16 and 17)."""
+    with contextlib.suppress(OSError):  # it ended: its parent has its time
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        gone = (int(stat[13]) + int(stat[14])) / _TICKS
+        return gone + time.clock_gettime_ns(~pid << 3 | 2) / 1e9
+    return 0.0
 
 
 def _rss(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+    return 0
 
 
 def cores_are_shared() -> bool:
@@ -119,56 +144,88 @@ def upstream() -> Iterator[Meter]:
 
 
 @contextlib.contextmanager
+def running(command: Command, *, alone: bool = True) -> Iterator[Meter]:
+    """The server while it runs, on a core of its own or, not `alone`, on all."""
+    log = command.folder / "log"
+    with log.open("wb") as output, _on(_SERVER_CORES if alone else set(_CORES)):
+        server = subprocess.Popen(
+            list(command.argv),
+            cwd=command.folder,
+            env=dict(command.environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _await_ready(server, command)
+        yield Meter(server.pid, command.port, command.folder)
+    except ServerError as error:
+        tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        raise ServerError(f"{error}\nThe server's log ends with:\n{tail}") from error
+    finally:
+        _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """It and all that it started, which is a session of its own."""
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(_PATIENCE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@contextlib.contextmanager
 def antiphon(upstream_port: int, config: str = "", *, alone: bool = True) -> Iterator[Meter]:
     """``antiphon serve`` in front of the upstream, with a database file in a folder of its own.
     `config`: more of it; not `alone`: on all cores."""
     with tempfile.TemporaryDirectory(prefix="antiphon-bench-") as name:
         folder = Path(name)
-        text = _CONFIG.format(port=upstream_port) + config
-        (folder / "antiphon.toml").write_text(text, encoding="utf-8")
-        port = _free_port()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ANTIPHON_")} | {
-            "PYTHONPATH": str(_ROOT / "src"),
-            "ANTIPHON_HOST": "127.0.0.1",
-            "ANTIPHON_PORT": str(port),
-            "ANTIPHON_CONFIG": str(folder / "antiphon.toml"),
-            "ANTIPHON_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/antiphon.db",
-            "ANTIPHON_API_KEYS": KEY,
-            "ANTIPHON_BACKGROUND_RUNS": "256",
-        }
-        command = [sys.executable, "-m", "antiphon.cli", "serve"]
-        log = folder / "log"
-        cores = _SERVER_CORES if alone else set(_CORES)
-        with log.open("wb") as output, _on(cores):
-            server = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
-        try:
-            _await_ready(server, port)
-            yield Meter(server.pid, port, folder)
-        except ServerError as error:
-            tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
-            raise ServerError(f"{error}\nThe server's log ends with:\n{tail}") from error
-        finally:
-            server.terminate()
-            server.wait(_PATIENCE)
+        command = antiphon_command(folder, free_port(), upstream_port, config)
+        with running(command, alone=alone) as meter:
+            yield meter
 
 
-def _free_port() -> int:
+def antiphon_command(folder: Path, port: int, upstream_port: int, config: str = "") -> Command:
+    """How the server of this checkout is started."""
+    text = _CONFIG.format(port=upstream_port) + config
+    (folder / "antiphon.toml").write_text(text, encoding="utf-8")
+    environment = environment_without_settings() | {
+        "PYTHONPATH": str(_ROOT / "src"),
+        "ANTIPHON_HOST": "127.0.0.1",
+        "ANTIPHON_PORT": str(port),
+        "ANTIPHON_CONFIG": str(folder / "antiphon.toml"),
+        "ANTIPHON_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/antiphon.db",
+        "ANTIPHON_API_KEYS": KEY,
+        "ANTIPHON_ALLOW_PRIVATE_HOSTS": "127.0.0.1",
+        "ANTIPHON_BACKGROUND_RUNS": "256",
+    }
+    argv = [sys.executable, "-m", "antiphon.cli", "serve"]
+    return Command(argv, environment, folder, port, "/health/ready")
+
+
+def environment_without_settings() -> dict[str, str]:
+    """The environment, less what would configure a server."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("ANTIPHON_", "OPENAI_"))}
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _await_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
+def _await_ready(server: subprocess.Popen[bytes], command: Command) -> None:
+    deadline = time.monotonic() + command.patience
     while server.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", command.port, timeout=5)
         with contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/health/ready")
+            connection.request("GET", command.ready)
             if connection.getresponse().status == 200:
                 return
         connection.close()
         time.sleep(0.05)
-    raise ServerError("It is not ready.")
+    raise ServerError("It is not ready." if server.poll() is None else "It ended at its start.")
