@@ -1,14 +1,16 @@
 """Waits are limited one by one; the time between them does not count (R-44)."""
 
 import asyncio
+import math
 
 from antiphon.backends.idle import IdleTimer
 
 
-async def expirations(limit: float, *steps: tuple[bool, float]) -> int:
+async def expirations(limit: float, *steps: tuple[bool, float], total: float = math.inf) -> int:
     """How often it expires over steps of (waiting?, seconds)."""
     calls: list[None] = []
-    with IdleTimer(limit, lambda: calls.append(None)) as timer:
+    until = asyncio.get_running_loop().time() + total
+    with IdleTimer(limit, lambda: calls.append(None), until) as timer:
         for waiting, seconds in steps:
             if waiting:
                 timer.begin()
@@ -36,4 +38,22 @@ async def test_the_limit_can_become_shorter() -> None:
         timer.allow(0.05)
         timer.begin()
         await asyncio.wait_for(expired.wait(), 1)
+        assert timer.expired
+
+
+async def test_short_waits_have_an_end_together() -> None:
+    assert await expirations(0.5, *[(True, 0.02)] * 10, total=0.1) == 1
+
+
+async def test_so_have_long_breaks() -> None:
+    assert await expirations(0.5, (False, 0.2), total=0.1) == 1
+
+
+async def test_the_end_is_no_later_for_a_new_limit() -> None:
+    expired = asyncio.Event()
+    now = asyncio.get_running_loop().time()
+    with IdleTimer(30.0, expired.set, now + 0.1) as timer:
+        timer.allow(60.0)
+        timer.begin()
+        await asyncio.wait_for(expired.wait(), 20)
         assert timer.expired

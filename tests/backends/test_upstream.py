@@ -86,9 +86,9 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     given: list[float] = []
 
     class Noting(IdleTimer):
-        def __init__(self, limit: float, expire: Callable[[], object]) -> None:
+        def __init__(self, limit: float, expire: Callable[[], object], until: float) -> None:
             given.append(limit)
-            super().__init__(limit, expire)
+            super().__init__(limit, expire, until)
 
     monkeypatch.setattr(module, "IdleTimer", Noting)
     return given

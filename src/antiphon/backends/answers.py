@@ -1,30 +1,24 @@
-"""An answer as it comes: aiohttp's, or what an adapter gives in its place.
+"""An answer as it comes: over HTTP, or what an adapter gives in its place.
 
 Rules
-1. Reading raises what is `BROKEN`, and nothing else.
+1. What goes wrong with a connection is an OSError; reading raises nothing else.
 """
 
 import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-import aiohttp
-
-#: What goes wrong with a connection.
-BROKEN: Final = (aiohttp.ClientError, OSError)
 #: Seconds to wait for the end of the body after the last event, so that the connection can be kept.
 _DRAIN: Final = 0.05
+#: Reads that are worth it: what is there already is read without a wait.
+_READS: Final = 16
 
 
 class Body(Protocol):
-    """The bytes of an answer, as aiohttp's `StreamReader` has them."""
+    """The bytes of an answer."""
 
     async def read(self, n: int = -1) -> bytes:
-        """What has come, empty at the end."""
-        ...
-
-    async def readany(self) -> bytes:
-        """The same, however much it is."""
+        """What has come, at most `n` bytes of it; empty at the end."""
         ...
 
     def at_eof(self) -> bool:
@@ -33,7 +27,7 @@ class Body(Protocol):
 
 
 class Answer(Protocol):
-    """What is used here of an answer, as aiohttp's `ClientResponse` has it."""
+    """What is used here of an answer."""
 
     status: int
 
@@ -44,12 +38,12 @@ class Answer(Protocol):
 
     @property
     def content_type(self) -> str:
-        """The media type."""
+        """The media type, without its parameters."""
         ...
 
     @property
     def content(self) -> Body:
-        """Reading it raises what is `BROKEN`."""
+        """Reading it raises OSError."""
         ...
 
     def close(self) -> None:
@@ -58,7 +52,7 @@ class Answer(Protocol):
 
 
 async def read_up_to(response: Answer, most: int) -> bytes:
-    """The body, or its first bytes; aiohttp's `read(n)` gives what has come."""
+    """The body, or its first bytes."""
     pieces: list[bytes] = []
     while most > 0 and (piece := await response.content.read(most)):
         pieces.append(piece)
@@ -68,9 +62,12 @@ async def read_up_to(response: Answer, most: int) -> bytes:
 
 async def drain(response: Answer) -> None:
     """Read the end of the body, which follows the last event: the connection can be used again."""
+    if response.content.at_eof():
+        return
     try:
         async with asyncio.timeout(_DRAIN):
-            while not response.content.at_eof():
-                await response.content.readany()
-    except BROKEN:
+            for _ in range(_READS):
+                if not await response.content.read():
+                    return
+    except OSError:
         return

@@ -16,23 +16,23 @@ Rules
 """
 
 import asyncio
-import io
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
-import aiohttp
 import orjson
 import structlog
 
 from antiphon import __version__
-from antiphon.backends.answers import BROKEN, Answer, drain, read_up_to
+from antiphon.backends.answers import Answer, drain, read_up_to
 from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
 from antiphon.backends.faults import UNREADABLE_THOUGHTS, UpstreamFaultError, printable
+from antiphon.backends.http1.client import Client
+from antiphon.backends.http1.target import merged
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.outcomes import Record, RefusedError, outcome_of
 from antiphon.backends.resilience import backoff, retry_after
@@ -52,6 +52,7 @@ __all__ = [
     "Ask",
     "Reader",
     "Refusal",
+    "StatusError",
     "Upstream",
     "UpstreamConfig",
     "bearer",
@@ -73,17 +74,24 @@ _SOON: Final = 10.0
 _GRACE: Final = 5.0
 #: Seconds in which a list must be there.
 _LIST_TIMEOUT: Final = 10.0
-#: Bytes of a request that are written in one go; aiohttp sends a file piece by piece.
-_AT_ONCE: Final = 1 << 20
+#: Bytes of a list that are read.
+_LIST: Final = 32 * 1024 * 1024
 #: Bytes of an answer that are taken at a time: their deltas and events wait with a slow reader
 #: (R-117).
 _PIECE: Final = 64 * 1024
 #: Characters from which on the value of a header may be a secret.
 _SECRET: Final = 8
-#: Connections to one upstream at a time; more requests wait within their first-byte deadline.
-_CONNECTIONS: Final = 1024
 #: What `Upstream.fetch` raises.
-UNREADABLE: Final = (*BROKEN, ValueError)
+UNREADABLE: Final = (OSError, ValueError)
+
+
+class StatusError(ValueError):
+    """A question was refused."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
 
 #: Status, body and client's name of the model → error, for an answer that is no success. A 429 has
 #: the `retry_after` of the body, if there is one; that of the headers comes first.
@@ -151,7 +159,7 @@ class _Relaying(NamedTuple):
     is_streamed: bool
 
 
-#: Sends the bytes of a request; raises what is `BROKEN`.
+#: Sends the bytes of a request; raises OSError.
 Send: TypeAlias = Callable[[Ask | _Relaying, bytes], Awaitable[Answer]]
 
 
@@ -172,21 +180,13 @@ class Upstream:
         self._auth = auth
         key = auth(config.api_key) if config.api_key else _NO_HEADERS
         ours = {"Content-Type": "application/json", "User-Agent": f"antiphon/{__version__}"}
-        theirs = {name.lower() for name in config.headers}
-        known = {**ours, **headers, **key}
-        self._headers = {
-            **{name: value for name, value in known.items() if name.lower() not in theirs},
-            **config.headers,
-        }
+        every = merged(ours, headers, key, config.headers)
+        self._client = Client(every, config.connect_timeout)
         hidden = [value for value in config.headers.values() if len(value) >= _SECRET]
         self._secrets = [*hidden, *([config.api_key] if config.api_key else [])]
-        self._timeout = aiohttp.ClientTimeout(
-            total=config.total_timeout, sock_connect=config.connect_timeout
-        )
         self._record = Record(config.breaker)
         most = config.max_concurrency
         self._places = None if most is None else asyncio.Semaphore(most)
-        self._session: aiohttp.ClientSession | None = None
 
     def answer(self, ask: Ask) -> Deltas:
         """The turn, as `Backend.generate` has it."""
@@ -201,7 +201,7 @@ class Upstream:
 
     def _limit(self, seconds: float | None) -> float:
         """Seconds until a call is accepted; `seconds`: see `Ask`."""
-        most = self._config.first_byte_timeout
+        most = min(self._config.first_byte_timeout, self._config.total_timeout)
         return most if seconds is None else min(most, seconds)
 
     @asynccontextmanager
@@ -226,10 +226,11 @@ class Upstream:
         began = _now() if began is None else began
         response = await self._accepted(ask, began + self._limit(ask.seconds))
         left = began + self._config.first_byte_timeout - _now()
+        until = began + self._config.total_timeout
         try:
             if response.content_type == "text/event-stream":
                 yield []
-            with IdleTimer(left, response.close) as timer:
+            with IdleTimer(left, response.close, until) as timer:
                 while not reader.done:
                     data = await self._read(response, reader, timer)
                     deltas = reader.feed(data) if data else reader.close()
@@ -263,11 +264,12 @@ class Upstream:
         began, config = _now(), self._config
         async with self._place():
             asked = _Relaying(url, sent.model, refusal, sent.key, sent.is_streamed)
-            most = config.first_byte_timeout if sent.is_streamed else config.total_timeout
+            most = self._limit(None) if sent.is_streamed else config.total_timeout
             response = await self._open(asked, sent.body, began + most)
             try:
                 yield response.content_type.encode("latin-1", "replace")
-                with IdleTimer(began + most - _now(), response.close) as timer:
+                left, until = began + most - _now(), began + config.total_timeout
+                with IdleTimer(left, response.close, until) as timer:
                     while data := await self._read(response, None, timer):
                         yield data
                         timer.allow(config.idle_timeout)
@@ -282,16 +284,18 @@ class Upstream:
     async def fetch(self, url: str, body: bytes | None = None) -> Any:
         """A JSON document, within a short time; it leaves the circuit breaker alone. `body` is
         posted. Raises `UNREADABLE`."""
-        timeout = aiohttp.ClientTimeout(
-            total=_LIST_TIMEOUT, sock_connect=self._config.connect_timeout
-        )
-        method = "GET" if body is None else "POST"
-        data = io.BytesIO(body) if body and len(body) > _AT_ONCE else body
-        async with self.client().request(
-            method, url, data=data, allow_redirects=False, timeout=timeout
-        ) as response:
-            response.raise_for_status()
-            return orjson.loads(await response.read())
+        async with asyncio.timeout(_LIST_TIMEOUT):
+            with closing(await self.ask_aside(url, body)) as response:
+                if response.status >= 400:
+                    raise StatusError(response.status)
+                return orjson.loads(await read_up_to(response, _LIST))
+
+    async def ask_aside(self, url: str, body: bytes | None = None) -> Answer:
+        """An answer that is no turn: without retries, limits, or the circuit breaker. Close it.
+        `body` is posted. Raises OSError."""
+        if body is None:
+            return await self._client.request("GET", url)
+        return await self._client.request("POST", url, body)
 
     def health(self) -> Health:
         """See `Backend.health`."""
@@ -299,20 +303,7 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Release connections."""
-        if self._session:
-            await self._session.close()
-
-    def client(self) -> aiohttp.ClientSession:
-        """The session; made here because it belongs to the running loop."""
-        if self._session is None:
-            # Decompressing every chunk costs more than it saves.
-            plain = {"Accept-Encoding": "identity"}
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={**plain, **self._headers},
-            )
-        return self._session
+        await self._client.aclose()
 
     def tell(
         self,
@@ -378,7 +369,7 @@ class Upstream:
         key = self._own_key(ask)
         try:
             response = await self._send(ask, body)
-        except BROKEN as exc:
+        except OSError as exc:
             self.tell("upstream_unreachable", named(exc))
             late = isinstance(exc, TimeoutError)
             raise RefusedError(
@@ -388,7 +379,7 @@ class Upstream:
             return response
         try:
             said = await read_up_to(response, _ERROR_BODY)
-        except BROKEN as exc:
+        except OSError as exc:
             said = named(exc).encode()
         finally:
             response.close()
@@ -408,15 +399,9 @@ class Upstream:
         is_theirs = not isinstance(error, InvalidRequestError)
         raise RefusedError(error, broken=response.status >= 500 and is_theirs)
 
-    async def _sent(self, ask: Ask | _Relaying, body: bytes) -> aiohttp.ClientResponse:
+    async def _sent(self, ask: Ask | _Relaying, body: bytes) -> Answer:
         key = self._own_key(ask)
-        return await self.client().post(
-            ask.url,
-            data=body if len(body) <= _AT_ONCE else io.BytesIO(body),
-            allow_redirects=False,
-            timeout=self._timeout,
-            headers=self._auth(key) if key else None,
-        )
+        return await self._client.request("POST", ask.url, body, self._auth(key) if key else None)
 
     def _own_key(self, ask: Ask | _Relaying) -> str | None:
         """The client's, if it is asked for."""
@@ -427,7 +412,7 @@ class Upstream:
         timer.begin()
         try:
             return await response.content.read(_PIECE)
-        except BROKEN as exc:
+        except OSError as exc:
             if reader is not None and reader.finished:
                 return b""  # all that counts was said
             late = timer.expired or isinstance(exc, TimeoutError)
@@ -447,5 +432,5 @@ async def _made(make: Callable[[], bytes], ask: Ask) -> bytes:
 
 
 def named(exc: Exception) -> str:
-    """Not `repr`: aiohttp puts all headers of the request into it, keys included (R-130)."""
+    """What happened, without anything of the request (R-130)."""
     return f"{type(exc).__name__}: {exc}"

@@ -9,12 +9,11 @@ Rules
 """
 
 import asyncio
-import io
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Final
 
-import aiohttp
 import orjson
 
 from antiphon.backends.answers import read_up_to
@@ -27,8 +26,6 @@ DEADLINE: Final = 5.0
 REST: Final = 30.0
 #: Bytes of an answer, which is a number.
 _MOST: Final = 64 * 1024
-#: Bytes that are written in one go; aiohttp sends a file piece by piece.
-_AT_ONCE: Final = 1 << 20
 #: There is no such endpoint.
 _MISSING: Final = frozenset({404, 405, 501})
 
@@ -53,19 +50,16 @@ class Counter:
                 asked = await asyncio.to_thread(body) if in_thread else body()
                 answer = await self._post(asked)
                 return None if answer is None else _number(answer["input_tokens"])
-        except (aiohttp.ClientConnectionError, TimeoutError) as exc:
+        except OSError as exc:
             self._rest(named(exc))
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError) as exc:
             self._upstream.tell("upstream_count_failed", named(exc))
         except APIError as exc:
             self._upstream.tell("upstream_count_failed", exc.message)
         return None
 
     async def _post(self, body: bytes) -> Any:
-        data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
-        async with self._upstream.client().post(
-            self._url, data=data, allow_redirects=False
-        ) as response:
+        with closing(await self._upstream.ask_aside(self._url, body)) as response:
             if response.status in _MISSING:
                 self._rest(f"HTTP {response.status}")
                 return None

@@ -45,10 +45,6 @@ class Said:
         data, self._left = self._left, b""
         return data
 
-    async def readany(self) -> bytes:
-        """See `Body.readany`."""
-        return await self.read()
-
     def at_eof(self) -> bool:
         """See `Body.at_eof`."""
         return not self._left
@@ -125,10 +121,6 @@ class Call:
                 case OSError():
                     raise piece
         return b"".join(pieces)
-
-    async def readany(self) -> bytes:
-        """See `Body.readany`."""
-        return await self.read()
 
     def at_eof(self) -> bool:
         """See `Body.at_eof`."""

@@ -58,7 +58,7 @@ class ChatCompletions:
         self._profile = replace(profile, think=think) if think else profile
         self._upstream = Upstream(config, bearer)
         self._catalog = Catalog(self._list)
-        self._tokenizer = Tokenizer(config.base_url, self._upstream.client, self._upstream.tell)
+        self._tokenizer = Tokenizer(config.base_url, self._upstream.ask_aside, self._upstream.tell)
 
     def check(self, request: CreateResponse, model: str) -> list[str]:
         """See `Backend.check`."""

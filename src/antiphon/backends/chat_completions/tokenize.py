@@ -10,16 +10,16 @@ Rules
 """
 
 import asyncio
-import io
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-import aiohttp
 import orjson
 
+from antiphon.backends.answers import Answer, read_up_to
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions.request import chat_body
 from antiphon.backends.profiles import Profile
@@ -38,8 +38,6 @@ _MOST: Final = 32 * 1024 * 1024
 _LARGE: Final = 128 * 1024
 #: Bytes of an error that are read.
 _ERROR_BODY: Final = 2_000
-#: Bytes that are written in one go; aiohttp sends a file piece by piece.
-_AT_ONCE: Final = 1 << 20
 #: There is no such endpoint.
 _MISSING: Final = frozenset({404, 405, 501})
 
@@ -94,13 +92,13 @@ class Tokenizer:
     def __init__(
         self,
         base_url: str,
-        client: Callable[[], aiohttp.ClientSession],
+        ask: Callable[[str, bytes], Awaitable[Answer]],
         tell: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tell` logs an event and what happened."""
+        """`ask` posts to a URL; `tell` logs an event and what happened."""
         self._root = root_of(base_url)
-        self._client = client
+        self._ask_at = ask
         self._tell = tell
         self._clock = clock
         self._resting_until = 0.0
@@ -119,9 +117,9 @@ class Tokenizer:
                 return await self._ask(way(chat), in_thread=heavy)
         except _NoTokenizerError as exc:
             self._rest(f"HTTP {exc.status}")
-        except (aiohttp.ClientConnectionError, TimeoutError) as exc:
+        except OSError as exc:
             self._rest(f"{type(exc).__name__}: {exc}")
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError) as exc:
             self._tell("upstream_count_failed", f"{type(exc).__name__}: {exc}")
         except APIError as exc:
             self._tell("upstream_count_failed", exc.message)
@@ -142,18 +140,17 @@ class Tokenizer:
             answer = await self._post(question, body)
 
     async def _post(self, question: Question, body: bytes) -> Any:
-        data = body if len(body) <= _AT_ONCE else io.BytesIO(body)
-        async with self._client().post(
-            self._root + question.path, data=data, allow_redirects=False
-        ) as response:
+        with closing(await self._ask_at(self._root + question.path, body)) as response:
             if response.status in _MISSING:
                 if question.optional:
                     return None
                 raise _NoTokenizerError(response.status)
             if response.status != 200:
-                said = (await response.content.read(_ERROR_BODY)).decode(errors="replace")
+                said = (await read_up_to(response, _ERROR_BODY)).decode(errors="replace")
                 raise ValueError(f"{question.path} answered with HTTP {response.status}: {said}")
-            raw = await _read(response)
+            raw = await read_up_to(response, _MOST + 1)
+            if len(raw) > _MOST:
+                raise ValueError("the answer is too long")
         if len(raw) > _LARGE:
             return await asyncio.to_thread(orjson.loads, raw)
         return orjson.loads(raw)
@@ -193,15 +190,3 @@ def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("the number of tokens is none")
     return value
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, if it is not absurdly long."""
-    pieces: list[bytes] = []
-    size = 0
-    while piece := await response.content.readany():
-        size += len(piece)
-        if size > _MOST:
-            raise ValueError("the answer is too long")
-        pieces.append(piece)
-    return b"".join(pieces)

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
 import orjson
 
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
@@ -27,7 +26,7 @@ from antiphon.backends.gemini.messages import Target
 from antiphon.backends.gemini.request import check_request, gemini_body
 from antiphon.backends.gemini.stream import GeminiStream
 from antiphon.backends.gemini.traits import traits_of
-from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, named
+from antiphon.backends.upstream import UNREADABLE, Ask, StatusError, Upstream, UpstreamConfig, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
 from antiphon.errors import APIError
@@ -93,7 +92,7 @@ class Gemini:
                 body = await asyncio.to_thread(make) if is_heavy(prompt) else make()
                 tokens = (await self._upstream.fetch(url, body))["totalTokens"]
         except (*UNREADABLE, KeyError, TypeError) as exc:
-            if not (isinstance(exc, aiohttp.ClientResponseError) and exc.status == 400):
+            if not (isinstance(exc, StatusError) and exc.status == 400):
                 self._resting_until = time.monotonic() + _REST
             self._upstream.tell("upstream_count_failed", named(exc))
             return None

@@ -8,15 +8,15 @@ Rules
 """
 
 import asyncio
-import io
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import orjson
 
 from antiphon.backends.answers import read_up_to
-from antiphon.backends.upstream import UNREADABLE, Upstream, named
+from antiphon.backends.upstream import UNREADABLE, StatusError, Upstream, named
 
 #: Seconds for all of it.
 DEADLINE: Final = 5.0
@@ -24,8 +24,6 @@ DEADLINE: Final = 5.0
 REST: Final = 30.0
 #: Bytes of an answer, or of what stands in its place, that are read.
 _MOST: Final = 16 * 1024
-#: Bytes that are written in one go; aiohttp sends a file piece by piece.
-_AT_ONCE: Final = 1 << 20
 #: The request could not be counted, which says nothing about the next one.
 _REFUSED: Final = frozenset({400, 413, 422})
 
@@ -56,15 +54,14 @@ class Counter:
         return None
 
     async def _ask(self, body: bytes) -> int | None:
-        sent = body if len(body) <= _AT_ONCE else io.BytesIO(body)
-        client = self._upstream.client()
-        async with client.post(self._url, data=sent, allow_redirects=False) as response:
+        with closing(await self._upstream.ask_aside(self._url, body)) as response:
             said = await read_up_to(response, _MOST)
             if response.status in _REFUSED:
                 detail = said.decode(errors="replace")
                 self._upstream.tell("upstream_count_failed", detail, response.status)
                 return None
-            response.raise_for_status()
+            if response.status >= 400:
+                raise StatusError(response.status)
         count = orjson.loads(said)["input_tokens"]
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise ValueError("the number of tokens is none")
