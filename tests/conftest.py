@@ -23,9 +23,9 @@ CLOCK = re.compile(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that looks at a clock fails when three runs of it do: a shared machine may stand still
+    """A test that looks at a clock fails when four runs of it do: a shared machine may stand still
     for seconds, and that does not come back. The summary names what was run again."""
-    again = pytest.mark.flaky(reruns=2, reruns_delay=3)
+    again = pytest.mark.flaky(reruns=3, reruns_delay=5)
     for item in items:
         if _looks_at_a_clock(item.path):
             item.add_marker(again)

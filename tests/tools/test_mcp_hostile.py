@@ -155,7 +155,7 @@ async def test_a_call_that_goes_wrong_fails_with_its_reason(
     async with Raw(tools_call=lie) as server:
         begin = time.monotonic()
         outcome = await opened(mcp, server.url).run(call("t"), call_item())
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 3 * pace()
         assert (outcome.status, outcome.fields["output"]) == ("failed", None)
         told = str(outcome.told)
         assert told == text
@@ -189,7 +189,7 @@ async def test_a_server_that_never_answers_is_not_waited_for(
             with pytest.raises(ExternalConnectorError) as caught:
                 await tool.prepare(Staged())
             assert caught.value.message.endswith(UNREACHED)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 2 * pace()
 
 
 async def test_a_call_that_is_not_answered_can_be_given_up(mcp: Mcp) -> None:
@@ -201,7 +201,7 @@ async def test_a_call_that_is_not_answered_can_be_given_up(mcp: Mcp) -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await tool.run(call("t"), call_item())
-            assert time.monotonic() - begin < 1
+            assert time.monotonic() - begin < 1 * pace()
         assert server.asked("initialize") == 1
 
 
@@ -349,7 +349,7 @@ async def test_a_stream_that_breaks_off_is_asked_for_again_but_not_for_ever(mcp:
         outcome = await opened(mcp, server.url).run(call("t"), call_item())
         assert outcome.status == "failed"
         assert server.asked("GET") <= 40
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 3 * pace()
 
 
 async def test_a_stream_that_breaks_off_goes_on(mcp: Mcp) -> None:
