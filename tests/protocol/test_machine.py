@@ -151,6 +151,36 @@ def test_a_call_that_is_whole_ends_when_the_next_begins() -> None:
     assert [item["arguments"] for item in machine.response["output"]] == ['{"a":1}', "{}"]
 
 
+def test_whose_call_it_is_says_its_first_delta() -> None:
+    """A server that names a call twice, while the call before it is not whole."""
+    machine = make(MachineOptions(held=frozenset({"search"})))
+    machine.start()
+    again = ToolCallDelta(1, "{}", "search")
+    machine.feed([ToolCallDelta(0, '{"a', "f"), ToolCallDelta(1, "", "g"), again, Finish("stop")])
+    machine.end_turn()
+    assert machine.take_held() == []
+    machine.finish()
+    assert [item["name"] for item in machine.response["output"]] == ["f", "g"]
+
+
+def test_what_nobody_reads_comes_to_the_same_response() -> None:
+    """Only events that carry the whole Response are left out; the numbers go on."""
+    said = [TextDelta("Hello"), ToolCallDelta(0, "{}", "f"), Finish("stop")]
+    bodies, numbers = set(), set()
+    for options in (MachineOptions(), MachineOptions(unread=True)):
+        machine = make(options)
+        machine.start()
+        machine.feed(said)
+        machine.end_turn()
+        machine.finish()
+        shown = types(decode(machine.take()))
+        assert ("completed" in shown) is not options.unread
+        assert "output_text.delta" in shown
+        bodies.add(machine.body())
+        numbers.add(machine.next_number)
+    assert len(bodies) == len(numbers) == 1
+
+
 def test_a_failure_tells_what_was_held_back() -> None:
     events = play(ToolCallDelta(0, '{"a', "f"), TextDelta("text"), fail=True)
     final = assert_valid_log(events)

@@ -6,8 +6,13 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    RequestResponseCycle,
+)
 
 from antiphon.api.errors import error_response
 from antiphon.api.headers import FIXED_HEADERS, request_id
@@ -75,7 +80,39 @@ class Cycle(RequestResponseCycle):
                 self.close_after()
             elif self.is_stopping():
                 self.keep_alive = False
+            if message["type"] == "http.response.start":
+                return self._start(message)
         return super().send(message)
+
+    async def _start(self, message: HTTPResponseStartEvent) -> None:
+        """Write the head, as uvicorn does. That searches each field for what none may have; here it
+        is one search, which costs a fifth."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        status, fields = message["status"], [*self.default_headers, *message.get("headers", ())]
+        self._check(fields)
+        lines = [b"%b: %b\r\n" % field for field in fields]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if self.chunked_encoding is None and self.scope["method"] != "HEAD":
+            self.chunked_encoding = status not in (204, 304)
+            if self.chunked_encoding:
+                lines.append(b"transfer-encoding: chunked\r\n")
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n"]))
+
+    def _check(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Refuse what could end a field early; note what fields say of the answer."""
+        names = b"".join([name for name, _ in fields])
+        if HEADER_RE.search(names) or HEADER_VALUE_RE.search(b"".join([v for _, v in fields])):
+            raise RuntimeError("An invalid header field.")
+        for name, value in fields:
+            if name == b"content-length":
+                self.expected_content_length = int(value)
+                self.chunked_encoding = False
 
     def close_after(self) -> None:
         """Close the connection, lingering, once this answer is out."""

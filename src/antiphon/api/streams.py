@@ -81,7 +81,7 @@ async def send_stream(
                         beat()
                 # A slow client holds us here: keep the bytes, not the frames they were made of.
                 frames.clear()
-                if MARK in body:
+                if body.find(MARK) >= 0:
                     await _send_pieces(send, show(body))
                 else:
                     await send({"type": "http.response.body", "body": body, "more_body": True})

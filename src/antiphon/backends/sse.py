@@ -5,9 +5,11 @@ Rules
 2. LF, CRLF and CR end a line. Comments, `id` and `retry` are skipped; `data` lines are joined.
 3. An event larger than `limit` bytes raises `EventTooLargeError`; no more is ever held (R-47).
 4. `close` gives the last event although its empty line never came: many servers end that way.
+5. `find`, not `in`: that asks bytes first whether they are a number, and the error costs ten times
+   the search.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 #: Bytes of one event; a whole tool call with a file in it fits (R-47).
 EVENT_LIMIT = 16 * 1024 * 1024
@@ -26,6 +28,10 @@ class Event(NamedTuple):
     name: bytes = b""
 
 
+#: A named tuple without the function that its class is made by.
+_event: Final = tuple.__new__
+
+
 class EventDecoder:
     """Feed it the reads of a stream; it gives back the events that are whole."""
 
@@ -42,7 +48,7 @@ class EventDecoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """Events that are complete with these bytes."""
-        if self._after_cr or b"\r" in data:
+        if self._after_cr or data.find(b"\r") >= 0:
             data = self._unify_ends(data)
         events: list[Event] = []
         if self._first and data and not self._held and data[:1] != _BOM[:1]:
@@ -52,7 +58,7 @@ class EventDecoder:
             if not data:
                 return events
         self._held += len(data)
-        if b"\n" not in data:
+        if data.find(b"\n") < 0:
             self._open.append(data)
             self._check_size()
             return events
@@ -79,8 +85,8 @@ class EventDecoder:
         line each. Gives back the rest."""
         *blocks, rest = data.split(b"\n\n")
         for block in blocks:
-            if block[:6] == b"data: " and b"\n" not in block and len(block) <= self._limit:
-                events.append(Event(block[6:]))
+            if block[:6] == b"data: " and block.find(b"\n") < 0 and len(block) <= self._limit:
+                events.append(_event(Event, (block[6:], b"")))
             else:
                 self._take([*block.split(b"\n"), b""], events)
         return rest

@@ -47,5 +47,5 @@ def _weight(held: Any) -> int:
     for value in inner:
         if weight > _HEAVY:
             break
-        weight += _weight(value)
+        weight += len(value) if type(value) is str else _weight(value)
     return weight

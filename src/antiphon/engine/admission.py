@@ -23,11 +23,16 @@ _STEPS: Final = 9
 class Place:
     """The right to run; `leave` gives it back (again: no effect). Also a context."""
 
-    __slots__ = ("_admission", "_project")
+    __slots__ = ("_admission", "_outlives", "_project")
 
     def __init__(self, admission: "Admission", project: str) -> None:
         self._admission: Admission | None = admission
         self._project = project
+        self._outlives = False
+
+    def stay(self) -> None:
+        """The end of the block is not the end of the request: somebody will call `leave`."""
+        self._outlives = True
 
     def leave(self) -> None:
         """The request has ended."""
@@ -44,7 +49,8 @@ class Place:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.leave()
+        if not self._outlives:
+            self.leave()
 
 
 class Admission:

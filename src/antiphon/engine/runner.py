@@ -13,7 +13,6 @@ Rules
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -179,16 +178,15 @@ class Engine:
 
         if request.background:
             return await _planned(plan, lambda made: self._enqueue(made, mint, raw, record))
-        with ExitStack() as entered:
-            place = entered.enter_context(self._admission.enter(project))
+        with self._admission.enter(project) as place:
             if record is not None:
                 admitted = await _planned(plan, lambda made: self._admit(made, mint, record, place))
                 if admitted.run is not None:
-                    entered.pop_all()
+                    place.stay()
                 return admitted
             made = await _planned(plan, lambda made: self._begin(made, mint))
             made.task.add_done_callback(lambda _: place.leave())
-            entered.pop_all()
+            place.stay()
         return made
 
     def _check_stopping(self) -> None:
@@ -218,7 +216,9 @@ class Engine:
     def _set_going(
         self, plan: Plan, mint: SystemMint, response: Response, journal: Passing
     ) -> Foreground:
-        machine = ResponseMachine(response, mint, plan.machine_options())
+        options = plan.machine_options()
+        options.unread = not journal.streamed
+        machine = ResponseMachine(response, mint, options)
         run = plan.run(machine, journal, self._options.run_timeout)
         task = asyncio.create_task(run.run(), name=run.id)
         made = self._foreground[run.id] = Foreground(run, task, journal.log, journal, plan)

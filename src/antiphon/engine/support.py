@@ -40,10 +40,14 @@ _IGNORED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
         (request.background_options or {}).get("continuation_id") is not None
     ),
 }
+#: Who sends none of these has nothing to hear.
+_SELDOM: Final = frozenset(name.partition(".")[0] for name in (*_REFUSED, *_IGNORED))
 
 
 def check_support(request: CreateResponse) -> list[str]:
     """The parameters that are ignored; `InvalidRequestError` for those that cannot be honoured."""
+    if request.model_fields_set.isdisjoint(_SELDOM):
+        return []
     for name, used in _REFUSED.items():
         if used(request):
             raise UnsupportedParameter(

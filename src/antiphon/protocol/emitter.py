@@ -6,6 +6,8 @@ Rules
    `grow`, which does the same with what they have in common encoded beforehand. Nobody else does.
 2. The Response is changed by events only. Growing strings in it lag behind until `settle`.
 3. Events are kept as bytes only, so what an event carried may be changed by later events.
+4. Where nobody reads the events (`unread`), those that carry the whole Response are
+   not encoded. The others are: what cannot be encoded must not get into the Response.
 """
 
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -37,7 +39,13 @@ class Emitter:
     """Makes the events of one response and holds what they amount to."""
 
     def __init__(
-        self, response: Response | Fold, mint: Mint, *, obfuscation: bool, first: int = 0
+        self,
+        response: Response | Fold,
+        mint: Mint,
+        *,
+        obfuscation: bool,
+        unread: bool = False,
+        first: int = 0,
     ) -> None:
         self.mint = mint
         if isinstance(response, Fold):
@@ -46,6 +54,7 @@ class Emitter:
             self.fold = Fold()
             self.fold.replace(response)
         self._obfuscation = obfuscation
+        self._unread = unread
         self._frames: list[Frame] = []
         #: The number of the next event.
         self.next_number = first
@@ -106,7 +115,12 @@ class Emitter:
     def emit_response(self, type_: str, **changes: Any) -> None:
         """An event that carries the whole Response, with `changes`."""
         self.fold.settle()
-        self.emit(type_, {"response": {**self.fold.response, **changes}})
+        event = {"response": {**self.fold.response, **changes}}
+        if self._unread:
+            EFFECTS[type_](self.fold, event)
+            self.next_number += 1
+        else:
+            self.emit(type_, event)
 
     def add_item(self, item: Json) -> int:
         """``output_item.added``; returns the item's `output_index`."""

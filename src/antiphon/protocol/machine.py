@@ -99,7 +99,8 @@ class ResponseMachine:
         self, response: Response | Fold, mint: Mint, options: MachineOptions, *, first: int = 0
     ) -> None:
         """`response` is a new one, or what a log amounts to of which `first` is the next number."""
-        self._emitter = Emitter(response, mint, obfuscation=options.obfuscation, first=first)
+        obfuscation, unread = options.obfuscation, options.unread
+        self._emitter = Emitter(response, mint, obfuscation=obfuscation, unread=unread, first=first)
         self._mint = mint
         #: May be exchanged between turns: which tools there are can change.
         self.options = options
@@ -365,12 +366,12 @@ class ResponseMachine:
         self._say("reasoning", delta)
 
     def _on_tool_call(self, delta: ToolCallDelta) -> None:
-        if delta.index not in self._calls:
-            self._calls[delta.index] = self._is_allowed(delta)
+        if delta.index not in self._calls:  # whose call it is, its first delta says
+            allowed = self._calls[delta.index] = self._is_allowed(delta)
+            if allowed and delta.name in self.options.held:
+                self._silent[delta.index] = SilentCall(delta.name or "", delta.call_id)
         if not self._calls[delta.index]:
             return
-        if delta.name in self.options.held:
-            self._silent.setdefault(delta.index, SilentCall(delta.name or "", delta.call_id))
         silent = self._silent.get(delta.index)
         if silent is not None:
             silent.text.append(delta.arguments)

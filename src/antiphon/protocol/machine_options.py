@@ -23,6 +23,8 @@ class MachineOptions:
     """What a request asks of the event stream."""
 
     obfuscation: bool = False
+    #: Nobody reads the events: only the Response counts.
+    unread: bool = False
     logprobs: bool = False
     parallel_tool_calls: bool = True
     #: Names that the model may call; None: any.

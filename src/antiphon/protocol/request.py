@@ -16,7 +16,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
-    PrivateAttr,
     StringConstraints,
     ValidationError,
 )
@@ -114,12 +113,13 @@ def _blank_is_absent(value: str | None) -> str | None:
     return value or None
 
 
+_CLIENT_KEY: Final = "client key"
+
+
 class CreateResponse(BaseModel):
     """What the client asks for. Units, defaults and limits: spec §1."""
 
     model_config = CLOSED
-
-    _client_key: str | None = PrivateAttr(None)
 
     model: Annotated[str, StringConstraints(max_length=MAX_NAME, pattern=NO_NUL_PATTERN)] | None = (
         None
@@ -174,11 +174,14 @@ class CreateResponse(BaseModel):
     @property
     def client_key(self) -> str | None:
         """The client's own key for the upstream. No body has it, and nothing of it is stored."""
-        return self._client_key
+        key: str | None = self.__dict__.get(_CLIENT_KEY)
+        return key
 
     def with_client_key(self, key: str | None) -> "CreateResponse":
         """The same request with such a key."""
-        self._client_key = key
+        if key is not None:
+            # Not a private attribute: each request would pay for it. No field has this name.
+            self.__dict__[_CLIENT_KEY] = key
         return self
 
     @property

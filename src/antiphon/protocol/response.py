@@ -66,43 +66,44 @@ def new_response(
 ) -> Response:
     """The Response before its first event; `created_at` in Unix seconds, `front`: the messages of a
     prompt template."""
+    sent = vars(request)  # a third of the time: a model looks for each attribute in three places
     return {
         "id": id,
         "object": "response",
         "created_at": created_at,
         "status": status,
-        "background": bool(request.background),
+        "background": bool(sent["background"]),
         "completed_at": None,
         "error": None,
         "frequency_penalty": 0.0,
         "incomplete_details": None,
         "instructions": _instructions(request, front, id),
-        "max_output_tokens": request.max_output_tokens,
-        "max_tool_calls": request.max_tool_calls,
-        "model": request.model,
+        "max_output_tokens": sent["max_output_tokens"],
+        "max_tool_calls": sent["max_tool_calls"],
+        "model": sent["model"],
         "moderation": None,
         "output": [],
         "output_text": "",
-        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "parallel_tool_calls": sent["parallel_tool_calls"] is not False,
         "presence_penalty": 0.0,
-        "previous_response_id": request.previous_response_id,
-        "prompt_cache_key": request.prompt_cache_key,
-        "prompt_cache_retention": request.prompt_cache_retention,
+        "previous_response_id": sent["previous_response_id"],
+        "prompt_cache_key": sent["prompt_cache_key"],
+        "prompt_cache_retention": sent["prompt_cache_retention"],
         "reasoning": _reasoning(request),
-        "safety_identifier": request.safety_identifier,
-        "service_tier": request.service_tier or "auto",
-        "store": request.store is not False,
-        "temperature": 1.0 if request.temperature is None else request.temperature,
+        "safety_identifier": sent["safety_identifier"],
+        "service_tier": sent["service_tier"] or "auto",
+        "store": sent["store"] is not False,
+        "temperature": 1.0 if sent["temperature"] is None else sent["temperature"],
         "text": _text(request),
-        "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
+        "tool_choice": "auto" if sent["tool_choice"] is None else sent["tool_choice"],
         "tool_usage": tool_usage([], UNKNOWN),
-        "tools": [_tool(tool) for tool in request.tools or ()],
-        "top_logprobs": request.top_logprobs or 0,
-        "top_p": 1.0 if request.top_p is None else request.top_p,
-        "truncation": request.truncation or "disabled",
+        "tools": [_tool(tool) for tool in sent["tools"] or ()],
+        "top_logprobs": sent["top_logprobs"] or 0,
+        "top_p": 1.0 if sent["top_p"] is None else sent["top_p"],
+        "truncation": sent["truncation"] or "disabled",
         "usage": None,
-        "user": request.user,
-        "metadata": request.metadata or {},
+        "user": sent["user"],
+        "metadata": sent["metadata"] or {},
         **_optional(request),
     }
 
@@ -254,13 +255,11 @@ _ECHOES: Final[dict[str, Callable[[Json], Json]]] = {
 def tool_usage(output: Sequence[Item], images: ImageUsage) -> Json:
     """What hosted tools cost beside tokens of the model (spec §7): those of images, and searches
     that came to their end."""
-    searches = [item for item in output if item["type"] == "web_search_call"]
-    done = [
-        item
-        for item in searches
-        if item.get("status") == "completed" and (item.get("action") or {}).get("type") == "search"
-    ]
-    return {"image_gen": images.body(), "web_search": {"num_requests": len(done)}}
+    searches = 0
+    for item in output:
+        if item["type"] == "web_search_call" and item.get("status") == "completed":
+            searches += (item.get("action") or {}).get("type") == "search"
+    return {"image_gen": images.body(), "web_search": {"num_requests": searches}}
 
 
 def output_text(output: list[Any]) -> str:

@@ -156,7 +156,10 @@ class MessageWriter:
             if self._logprobs and delta.logprobs:
                 self._waiting += delta.logprobs
             if self._sources is None:
-                self._say(delta.text)
+                if self._waiting:
+                    self._say(delta.text)
+                else:  # nearly always
+                    self._content.write("output_text", delta.text)
                 return
             if self._reader is None:
                 self._reader = CitationReader(self._sources, linked=self._linked)

@@ -124,8 +124,10 @@ class ChatCompletions:
 
     def _profile_of(self, model: str) -> Profile:
         """The profile, with what the configuration says of a model."""
-        profile = self._profile
-        sees, has_schemas = self._config.sees(model), self._config.has_schemas(model)
+        profile, config = self._profile, self._config
+        if config.vision is None and config.json_schema is None:
+            return profile
+        sees, has_schemas = config.sees(model), config.has_schemas(model)
         if sees is not None:
             profile = replace(profile, vision=sees)
         if has_schemas is not None:

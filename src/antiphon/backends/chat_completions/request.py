@@ -169,7 +169,9 @@ def _dropped(request: CreateResponse, profile: Profile) -> list[str]:
     dropped = [
         key
         for key, read in _HINTS.items()
-        if key not in profile.forwards and read(request) not in (None, *_NO_LOSS.get(key, ()))
+        if key in request.model_fields_set
+        and key not in profile.forwards
+        and read(request) not in (None, *_NO_LOSS.get(key, ()))
     ]
     reasoning = request.reasoning or {}
     if reasoning.get("effort") != _effort(request, profile):

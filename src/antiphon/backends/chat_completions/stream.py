@@ -219,7 +219,7 @@ class ChatStream(BodyReader):
 
     def _without_choices(self, chunk: dict[str, Any], data: bytes) -> None:
         """Usage alone, an empty chunk, or an error in one of its shapes."""
-        if self.told and _CUT in data:
+        if self.told and data.find(_CUT) >= 0:
             self._finish = "length"
             return
         if chunk.get("error") or chunk.get("object") == "error" or "detail" in chunk:
