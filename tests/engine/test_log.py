@@ -93,6 +93,19 @@ async def test_an_idle_reader_gets_an_empty_list() -> None:
     await reader.aclose()
 
 
+async def test_each_wait_has_all_of_the_idle_time() -> None:
+    """One timer serves all waits of a reader."""
+    log, loop = EventLog(), asyncio.get_running_loop()
+    reader = log.read(idle=0.2)
+    loop.call_later(0.1, log.append, frames(0))
+    assert await anext(reader) == frames(0)
+    began = loop.time()
+    assert await anext(reader) == []
+    assert await anext(reader) == []
+    assert loop.time() - began >= 0.399
+    await reader.aclose()
+
+
 async def test_the_run_waits_for_a_slow_reader() -> None:
     """R-117: what a reader has not taken is bounded."""
     log = EventLog(limit=3)

@@ -61,15 +61,19 @@ class EventLog:
     ) -> AsyncGenerator[list[Frame], None]:
         """Frames with a sequence number above `after`; an empty list after `idle` quiet seconds."""
         position = after + 1
-        while True:
-            frames = self._take(position)
-            if frames:
-                position += len(frames)
-                yield frames
-            elif self._closed:
-                return
-            elif not await self._wait(idle):
-                yield []
+        alarm = _Alarm(idle)
+        try:
+            while True:
+                frames = self._take(position)
+                if frames:
+                    position += len(frames)
+                    yield frames
+                elif self._closed:
+                    return
+                elif not await self._wait(alarm):
+                    yield []
+        finally:
+            alarm.stop()
 
     def _take(self, position: int) -> list[Frame]:
         skipped = position - self._first
@@ -86,19 +90,15 @@ class EventLog:
             self._writer.set_result(None)
         return frames
 
-    async def _wait(self, idle: float | None) -> bool:
+    async def _wait(self, alarm: "_Alarm") -> bool:
         """Whether something came before the idle time was over."""
-        loop = asyncio.get_running_loop()
-        waiter = self._reader = loop.create_future()
-        timer = loop.call_later(idle, _expire, waiter) if idle is not None else None
+        waiter = self._reader = alarm.watched()
         try:
             await waiter
         except _Idle:
             return False
         finally:
             self._reader = None
-            if timer is not None:
-                timer.cancel()
         return True
 
     def _wake_reader(self) -> None:
@@ -110,6 +110,40 @@ class _Idle(Exception):
     """The idle time is over."""
 
 
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(_Idle())
+class _Alarm:
+    """Ends waits that last for `idle` seconds; None: no wait is too long. One timer serves them
+    all: it looks when the present wait began. One a wait would cost a tenth of a slow token."""
+
+    __slots__ = ("_began", "_idle", "_loop", "_timer", "_waiter")
+
+    def __init__(self, idle: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle = idle
+        self._began = 0.0
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watched(self) -> asyncio.Future[None]:
+        """The next wait, which begins now; it ends with `_Idle` when it is too long."""
+        waiter = self._waiter = self._loop.create_future()
+        if self._idle is not None:
+            self._began = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._idle, self._look, self._idle)
+        return waiter
+
+    def stop(self) -> None:
+        """There is no further wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, idle: float) -> None:
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return  # the next wait has a timer of its own
+        left = self._began + idle - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look, idle)
+        else:
+            waiter.set_exception(_Idle())
