@@ -14,6 +14,10 @@ from typing import Final, NamedTuple
 #: Bytes of one event; a whole tool call with a file in it fits (R-47).
 EVENT_LIMIT = 16 * 1024 * 1024
 
+#: Bytes of a line that was cut which are joined with each further read of it; longer ones are kept
+#: in pieces, or a large event would be copied over and over.
+_SHORT = 16 * 1024
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -53,7 +57,10 @@ class EventDecoder:
         events: list[Event] = []
         if self._first and data and not self._held and data[:1] != _BOM[:1]:
             self._first = False
-        if not (self._held or self._data or self._first or self._name):
+        if not (self._data or self._first or self._name) and self._held <= _SHORT:
+            if self._open:  # a line that was cut: with the rest it is whole
+                data = b"".join([*self._open, data])
+                self._open, self._held = [], 0
             data = self._take_whole(data, events)
             if not data:
                 return events

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from antiphon.errors import APIError
-from antiphon.protocol.emitter import Frame
+from antiphon.protocol.emitter import Frame, size_of
 from antiphon.store.base import Batch, Ending, Lease, Runs, Snapshot
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class DurableLog:
         if not frames:
             return
         self._pending += frames
-        self._pending_bytes += sum(len(body) for _, body in frames)
+        self._pending_bytes += size_of(frames)
         if self._pending_bytes > MOST_PENDING:
             self._room.clear()
         if self._flusher is None:
@@ -139,7 +139,7 @@ class DurableLog:
 
     def _show(self, frames: list[Frame]) -> None:
         """They are committed: readers may have them."""
-        size = sum(len(body) for _, body in frames)
+        size = size_of(frames)
         del self._pending[: len(frames)]
         self._pending_bytes -= size
         if self._pending_bytes <= MOST_PENDING:

@@ -13,7 +13,7 @@ Rules
 import asyncio
 from collections.abc import AsyncGenerator
 
-from antiphon.protocol.emitter import Frame
+from antiphon.protocol.emitter import Frame, size_of
 
 #: Bytes of events that a reader may lie behind before the run waits. Objects, the encoded copy and
 #: the buffers below take several times as much: together they stay below the 4 MiB of R-117.
@@ -41,8 +41,7 @@ class EventLog:
         if not self._keep or not frames:
             return
         self._frames.extend(frames)
-        for _, body in frames:
-            self._backlog += len(body)
+        self._backlog += size_of(frames)
         self._wake_reader()
 
     def close(self) -> None:
@@ -83,7 +82,7 @@ class EventLog:
         if not frames:
             return frames
         gone = skipped + len(frames)
-        self._backlog -= sum(len(body) for _, body in self._frames[:gone])
+        self._backlog -= size_of(self._frames[:gone])
         del self._frames[:gone]
         self._first += gone
         if self._writer is not None and not self._writer.done():

@@ -59,6 +59,8 @@ class Parts:
         #: The open part: its type, and which one of them it is.
         self._open: tuple[str, object] | None = None
         self._growing: Growing | None = None
+        #: The same, if the open part is text without log probabilities.
+        self.growing_text: Growing | None = None
 
     def write(
         self, part: str, text: str, logprobs: list[Logprob] | None = None, which: object = None
@@ -66,6 +68,7 @@ class Parts:
         """More text of a part of this type; another `which` is another part."""
         if self._growing is None or (part, which) != self._open:
             self._growing = self._begin(part, which)
+            self.growing_text = self._growing if part == "output_text" else None
         if logprobs:
             fields = {**self._place(), "delta": text, "logprobs": logprobs}
             self._emitter.emit_delta(_DELTA[part], fields)
@@ -113,7 +116,7 @@ class Parts:
             done["logprobs"] = part["logprobs"]
         self._emitter.emit(event, done)
         self._emitter.emit(f"{self._event}.done", {**self._place(), "part": part})
-        self._open = self._growing = None
+        self._open = self._growing = self.growing_text = None
 
     def _place(self) -> Json:
         return {**self._item, self._index_name: self._index}
@@ -158,7 +161,9 @@ class MessageWriter:
             if self._sources is None:
                 if self._waiting:
                     self._say(delta.text)
-                else:  # nearly always
+                elif (text := self._content.growing_text) is not None:  # nearly always
+                    self._emitter.grow(text, delta.text)
+                else:
                     self._content.write("output_text", delta.text)
                 return
             if self._reader is None:

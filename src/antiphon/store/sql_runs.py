@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TypeAlias
 
-from antiphon.protocol.emitter import Frame
+from antiphon.protocol.emitter import Frame, size_of
 from antiphon.store import frames, sql_conversations, sql_listing
 from antiphon.store import run_statements as sql
 from antiphon.store.base import (
@@ -271,7 +271,7 @@ def _batch(events: Batch) -> dict[str, Value]:
 
 
 def _size(events: Batch) -> int:
-    return sum(len(body) for _, body in events.frames)
+    return size_of(events.frames)
 
 
 def _twin(connection: sqlite3.Connection, project: str, key: str, now: int) -> Twin | None:

@@ -138,7 +138,10 @@ class ChatStream(BodyReader):
             logprobs = choice.get("logprobs")
             if logprobs:
                 self._logprobs += map(logprob_of, logprobs.get("content") or ())
-            self._delta(delta, out)
+            if len(delta) == 1 and "content" in delta and not self._details:  # nearly always
+                self._said(delta["content"], out)
+            else:
+                self._delta(delta, out)
         reason = choice.get("finish_reason")
         if reason:
             reason = str(reason).lower()
@@ -148,10 +151,6 @@ class ChatStream(BodyReader):
 
     def _delta(self, delta: dict[str, Any], out: list[Delta]) -> None:
         content = delta.get("content")
-        if len(delta) == 1 and isinstance(content, str) and not self._details:  # nearly always
-            if content:
-                self._text(content, out)
-            return
         self._thoughts(delta, out)
         refusal = delta.get("refusal")
         calls = delta.get("tool_calls")
@@ -159,11 +158,7 @@ class ChatStream(BodyReader):
             calls = [{"index": "legacy", "function": delta["function_call"]}]
         if self._details and (content or refusal or calls):
             self._details.tell_state(out)
-        if content:
-            if isinstance(content, str):
-                self._text(content, out)
-            else:
-                self._parts(content, out)
+        self._said(content, out)
         if refusal:
             out.append(RefusalDelta(string_of(refusal)))
         if calls:
@@ -186,6 +181,16 @@ class ChatStream(BodyReader):
             return
         if self._logprobs and not delta.get("content"):
             self._logprobs = []  # ours are of visible text only
+
+    def _said(self, content: str | list[dict[str, Any]] | None, out: list[Delta]) -> None:
+        if not content:
+            return
+        if not isinstance(content, str):
+            self._parts(content, out)
+        elif self._splitter is None and not self._logprobs:  # nearly always
+            out.append(TextDelta(content))
+        else:
+            self._text(content, out)
 
     def _text(self, text: str, out: list[Delta]) -> None:
         splitter = self._splitter
