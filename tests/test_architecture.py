@@ -32,7 +32,8 @@ FLOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "antiphon.settings": (),
     "antiphon.config": (),
     "antiphon.protocol": _GROUND,
-    "antiphon.egress": _GROUND,
+    "antiphon.egress": (*_GROUND, "antiphon.egress_names"),
+    "antiphon.egress_names": (),
     "antiphon.backends": (*_GROUND, "antiphon.workers_side"),
     "antiphon.egress_pages": (*_GROUND, "antiphon.egress"),
     "antiphon.turns": (),
@@ -40,8 +41,8 @@ FLOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "antiphon.workers_side": (),
     "antiphon.tools": (
         *_GROUND,
-        *("antiphon.egress", "antiphon.egress_pages", "antiphon.turns", "antiphon.workers"),
-        *("antiphon.workers_side", "antiphon.images.base"),
+        *("antiphon.egress", "antiphon.egress_names", "antiphon.egress_pages", "antiphon.turns"),
+        *("antiphon.workers", "antiphon.workers_side", "antiphon.images.base"),
     ),
     "antiphon.images": (
         *_GROUND,
@@ -70,8 +71,21 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.config": frozenset({"antiphon.app", "antiphon.cli"}),
     "antiphon.testing": frozenset(),
 }
-#: Module → heavy extras that it may import inside a function (design §3).
+#: Module → what is heavy and often not needed, which it may import inside a function (design §3).
 LAZY: Final[Mapping[str, frozenset[str]]] = {
+    "antiphon.egress": frozenset({"aiohttp", "antiphon.egress_names.Resolver"}),
+    "antiphon.app.images": frozenset(
+        {f"antiphon.images.openai.{name}" for name in ("ImageServer", "OpenAIImages")}
+    ),
+    "antiphon.app.library": frozenset(
+        {
+            f"antiphon.retrieval.embeddings.{name}"
+            for name in ("EmbeddingsServer", "OpenAIEmbeddings")
+        }
+    ),
+    "antiphon.cli.models": frozenset(
+        {f"antiphon.cli.pulling.{name}" for name in ("CannotPull", "Puller")}
+    ),
     "antiphon.engine.counting": frozenset({"bpe_openai"}),
     "antiphon.protocol.grammars": frozenset({"llguidance"}),
     "antiphon.backends.any_llm.library": frozenset(
@@ -90,7 +104,9 @@ LAZY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.sandbox.inside": frozenset({"jupyter_client.blocking.BlockingKernelClient", "zmq"}),
     "antiphon.tools.web.text": frozenset({"trafilatura"}),
     "antiphon.tools.web.duckduckgo": frozenset({"ddgs", "ddgs.exceptions"}),
-    "antiphon.tools.mcp.tool": frozenset({"antiphon.tools.mcp.connection.Connection"}),
+    "antiphon.tools.mcp.tool": frozenset(
+        {"antiphon.egress_names.Resolver", "antiphon.tools.mcp.connection.Connection"}
+    ),
 }
 #: The borders of design §10 rule 7: run, call of a tool (decision 0007), worker (of jobs, of
 #: webhooks, any loop), HTTP 500.

@@ -1,4 +1,4 @@
-"""How the way out looks names up (src/antiphon/egress.py, rule 4): reliability R-73, R-89."""
+"""How the way out looks names up (src/antiphon/egress_names.py): reliability R-73, R-89."""
 
 import asyncio
 import socket
@@ -11,7 +11,8 @@ import pytest
 from aiohttp.abc import ResolveResult
 from yarl import URL
 
-from antiphon.egress import Egress, Limits, Policy, Resolver, SendError
+from antiphon.egress import Egress, Limits, Policy, SendError
+from antiphon.egress_names import Resolver
 from tests.receiver import Receiver
 
 BODY = b"{}"

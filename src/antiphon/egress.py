@@ -10,12 +10,14 @@ Rules
    its name, whatever it resolves to, or addresses and networks. Who vouches for an address of
    loopback may say `localhost` for it. Or the operator allows none at all (R-95).
 4. Names are looked up on threads of our own, which nobody waits for: a nameserver that hangs holds
-   up neither the look-ups of others, which share the few threads of the loop, nor the end.
+   up neither the look-ups of others, which share the few threads of the loop, nor the end
+   (`egress_names.py`).
 5. Redirects are never followed, no proxy of the environment is used, no cookie is kept (R-85).
    Bodies are read, and redirects of pages followed, in `egress_pages.py`.
 6. Why a request failed is for the log: to the outside a refused address, a closed port and a dead
    host are the same (R-94). It says neither the URL, which may have a secret in it, nor what the
    other side sent, which may repeat it (R-130).
+7. aiohttp is loaded at the first request, in a thread: it takes 0.2 s and 8 MB.
 """
 
 import asyncio
@@ -23,14 +25,15 @@ import contextlib
 import ipaddress
 import re
 import socket
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
+
+if TYPE_CHECKING:
+    import aiohttp
+    from aiohttp.abc import AbstractResolver
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -39,8 +42,6 @@ AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[object, ...]]
 
 #: Seconds for name, connection and TLS (R-89).
 CONNECT_TIMEOUT: Final = 5.0
-#: Names that are looked up at once. One that hangs takes its place for longer than its request.
-LOOK_UPS: Final = 64
 
 _URL: Final = re.compile(r"(?i:https?)://([^/?#]+)(?:[/?#].*)?")
 _AUTHORITY: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
@@ -239,87 +240,10 @@ def _is_public(address: Address) -> bool:
     )
 
 
-class Resolver(AbstractResolver):
-    """``getaddrinfo``, each name on a daemon thread (rule 4)."""
-
-    def __init__(
-        self, look_up: Callable[[str, int], list[ResolveResult]] | None = None, most: int = LOOK_UPS
-    ) -> None:
-        """`look_up`: the addresses of a name for a port; it may block, and raise OSError."""
-        self._look_up = look_up or _addresses
-        self._most = most
-        #: What is being looked up; who asks for the same meanwhile gets the same answer.
-        self._running: dict[tuple[str, int], asyncio.Future[list[ResolveResult]]] = {}
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002
-    ) -> list[ResolveResult]:
-        """All addresses, whatever `family` is. Raises OSError, also when too many names are being
-        looked up."""
-        running = self._running.get((host, port))
-        if running is None:
-            if len(self._running) >= self._most:
-                raise OSError("too many names are being looked up")
-            running = self._start(host, port)
-        return await asyncio.shield(running)
-
-    async def close(self) -> None:
-        """Nothing is open: threads end when they have their answer."""
-
-    def _start(self, host: str, port: int) -> asyncio.Future[list[ResolveResult]]:
-        loop = asyncio.get_running_loop()
-        running: asyncio.Future[list[ResolveResult]] = loop.create_future()
-
-        def end(found: list[ResolveResult] | OSError) -> None:
-            del self._running[host, port]
-            if running.cancelled():
-                return
-            if isinstance(found, OSError):
-                running.set_exception(found)
-                running.exception()  # perhaps nobody waits any more
-            else:
-                running.set_result(found)
-
-        def work() -> None:
-            try:
-                found: list[ResolveResult] | OSError = self._look_up(host, port)
-            except OSError as error:
-                found = error
-            except ValueError as error:  # a name that cannot be encoded
-                found = OSError(str(error))
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(end, found)
-
-        threading.Thread(target=work, name="name-look-up", daemon=True).start()
-        self._running[host, port] = running
-        return running
-
-
-def _addresses(host: str, port: int) -> list[ResolveResult]:
-    """The addresses of a name that can be reached without naming an interface. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    results = [
-        ResolveResult(
-            hostname=host,
-            host=str(address[0]),
-            port=port,
-            family=family,
-            proto=protocol,
-            flags=socket.AI_NUMERICHOST,
-        )
-        for family, _, protocol, _, address in found
-        if len(address) < 4 or not address[3]
-    ]
-    if not results:  # aiohttp takes for granted that there is one
-        raise OSError("no address that can be reached")
-    return results
-
-
 def _why(error: Exception) -> str:
     """Why a request failed, for the log; aiohttp's own texts have the URL in them."""
+    import aiohttp  # noqa: PLC0415
+
     if isinstance(error, aiohttp.ClientResponseError):
         detail = error.message.partition("\n")[0].partition(":")[0]  # the rest quotes the answer
     elif isinstance(error, aiohttp.ClientConnectorError):
@@ -341,10 +265,10 @@ class Limits:
 class Egress:
     """An HTTP client for URLs that others chose; `close` it."""
 
-    def __init__(self, policy: Policy, resolver: AbstractResolver | None = None) -> None:
+    def __init__(self, policy: Policy, resolver: "AbstractResolver | None" = None) -> None:
         """Sessions are made at the first request: they need the loop. `resolver` is for tests."""
         self.policy = policy
-        self._resolver = resolver or Resolver()
+        self._resolver = resolver
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
@@ -356,9 +280,13 @@ class Egress:
     @contextlib.asynccontextmanager
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes, limits: Limits
-    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    ) -> AsyncGenerator["aiohttp.ClientResponse", None]:
         """The answer to a request, whose body is not read yet and comes as it was sent. Connections
         are not used twice. Raises `SendError`, also while the body is read."""
+        if self._resolver is None:
+            await asyncio.to_thread(_resolver)
+        import aiohttp  # noqa: PLC0415
+
         timeout = aiohttp.ClientTimeout(total=limits.total, connect=limits.connect)
         session = self._session(trusted=self.policy.trusts(url.raw_host or ""))
         try:
@@ -389,8 +317,11 @@ class Egress:
         async with self.request("POST", parsed, headers, body, Limits(10.0)) as response:
             return response.status
 
-    def _session(self, *, trusted: bool) -> aiohttp.ClientSession:
+    def _session(self, *, trusted: bool) -> "aiohttp.ClientSession":
         """One for hosts that the operator vouches for, one for all others."""
+        import aiohttp  # noqa: PLC0415
+
+        self._resolver = self._resolver or _resolver()
         if trusted not in self._sessions:
             connector = aiohttp.TCPConnector(
                 limit=0,
@@ -406,3 +337,10 @@ class Egress:
                 trust_env=False,
             )
         return self._sessions[trusted]
+
+
+def _resolver() -> "AbstractResolver":
+    """With aiohttp (rule 7)."""
+    from antiphon.egress_names import Resolver  # noqa: PLC0415
+
+    return Resolver()

@@ -17,13 +17,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
-import aiohttp
 from yarl import URL
 
 from antiphon.egress import BadURL, Egress, Limits, SendError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 #: What `read` can unpack.
 ENCODINGS: Final = "gzip, deflate"
@@ -135,7 +137,7 @@ def _target(egress: Egress, url: URL, location: str) -> URL:
     return target
 
 
-async def _body(response: aiohttp.ClientResponse, limits: ReadLimits) -> bytes:
+async def _body(response: "aiohttp.ClientResponse", limits: ReadLimits) -> bytes:
     length = response.content_length
     if length is not None and length > limits.sent:
         raise TooLarge("its body is too long")

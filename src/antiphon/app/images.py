@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from antiphon.config import ConfigError, ImageGenerationConfig
 from antiphon.images.base import ImageBackend
 from antiphon.images.finishing import Finishing
-from antiphon.images.openai import ImageServer, OpenAIImages
 from antiphon.images.simulator import DrawingSimulator
 from antiphon.tools.image_generation.opened import Studio
 from antiphon.tools.image_generation.pictures import Pictures
@@ -49,6 +48,8 @@ def _backend(
                 "image_generation: the package 'pillow' is missing: pip install 'antiphon[images]'"
             )
         return DrawingSimulator()
+    from antiphon.images.openai import ImageServer, OpenAIImages  # noqa: PLC0415
+
     key = environment.get(config.api_key_env) if config.api_key_env else None
     if config.api_key_env and not key:
         raise ConfigError(f"image_generation: {config.api_key_env} is not set")

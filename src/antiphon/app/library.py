@@ -28,7 +28,6 @@ from antiphon.engine.pictures import ProjectPictures
 from antiphon.engine.vector_stores import VectorStoreService
 from antiphon.errors import APIError
 from antiphon.retrieval.base import Embedder
-from antiphon.retrieval.embeddings import EmbeddingsServer, OpenAIEmbeddings
 from antiphon.retrieval.indexes import Indexes
 from antiphon.settings import Settings
 from antiphon.store.base import Store, StoreError
@@ -151,6 +150,8 @@ def embedder_of(
     """`models`: the folder with those that run here. Raises `ConfigError`."""
     if config is None:
         return None
+    from antiphon.retrieval.embeddings import EmbeddingsServer, OpenAIEmbeddings  # noqa: PLC0415
+
     engine = embedding_engine(config, models) if config.path is not None else None
     key = environment.get(config.api_key_env) if config.api_key_env else None
     if config.api_key_env and not key:

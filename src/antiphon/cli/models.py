@@ -14,7 +14,6 @@ import typer
 
 from antiphon.app.local import SUFFIX, model_file, models_folder
 from antiphon.cli.common import DatabaseUrl, build, read_settings, refused
-from antiphon.cli.pulling import CannotPull, Puller
 from antiphon.cli.serve import run
 from antiphon.config import ConfigError, load_config
 from antiphon.settings import Settings
@@ -58,6 +57,8 @@ def pull(
     """Get a GGUF file into the folder of models (ANTIPHON_DATA_DIR/models). Interrupted, it goes on
     where it was. The hub is that of HF_ENDPOINT, or Hugging Face; HF_TOKEN is for what it shows
     only to some."""
+    from antiphon.cli.pulling import CannotPull, Puller  # noqa: PLC0415
+
     settings = read_settings()
     with ExitStack() as bars:
         puller = Puller(models_folder(settings), _bars(bars))

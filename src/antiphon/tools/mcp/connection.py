@@ -39,7 +39,7 @@ _OTHER_TRANSPORT: Final = (400, 404, 405)
 class Connection:
     """A server, for one run. Nothing is opened before it is needed."""
 
-    def __init__(self, target: Target, resolver: AbstractResolver, spawn: Spawn) -> None:
+    def __init__(self, resolver: AbstractResolver, target: Target, spawn: Spawn) -> None:
         self._spawn = spawn
         self._ways = _ways(target, resolver)
         self._sessions: list[Session] = []

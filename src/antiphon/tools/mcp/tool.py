@@ -3,23 +3,25 @@
 Rules
 1. Everything that a request can say wrong about a server is refused before anybody is asked.
 2. What the operator set of a connector stands: a request adds to it and replaces nothing.
-3. The SDK is loaded when the first connection is opened, in a thread: it takes more than half a
-   second and some 40 MB.
+3. The SDK and aiohttp are loaded when the first connection is opened, in a thread: they take more
+   than half a second and some 40 MB.
 """
 
 import asyncio
 import importlib.util
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from aiohttp.abc import AbstractResolver
-
-from antiphon.egress import BadURL, Policy, Resolver
+from antiphon.egress import BadURL, Policy
 from antiphon.errors import InvalidRequestError, UnsupportedParameter
 from antiphon.tools.base import Scope
 from antiphon.tools.mcp.checks import check_authorization, check_headers
 from antiphon.tools.mcp.opened import Link, OpenMcp, Spawn
 from antiphon.tools.mcp.servers import Local, Remote, Server, Target, credentials
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 Json: TypeAlias = dict[str, Any]
 
@@ -27,7 +29,7 @@ Json: TypeAlias = dict[str, Any]
 _END_TIMEOUT: Final = 10.0
 _KILL_TIMEOUT: Final = 2.0
 
-Connect: TypeAlias = Callable[[Target, AbstractResolver, Spawn], Link]
+Connect: TypeAlias = Callable[[Target, Spawn], Link]
 
 
 class Mcp:
@@ -38,13 +40,13 @@ class Mcp:
         policy: Policy,
         servers: Mapping[str, Server],
         *,
-        resolver: AbstractResolver | None = None,
+        resolver: "AbstractResolver | None" = None,
     ) -> None:
         """`policy` judges the URLs of requests; `servers` are those of the configuration, by name:
         `antiphon.tools.mcp.servers.configured`. `resolver` is for tests."""
         self._policy = policy
         self._servers = servers
-        self._resolver = resolver or Resolver()
+        self._resolver = resolver
         self._installed = importlib.util.find_spec("mcp") is not None
         self._connect: Connect | None = None
         #: Those with a connection: what was only planned is nobody's to close.
@@ -104,8 +106,8 @@ class Mcp:
         """A connection of `opened`, which is opened when it is asked something."""
         self._open.add(opened)
         if self._connect is None:
-            self._connect = await asyncio.to_thread(_connection)
-        return self._connect(target, self._resolver, self._spawn)
+            self._connect = await asyncio.to_thread(_connection, self._resolver)
+        return self._connect(target, self._spawn)
 
     def forget(self, opened: OpenMcp) -> None:
         """It is closed."""
@@ -145,8 +147,9 @@ class Mcp:
             task.exception()  # who waited has it; unasked for, asyncio would log it, URLs and all
 
 
-def _connection() -> Connect:
+def _connection(resolver: "AbstractResolver | None") -> Connect:
     """The extra `mcp`: `check` has refused the request if it is not there."""
+    from antiphon.egress_names import Resolver  # noqa: PLC0415
     from antiphon.tools.mcp.connection import Connection  # noqa: PLC0415
 
-    return Connection
+    return partial(Connection, resolver or Resolver())
