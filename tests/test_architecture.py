@@ -87,6 +87,12 @@ LAZY: Final[Mapping[str, frozenset[str]]] = {
         {f"antiphon.cli.pulling.{name}" for name in ("CannotPull", "Puller")}
     ),
     "antiphon.engine.counting": frozenset({"bpe_openai"}),
+    "antiphon.engine.sealing": frozenset(
+        {
+            "cryptography.exceptions.InvalidTag",
+            "cryptography.hazmat.primitives.ciphers.aead.AESGCM",
+        }
+    ),
     "antiphon.protocol.grammars": frozenset({"llguidance"}),
     "antiphon.backends.any_llm.library": frozenset(
         {

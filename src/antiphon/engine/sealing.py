@@ -7,6 +7,7 @@ Rules
    process that needs one makes it.
 3. What has not our prefix is foreign, which is no error. What has it is opened or refused: one seal
    has one spelling, and no bit of it can be changed.
+4. cryptography is loaded by the first seal, in some 10 ms: it takes 7 MB.
 """
 
 import asyncio
@@ -17,15 +18,16 @@ import hmac
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from antiphon.errors import Overloaded
 from antiphon.protocol.fields import MAX_FILE_DATA
 from antiphon.store.base import EncryptionKey
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 #: ``secret``: what a tool of a background request needs, while the request waits (R-91).
 Kind: TypeAlias = Literal["reasoning", "compaction", "secret"]
@@ -131,7 +133,7 @@ class Sealer:
         #: another id may have a newer key than the last answer knew; who comes with one of these
         #: has not.
         self.lost: set[str] = set()
-        self._ciphers: dict[str, AESGCM] = {}
+        self._keys: dict[str, bytes] = {}
         #: What codes are made with, by id: not the key itself, which seals.
         self._code_keys: dict[str, bytes] = {}
         self._newest = ""
@@ -156,7 +158,7 @@ class Sealer:
         key_id = self._newest
         nonce = os.urandom(_NONCE)
         bound = _bound(kind, project, key_id)
-        sealed = nonce + self._ciphers[key_id].encrypt(nonce, orjson.dumps(payload), bound)
+        sealed = nonce + _cipher(self._keys[key_id]).encrypt(nonce, orjson.dumps(payload), bound)
         return f"{_VERSION}.{key_id}.{_encoded(sealed)}"
 
     def code(self, project: str, text: bytes) -> str:
@@ -185,13 +187,13 @@ class Sealer:
         together, beside the event loop (R-118). Raises `Overloaded`."""
         seals = [_parted(text) for text in texts]
         unknown = {key_id for key_id, _ in filter(None, seals) if len(key_id) == _ID}
-        unknown -= self._ciphers.keys()
+        unknown -= self._keys.keys()
         if unknown and not self._fixed:
             await self._look_for(unknown)
-        bounds = {key_id: _bound(kind, project, key_id) for key_id in self._ciphers}
+        bounds = {key_id: _bound(kind, project, key_id) for key_id in self._keys}
         if sum(len(body) + _EACH for _, body in filter(None, seals)) > _LONG:
-            return await asyncio.to_thread(_outcomes, seals, self._ciphers, bounds)
-        return _outcomes(seals, self._ciphers, bounds)
+            return await asyncio.to_thread(_outcomes, seals, self._keys, bounds)
+        return _outcomes(seals, self._keys, bounds)
 
     async def _look_for(self, key_ids: Set[str]) -> None:
         """Another process may have made these keys. However many are looked for, the store is asked
@@ -201,7 +203,7 @@ class Sealer:
         if self._are_lost(key_ids):
             return
         async with self._asking:
-            unknown = key_ids - self._ciphers.keys()
+            unknown = key_ids - self._keys.keys()
             if not unknown or self._are_lost(unknown):
                 return
             if self._asked_at < since:
@@ -211,7 +213,7 @@ class Sealer:
                 raise Overloaded
             if len(self.lost) + len(unknown) > _MOST_LOST:
                 self.lost.clear()
-            self.lost |= set(list(unknown - self._ciphers.keys())[:_MOST_LOST])
+            self.lost |= set(list(unknown - self._keys.keys())[:_MOST_LOST])
 
     def _are_lost(self, key_ids: Set[str]) -> bool:
         """Whether the last answer says so, and is no older than `_APART`."""
@@ -230,11 +232,11 @@ class Sealer:
 
     def _take(self, keys: Iterable[EncryptionKey]) -> None:
         keys = list(keys)
-        self._ciphers = {key.id: AESGCM(key.key) for key in keys}
+        self._keys = {key.id: key.key for key in keys}
         self._code_keys = {
             key.id: hmac.digest(key.key, b"antiphon codes", "sha256") for key in keys
         }
-        self._newest = next(iter(self._ciphers), "")
+        self._newest = next(iter(self._keys), "")
 
 
 def _bound(kind: Kind, project: str, key_id: str) -> bytes:
@@ -261,7 +263,7 @@ def _parted(text: str) -> _Seal | None:
 
 
 def _outcomes(
-    seals: Sequence[_Seal | None], ciphers: Mapping[str, AESGCM], bounds: Mapping[str, bytes]
+    seals: Sequence[_Seal | None], keys: Mapping[str, bytes], bounds: Mapping[str, bytes]
 ) -> list[Any]:
     """What `Sealer.unseal_all` returns."""
     outcomes: list[Any] = []
@@ -270,16 +272,28 @@ def _outcomes(
         if seal is not None:
             key_id, body = seal
             try:
-                outcome = _opened(ciphers[key_id], body, bounds[key_id])
-            except (KeyError, ValueError, InvalidTag):
+                outcome = _opened(keys[key_id], body, bounds[key_id])
+            except (KeyError, ValueError):
                 outcome = Unverifiable()
         outcomes.append(outcome)
     return outcomes
 
 
-def _opened(cipher: AESGCM, body: str, bound: bytes) -> Any:
+def _opened(key: bytes, body: str, bound: bytes) -> Any:
+    """Raises ValueError."""
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+
     raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
     # Python's decoder skips what is not base64 and looks at no unused bits.
     if _encoded(raw) != body:
         raise ValueError
-    return orjson.loads(cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound))
+    try:
+        return orjson.loads(_cipher(key).decrypt(raw[:_NONCE], raw[_NONCE:], bound))
+    except InvalidTag as error:
+        raise ValueError from error
+
+
+def _cipher(key: bytes) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+    return AESGCM(key)
