@@ -94,6 +94,10 @@ LAZY: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "antiphon.protocol.grammars": frozenset({"llguidance"}),
+    "antiphon.protocol.schemas": frozenset({"antiphon.protocol.schemas_validator.complaint"}),
+    "antiphon.protocol.schemas_answer": frozenset(
+        {"antiphon.protocol.schemas_validator.Validator"}
+    ),
     "antiphon.backends.any_llm.library": frozenset(
         {
             *("any_llm.AnyLLM", "any_llm.AnyLLMError", "botocore.config.Config"),

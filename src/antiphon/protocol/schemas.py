@@ -17,12 +17,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import jsonschema_rs
 import orjson
 
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.request import CreateResponse
-from antiphon.protocol.schemas_answer import AnswerSchema, PatternError
+from antiphon.protocol.schemas_answer import AnswerSchema
 from antiphon.protocol.schemas_strict import check_strict, resolve, root_problem
 
 __all__ = ["AnswerSchema", "check_schemas", "check_strict", "normalise_tools", "schema_steps"]
@@ -151,33 +150,20 @@ def _compile(schema: Any, place: _Place) -> AnswerSchema:
     _strict(schema, place)
     try:
         return AnswerSchema(schema)
-    except PatternError as error:
-        raise place.error(f"'{error}' is not a valid regular expression.") from None
-    except (ValueError, jsonschema_rs.ReferencingError):
-        raise place.error("schema is not a valid JSON Schema.") from None
+    except ValueError as error:
+        raise place.error(str(error)) from None
 
 
 def _check_meta(schema: dict[str, Any], place: _Place) -> None:
     """Valid against the meta-schema of its draft; nothing is compiled or fetched."""
+    from antiphon.protocol.schemas_validator import complaint  # noqa: PLC0415
+
     draft = schema.get("$schema")
     if not (isinstance(draft, str) and _DRAFT.fullmatch(draft)):
         # jsonschema-rs would look for an unknown meta-schema on the network.
         schema = {key: value for key, value in schema.items() if key != "$schema"}
-    try:
-        jsonschema_rs.meta.validate(schema)
-    except jsonschema_rs.ValidationError as error:
-        context = tuple(str(word) for word in error.instance_path)
-        raise place.error(f"In context={context!r}, {_complaint(error)}.") from None
-
-
-def _complaint(error: jsonschema_rs.ValidationError) -> str:
-    value = f"{error.instance!r}"[:80]
-    match error.kind:
-        case jsonschema_rs.ValidationErrorKind.Type(types=types):
-            return f"{value} is not of type {', '.join(repr(name) for name in types)}"
-        case jsonschema_rs.ValidationErrorKind.AnyOf():
-            return f"{value} is not valid under any of the given schemas"
-    return f"{value} is not valid: '{error.kind.name}' fails"
+    if problem := complaint(schema):
+        raise place.error(problem)
 
 
 def _references(schema: Any) -> list[str]:
