@@ -83,6 +83,9 @@ LAZY: Final[Mapping[str, frozenset[str]]] = {
             for name in ("EmbeddingsServer", "OpenAIEmbeddings")
         }
     ),
+    "antiphon.cli.prompt_files": frozenset(
+        {f"antiphon.cli.plain_yaml.{name}" for name in ("dump", "load")}
+    ),
     "antiphon.cli.models": frozenset(
         {f"antiphon.cli.pulling.{name}" for name in ("CannotPull", "Puller")}
     ),

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from antiphon.cli.plain_yaml import dump, load
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.fields import CLOSED, Id
 from antiphon.protocol.items.message import normalise
@@ -124,6 +123,8 @@ def _older(folder: Path) -> Iterator[tuple[int, Template]]:
 
 
 def _validated(path: Path, form: type[_Form]) -> _Form:
+    from antiphon.cli.plain_yaml import load  # noqa: PLC0415
+
     if path.stat().st_size > _MAX_BYTES:
         raise PromptFileError(path, f"larger than {_MAX_BYTES} bytes")
     try:
@@ -159,6 +160,8 @@ def write_prompt(files: PromptFiles) -> bool:
 
 
 def _write(path: Path, body: Json) -> bool:
+    from antiphon.cli.plain_yaml import dump  # noqa: PLC0415
+
     text = dump(body).encode()
     if path.is_file() and path.read_bytes() == text:
         return False
