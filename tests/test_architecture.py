@@ -115,6 +115,7 @@ LAZY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.images.pillow": frozenset({"PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"}),
     "antiphon.retrieval.vectors": frozenset({"numpy"}),
     "antiphon.sandbox.inside": frozenset({"jupyter_client.blocking.BlockingKernelClient", "zmq"}),
+    "antiphon.store.migrate": frozenset({"antiphon.store.scripts"}),
     "antiphon.tools.web.text": frozenset({"trafilatura"}),
     "antiphon.tools.web.duckduckgo": frozenset({"ddgs", "ddgs.exceptions"}),
     "antiphon.tools.mcp.tool": frozenset(

@@ -14,8 +14,8 @@ from antiphon.store.migrate import migrate
 #: What is loaded when it is needed first (``LAZY`` in tests/test_architecture.py). The resident
 #: memory of `antiphon serve` would grow by as many MB as stand behind some of them.
 LATE: Final = (
-    *("aiohttp", "cryptography", "jsonschema_rs", "yaml"),  # 8, 7, 3, 1
-    *("PIL", "any_llm", "bpe_openai", "ddgs", "httpx2", "llguidance", "lxml", "mcp"),
+    *("aiohttp", "alembic", "cryptography", "jsonschema_rs", "yaml"),  # 8, 7, 7, 3, 1
+    *("PIL", "any_llm", "bpe_openai", "ddgs", "httpx2", "llguidance", "lxml", "mako", "mcp"),
     *("numpy", "obstore", "trafilatura", "xllamacpp", "zmq"),
 )
 

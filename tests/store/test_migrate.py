@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from structlog.testing import capture_logs
 
-from antiphon.store import migrate
+from antiphon.store import migrate, scripts
 from antiphon.store.base import FileRow, NewerStoreError, StoreError
 from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
@@ -80,7 +81,7 @@ def test_a_fresh_file_gets_the_newest_schema(url: str, path: Path) -> None:
 
 def test_the_migrations_make_what_the_tables_say(url: str, path: Path) -> None:
     migrate.migrate(url)
-    with migrate.engine(path).connect() as connection:
+    with scripts.engine(path).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     assert triggers(path) == TRIGGERS
@@ -157,6 +158,12 @@ async def test_down_from_0007_and_up_again_has_no_files(url: str, path: Path) ->
         migrate.downgrade(url, "0006")
         assert tables(path) & {"files", "uploads", "upload_parts"} == set()
         assert fingerprint(path, "responses", known) == before
+
+
+def test_the_names_of_the_scripts_say_which_revisions_there_are() -> None:
+    """Alembic, which would have to be asked otherwise, is loaded only to migrate."""
+    walked = ScriptDirectory(str(ROOT / "src/antiphon/store/migrations")).walk_revisions()
+    assert migrate.revisions() == tuple(script.revision for script in walked)
 
 
 async def test_migrating_again_changes_nothing(url: str, path: Path) -> None:

@@ -7,6 +7,7 @@ Rules
    `alembic.ini` at the root of the repository points there for developers.
 3. A database from a newer version is refused, a damaged one too (R-78), and one that has tables of
    another program and none of ours; none of them is touched.
+4. Alembic is loaded when the schema has to change (`scripts.py`), and not by every start.
 """
 
 import sqlite3
@@ -18,12 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from antiphon.store import sqlite
 from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
@@ -50,8 +46,9 @@ def migrate(url: str, revision: str = "head") -> None:
             _check_owner(connection, path)
             _use_wal(connection)
         if _is_behind(path, revision):
-            with engine(path).begin() as upgrading:
-                command.upgrade(_config(upgrading), revision)
+            from antiphon.store import scripts  # noqa: PLC0415
+
+            scripts.upgrade(path, _SCRIPTS, revision)
         if revision == "head":
             with closing(sqlite.connect(path, "rw")) as connection:
                 if gone := missing(connection):
@@ -60,15 +57,12 @@ def migrate(url: str, revision: str = "head") -> None:
 
 def downgrade(url: str, revision: str) -> None:
     """Go back to `revision`; what only the newer schema has is lost. Stop the servers first."""
+    from antiphon.store import scripts  # noqa: PLC0415
+
     path = sqlite.path_of(url)
     turns = Turns(path)
-    with (
-        _explained(path),
-        closing(turns),
-        turns.turn(),
-        engine(path).begin() as connection,
-    ):
-        command.downgrade(_config(connection), revision)
+    with _explained(path), closing(turns), turns.turn():
+        scripts.downgrade(path, _SCRIPTS, revision)
 
 
 def current_revision(url: str) -> str | None:
@@ -84,33 +78,14 @@ def is_current(url: str) -> bool:
     path = sqlite.path_of(url)
     with _explained(path):
         current = _current(path)
-    return current is not None and current not in _older()
+    return current is not None and current not in revisions()[1:]
 
 
 @cache
-def _older() -> frozenset[str]:
-    """The revisions before the newest that this version knows."""
-    scripts = ScriptDirectory(str(_SCRIPTS))
-    known = {script.revision for script in scripts.walk_revisions()}
-    return frozenset(known - set(scripts.get_heads()))
-
-
-def revisions() -> list[str]:
-    """All that this version knows, the newest first."""
-    return [script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions()]
-
-
-def engine(path: Path) -> Engine:
-    """For migrations only: every transaction takes the write lock at its beginning."""
-    made = create_engine(
-        "sqlite://", creator=lambda: sqlite.connect(path, "rw"), poolclass=NullPool
-    )
-
-    @event.listens_for(made, "begin")
-    def lock(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return made
+def revisions() -> tuple[str, ...]:
+    """All that this version knows, the newest first: the names of the scripts begin with them."""
+    names = (path.name for path in (_SCRIPTS / "versions").glob("[0-9]*.py"))
+    return tuple(sorted((name.partition("_")[0] for name in names), reverse=True))
 
 
 def _is_behind(path: Path, revision: str) -> bool:
@@ -120,14 +95,7 @@ def _is_behind(path: Path, revision: str) -> bool:
             f"The database {path} has schema {current}, which this version of antiphon does not "
             "know. Start the version that made it, or a newer one."
         )
-    return current != ScriptDirectory(str(_SCRIPTS)).as_revision_number(revision)
-
-
-def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
-    config.attributes["connection"] = connection
-    return config
+    return current != (revisions()[0] if revision == "head" else revision)
 
 
 def _current(path: Path) -> str | None:

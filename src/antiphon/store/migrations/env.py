@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the scripts on the connection of `store/migrate.py`, or, for the alembic
+"""Alembic's entry: runs the scripts on the connection of `store/scripts.py`, or, for the alembic
 command, on the database of ANTIPHON_DATABASE_URL."""
 
 import os
@@ -7,7 +7,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from antiphon.store import sqlite
-from antiphon.store.migrate import engine
+from antiphon.store.scripts import engine
 from antiphon.store.tables import metadata
 
 
