@@ -16,7 +16,7 @@ from antiphon.store.migrate import migrate
 LATE: Final = (
     *("aiohttp", "alembic", "cryptography", "jsonschema_rs", "yaml"),  # 8, 7, 7, 3, 1
     *("PIL", "any_llm", "bpe_openai", "ddgs", "httpx2", "llguidance", "lxml", "mako", "mcp"),
-    *("numpy", "obstore", "trafilatura", "xllamacpp", "zmq"),
+    *("numpy", "obstore", "sqlalchemy.dialects.postgresql", "trafilatura", "xllamacpp", "zmq"),
 )
 
 PROGRAM: Final = """

@@ -54,15 +54,14 @@ Index(
     "responses_by_expiry",
     responses.c.expires_at,
     sqlite_where=responses.c.expires_at.is_not(None),
-    postgresql_where=responses.c.expires_at.is_not(None),
 )
 
 #: Only what still runs is in it, so it is small and costs a finished response nothing.
 _RUNNING = text("status IN ('queued', 'in_progress')")
-Index("responses_running", responses.c.owner, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("responses_running", responses.c.owner, sqlite_where=_RUNNING)
 
 _LOGGED = text("log_until IS NOT NULL")
-Index("responses_by_log_end", responses.c.log_until, sqlite_where=_LOGGED, postgresql_where=_LOGGED)
+Index("responses_by_log_end", responses.c.log_until, sqlite_where=_LOGGED)
 
 #: Which conversations are busy.
 _BUSY = text("conversation IS NOT NULL AND status IN ('queued', 'in_progress')")
@@ -70,7 +69,6 @@ Index(
     "responses_by_conversation",
     responses.c.conversation,
     sqlite_where=_BUSY,
-    postgresql_where=_BUSY,
 )
 
 #: In which order they are listed: as they came, since the rowid is the end of every index.
@@ -298,7 +296,6 @@ Index(
     "vector_stores_by_expiry",
     vector_stores.c.expires_days,
     sqlite_where=_LIMITED,
-    postgresql_where=_LIMITED,
 )
 
 #: `number` is never used twice: chunks are known by it (decision 0008).
@@ -347,7 +344,6 @@ Index(
     vector_store_files.c.number,
     vector_store_files.c.status,
     sqlite_where=_BATCHED,
-    postgresql_where=_BATCHED,
 )
 #: What is still to be read is in one of these: claims pass over nothing that was put off.
 _READY = text("status = 'in_progress' AND due_at = 0")
@@ -356,14 +352,12 @@ Index(
     vector_store_files.c.project,
     vector_store_files.c.number,
     sqlite_where=_READY,
-    postgresql_where=_READY,
 )
 _PUT_OFF = text("status = 'in_progress' AND due_at > 0")
 Index(
     "vector_store_files_put_off",
     vector_store_files.c.due_at,
     sqlite_where=_PUT_OFF,
-    postgresql_where=_PUT_OFF,
 )
 
 vector_store_batches = Table(
@@ -408,7 +402,6 @@ Index(
     "files_by_expiry",
     files.c.expires_at,
     sqlite_where=_EXPIRES,
-    postgresql_where=_EXPIRES,
 )
 
 uploads = Table(
