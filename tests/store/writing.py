@@ -83,6 +83,7 @@ def die(path: str) -> None:
         upgrade(config, revision, sql, tag)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    migration.migrate(url(path), "0001")
     command.upgrade = upgrade_and_die
     migration.migrate(url(path))
 

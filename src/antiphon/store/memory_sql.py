@@ -8,14 +8,9 @@ Rules
 
 import sqlite3
 from collections.abc import Callable
-from functools import cache
 from typing import TypeVar
 
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
-
-from antiphon.store.tables import metadata
-from antiphon.store.triggers import TRIGGERS
+from antiphon.store.schema import statements
 from antiphon.store.writer import Step
 
 _T = TypeVar("_T")
@@ -60,22 +55,6 @@ class MemorySql:
             self._opened = sqlite3.connect(
                 ":memory:", isolation_level=None, check_same_thread=False
             )
-            for statement in _schema():
+            for statement in statements():
                 self._opened.execute(statement)
         return self._opened
-
-
-@cache
-def _schema() -> tuple[str, ...]:
-    """The statements that make it."""
-    dialect = sqlite.dialect()
-    tables = metadata.sorted_tables
-    return (
-        *(str(CreateTable(table).compile(dialect=dialect)) for table in tables),
-        *(
-            str(CreateIndex(index).compile(dialect=dialect))
-            for table in tables
-            for index in table.indexes
-        ),
-        *TRIGGERS.values(),
-    )

@@ -7,7 +7,8 @@ Rules
    `alembic.ini` at the root of the repository points there for developers.
 3. A database from a newer version is refused, a damaged one too (R-78), and one that has tables of
    another program and none of ours; none of them is touched.
-4. Alembic is loaded when the schema has to change (`scripts.py`), and not by every start.
+4. Alembic is loaded when an old schema has to change (`scripts.py`). An empty file gets the newest
+   one at once (`schema.py`), and every other start does without, too: it would keep 10 MB.
 """
 
 import sqlite3
@@ -21,7 +22,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from antiphon.store import sqlite
+from antiphon.store import schema, sqlite
 from antiphon.store.base import CorruptStoreError, NewerStoreError, StoreError
 from antiphon.store.tables import metadata
 from antiphon.store.triggers import TRIGGERS
@@ -45,6 +46,8 @@ def migrate(url: str, revision: str = "head") -> None:
             _check(connection, path)
             _check_owner(connection, path)
             _use_wal(connection)
+            if revision == "head" and not _named(connection, "table"):
+                schema.create(connection, revisions()[0])
         if _is_behind(path, revision):
             from antiphon.store import scripts  # noqa: PLC0415
 
