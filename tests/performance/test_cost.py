@@ -28,10 +28,10 @@ class Limit:
     json: float
 
 
-#: Measured: 16,216 opcodes and 4,040 bytes; 537 and 258; 647 and 283.
+#: Measured: 16,266 opcodes and 4,040 bytes; 481 and 258; 580 and 283.
 PLAIN: Final = Limit(opcodes=17_800, json=4_440)
-STREAM_TOKEN: Final = Limit(opcodes=590, json=284)
-BACKGROUND_TOKEN: Final = Limit(opcodes=710, json=311)
+STREAM_TOKEN: Final = Limit(opcodes=530, json=284)
+BACKGROUND_TOKEN: Final = Limit(opcodes=640, json=311)
 #: How many times that a request may cost after `REQUESTS`, and a token of ten times as many.
 LATER: Final = 1.05
 #: Tokens of a stream.
