@@ -165,7 +165,7 @@ def test_whose_call_it_is_says_its_first_delta() -> None:
 
 def test_what_nobody_reads_comes_to_the_same_response() -> None:
     """Only events that carry the whole Response are left out; the numbers go on."""
-    said = [TextDelta("Hello"), ToolCallDelta(0, "{}", "f"), Finish("stop")]
+    said: list[Delta] = [TextDelta("Hello"), ToolCallDelta(0, "{}", "f"), Finish("stop")]
     bodies, numbers = set(), set()
     for options in (MachineOptions(), MachineOptions(unread=True)):
         machine = make(options)
