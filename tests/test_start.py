@@ -10,7 +10,7 @@ from typing import Final
 #: What is loaded when it is needed first (``LAZY`` in tests/test_architecture.py). The resident
 #: memory of `antiphon serve` would grow by as many MB as stand behind some of them.
 LATE: Final = (
-    *("aiohttp", "alembic", "cryptography", "jsonschema_rs", "yaml"),  # 8, 7, 7, 3, 1
+    *("aiohttp", "alembic", "cryptography", "jsonschema_rs", "yaml"),  # 8, 10, 7, 3, 1
     *("PIL", "any_llm", "bpe_openai", "ddgs", "httpx2", "llguidance", "lxml", "mako", "mcp"),
     *("numpy", "obstore", "sqlalchemy.dialects.postgresql", "trafilatura", "xllamacpp", "zmq"),
 )

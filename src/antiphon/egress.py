@@ -283,8 +283,7 @@ class Egress:
     ) -> AsyncGenerator["aiohttp.ClientResponse", None]:
         """The answer to a request, whose body is not read yet and comes as it was sent. Connections
         are not used twice. Raises `SendError`, also while the body is read."""
-        if self._resolver is None:
-            await asyncio.to_thread(_resolver)
+        self._resolver = self._resolver or await asyncio.to_thread(_resolver)
         import aiohttp  # noqa: PLC0415
 
         timeout = aiohttp.ClientTimeout(total=limits.total, connect=limits.connect)
@@ -321,7 +320,6 @@ class Egress:
         """One for hosts that the operator vouches for, one for all others."""
         import aiohttp  # noqa: PLC0415
 
-        self._resolver = self._resolver or _resolver()
         if trusted not in self._sessions:
             connector = aiohttp.TCPConnector(
                 limit=0,

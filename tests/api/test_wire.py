@@ -280,6 +280,18 @@ def test_a_refused_client_may_finish_what_it_says(wire: Wire) -> None:
         assert sock.recv(1) == b""
 
 
+@pytest.mark.parametrize("said", [b"{}", b"{"])
+def test_an_answer_that_says_close_is_the_last(wire: Wire, said: bytes) -> None:
+    """R-20: whether the body was there or not, and it says so once."""
+    head = POST + b"Host: a\r\nAuthorization: Bearer no\r\nContent-Length: 2\r\n\r\n"
+    with wire.connect() as sock:
+        sock.sendall(head + said)
+        heard = read_all(sock)
+        assert heard.startswith(b"HTTP/1.1 401 ")
+        assert heard.lower().count(b"\r\nconnection: close\r\n") == 1
+        assert closed(sock)
+
+
 def test_keep_alive_after_errors(wire: Wire) -> None:
     """An error whose request was read to its end costs no connection."""
     said = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"

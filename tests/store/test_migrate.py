@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from structlog.testing import capture_logs
 
-from antiphon.store import migrate, scripts
+from antiphon.store import migrate, schema, scripts
 from antiphon.store.base import FileRow, NewerStoreError, StoreError
 from antiphon.store.checkup import check
 from antiphon.store.sql import SqliteStore
@@ -102,6 +102,15 @@ def test_a_fresh_file_is_what_all_migrations_would_make(
     for query in ("SELECT number FROM removals", "SELECT length(id) FROM database_id"):
         with closing(sqlite3.connect(path)) as new, closing(sqlite3.connect(old)) as other:
             assert new.execute(query).fetchall() == other.execute(query).fetchall()
+
+
+def test_who_comes_second_finds_the_schema_made(url: str, path: Path) -> None:
+    """Where there are no locks on files, two may have seen that it is empty."""
+    migrate.migrate(url)
+    made = contents(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.create(connection, HEAD)
+    assert contents(path) == made
 
 
 def test_the_migrations_make_what_the_tables_say(url: str, path: Path) -> None:

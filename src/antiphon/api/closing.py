@@ -95,7 +95,7 @@ class Cycle(RequestResponseCycle):
         self.waiting_for_100_continue = False
         status, fields = message["status"], [*self.default_headers, *message.get("headers", ())]
         self._check(fields)
-        lines = [b"%b: %b\r\n" % field for field in fields]
+        lines = [b"%b: %b\r\n" % field for field in fields if field[0] != b"connection"]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD":
@@ -113,6 +113,8 @@ class Cycle(RequestResponseCycle):
             if name == b"content-length":
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
+            elif name == b"connection" and value.lower() == b"close":
+                self.keep_alive = False
 
     def close_after(self) -> None:
         """Close the connection, lingering, once this answer is out."""

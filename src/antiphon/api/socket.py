@@ -252,7 +252,7 @@ class Connection:
                     await asyncio.wait([made.task])
                     await self._remember(made, event, stored=stored)
                 for _, body in frames:
-                    shown = await self._shown.whole(body) if MARK in body else body
+                    shown = await self._shown.whole(body) if body.find(MARK) >= 0 else body
                     await self._say(in_lane(shown, event.stream_id))
 
     async def _remember(self, made: Foreground, event: Create, *, stored: bool) -> None:

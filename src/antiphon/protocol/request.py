@@ -113,6 +113,8 @@ def _blank_is_absent(value: str | None) -> str | None:
     return value or None
 
 
+#: Where a request has its client's key. Not a private attribute: each request would pay for it. No
+#: field has this name, so it is not shown; but who iterates over a request would meet it.
 _CLIENT_KEY: Final = "client key"
 
 
@@ -178,9 +180,8 @@ class CreateResponse(BaseModel):
         return key
 
     def with_client_key(self, key: str | None) -> "CreateResponse":
-        """The same request with such a key."""
+        """The same request with such a key, if there is one."""
         if key is not None:
-            # Not a private attribute: each request would pay for it. No field has this name.
             self.__dict__[_CLIENT_KEY] = key
         return self
 

@@ -59,7 +59,7 @@ class Parts:
         #: The open part: its type, and which one of them it is.
         self._open: tuple[str, object] | None = None
         self._growing: Growing | None = None
-        #: The same, if the open part is text without log probabilities.
+        #: The same, if the open part is text.
         self.growing_text: Growing | None = None
 
     def write(

@@ -39,10 +39,12 @@ def statements() -> tuple[str, ...]:
 
 
 def create(connection: sqlite3.Connection, revision: str) -> None:
-    """Make an empty file a database of the newest `revision`, in one transaction. Raises sqlite3's
-    errors."""
+    """Make an empty file a database of the newest `revision`, in one transaction; unless somebody
+    else just did. Raises sqlite3's errors."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
+            return
         for statement in (*statements(), _REVISION):
             connection.execute(statement)
         connection.execute("INSERT INTO removals (number) VALUES (0)")
