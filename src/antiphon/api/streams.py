@@ -85,6 +85,7 @@ async def send_stream(
                     await _send_pieces(send, show(body))
                 else:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
+                body = b""  # it may be quiet for long now
         except Unfinished:
             last = b""
     await send({"type": "http.response.body", "body": last, "more_body": False})

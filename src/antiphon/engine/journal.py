@@ -78,6 +78,7 @@ class Passing:
         """See `Journal`."""
         if self.streamed and self.row is not None and not self.begun:
             await self._save(Ended(machine.status, machine.body()))
+            self.row.body = b""  # the end has another
             self.begun = True
 
     def append(self, frames: list[Frame]) -> None:

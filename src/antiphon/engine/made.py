@@ -16,6 +16,7 @@ from antiphon.engine.run import Run
 from antiphon.engine.secrets import has_secrets, hide
 from antiphon.engine.view import Truncated
 from antiphon.errors import IdempotencyKeyReused
+from antiphon.protocol.emitter import exact
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Response, new_response
@@ -83,7 +84,7 @@ def row_of(plan: Plan, response: Response, kept: Kept, body: bytes) -> ResponseR
         expires_at=None,
         previous_response_id=plan.context.past.parent,
         body=body,
-        input=orjson.dumps(plan.context.stored_input) if needed else b"",
+        input=exact(orjson.dumps(plan.context.stored_input)) if needed else b"",
         kept=kept,
         conversation=conversation,
         metadata=orjson.dumps(request.metadata).decode() if request.metadata else None,

@@ -54,7 +54,7 @@ from antiphon.errors import (
     RateLimitError,
     UpstreamTimeout,
 )
-from antiphon.protocol.emitter import Frame
+from antiphon.protocol.emitter import Frame, exact
 from antiphon.protocol.machine import ResponseMachine
 from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.request import CreateResponse
@@ -201,7 +201,7 @@ class Engine:
         journal = Passing(EventLog(keep=streamed), None, self.store, streamed=streamed)
         if request.conversation_id is not None:
             kept: Kept = "replayed" if request.store is False else "stored"
-            row = journal.row = row_of(plan, response, kept, orjson.dumps(response))
+            row = journal.row = row_of(plan, response, kept, exact(orjson.dumps(response)))
             row.owner = self.jobs.owner
             journal.begun, journal.ending = True, self._ending(row)
             with self.jobs.admitting(row.id):
@@ -285,7 +285,7 @@ class Engine:
         """Set a foreground request going that a twin may follow."""
         response = response_of(plan, mint, "in_progress")
         kept: Kept = "replayed" if plan.request.store is False else "stored"
-        row = row_of(plan, response, kept, orjson.dumps(response))
+        row = row_of(plan, response, kept, exact(orjson.dumps(response)))
         row.owner = self.jobs.owner
         with self.jobs.admitting(row.id):
             admitted = await self._enter(plan, row, Batch(0, []), None, key)

@@ -40,7 +40,7 @@ from antiphon.protocol.deltas import (
     UsageReport,
 )
 from antiphon.protocol.effects import Fold, Json
-from antiphon.protocol.emitter import Emitter, Frame
+from antiphon.protocol.emitter import Emitter, Frame, exact
 from antiphon.protocol.events import EFFECTS
 from antiphon.protocol.held_calls import HeldCall, SilentCall
 from antiphon.protocol.ids import ID_PATTERN, Mint
@@ -170,7 +170,7 @@ class ResponseMachine:
     def body(self) -> bytes:
         """The Response as it is now, encoded."""
         self._emitter.fold.settle()
-        return orjson.dumps({**self.response, "output": self.output})
+        return exact(orjson.dumps({**self.response, "output": self.output}))
 
     def answer(self) -> str | None:
         """The visible text of the last turn but for its commentary, or None when the model refused
