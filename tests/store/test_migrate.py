@@ -99,6 +99,10 @@ def test_a_fresh_file_is_what_all_migrations_would_make(
     for revision in ("0001", "head"):
         migrate.migrate(f"sqlite+aiosqlite:///{old}", revision)
     assert contents(path) == contents(old)
+    for table in tables(path):  # in the same order: it decides between equals
+        query = f"SELECT name FROM pragma_index_list('{table}')"  # noqa: S608
+        with closing(sqlite3.connect(path)) as new, closing(sqlite3.connect(old)) as other:
+            assert new.execute(query).fetchall() == other.execute(query).fetchall()
     for query in ("SELECT number FROM removals", "SELECT length(id) FROM database_id"):
         with closing(sqlite3.connect(path)) as new, closing(sqlite3.connect(old)) as other:
             assert new.execute(query).fetchall() == other.execute(query).fetchall()

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from antiphon.store.tables import metadata
+from antiphon.store.tables import INDEXES, metadata
 from antiphon.store.triggers import TRIGGERS
 
 #: As Alembic makes it.
@@ -26,16 +26,9 @@ _REVISION: Final = """
 def statements() -> tuple[str, ...]:
     """What makes the tables, indexes and triggers."""
     dialect = sqlite.dialect()
-    tables = metadata.sorted_tables
-    return (
-        *(str(CreateTable(table).compile(dialect=dialect)) for table in tables),
-        *(
-            str(CreateIndex(index).compile(dialect=dialect))
-            for table in tables
-            for index in table.indexes
-        ),
-        *TRIGGERS.values(),
-    )
+    made = [str(CreateTable(table).compile(dialect=dialect)) for table in metadata.sorted_tables]
+    made += [str(CreateIndex(index).compile(dialect=dialect)) for index in INDEXES]
+    return (*made, *TRIGGERS.values())
 
 
 def create(connection: sqlite3.Connection, revision: str) -> None:

@@ -10,6 +10,8 @@ Rules
 5. What the version before must do without knowing of it is a trigger (`triggers.py`).
 """
 
+from typing import Any
+
 from sqlalchemy import (
     Column,
     Index,
@@ -23,6 +25,13 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+#: In the order of their making, which decides between two that serve a question equally well.
+INDEXES: list[Index] = []
+
+
+def _index(name: str, *columns: Any, **options: Any) -> None:
+    INDEXES.append(Index(name, *columns, **options))
+
 
 responses = Table(
     "responses",
@@ -50,7 +59,7 @@ responses = Table(
     #: See `ResponseRow.told`.
     Column("told", LargeBinary),
 )
-Index(
+_index(
     "responses_by_expiry",
     responses.c.expires_at,
     sqlite_where=responses.c.expires_at.is_not(None),
@@ -58,21 +67,21 @@ Index(
 
 #: Only what still runs is in it, so it is small and costs a finished response nothing.
 _RUNNING = text("status IN ('queued', 'in_progress')")
-Index("responses_running", responses.c.owner, sqlite_where=_RUNNING)
+_index("responses_running", responses.c.owner, sqlite_where=_RUNNING)
 
 _LOGGED = text("log_until IS NOT NULL")
-Index("responses_by_log_end", responses.c.log_until, sqlite_where=_LOGGED)
+_index("responses_by_log_end", responses.c.log_until, sqlite_where=_LOGGED)
 
 #: Which conversations are busy.
 _BUSY = text("conversation IS NOT NULL AND status IN ('queued', 'in_progress')")
-Index(
+_index(
     "responses_by_conversation",
     responses.c.conversation,
     sqlite_where=_BUSY,
 )
 
 #: In which order they are listed: as they came, since the rowid is the end of every index.
-Index("responses_by_project", responses.c.project, responses.c.created_at)
+_index("responses_by_project", responses.c.project, responses.c.created_at)
 
 #: What of the metadata of responses is looked for; only those that have any are in it.
 response_metadata = Table(
@@ -84,7 +93,7 @@ response_metadata = Table(
     Column("project", String, nullable=False),
     Column("created_at", Integer, nullable=False),
 )
-Index(
+_index(
     "response_metadata_by_value",
     response_metadata.c.project,
     response_metadata.c.key,
@@ -108,7 +117,7 @@ jobs = Table(
     Column("progress", LargeBinary, nullable=False),
     Column("deaths", Integer, nullable=False),
 )
-Index("jobs_by_owner", jobs.c.owner, jobs.c.number)
+_index("jobs_by_owner", jobs.c.owner, jobs.c.number)
 
 #: One row a batch: the bodies of its frames, joined by newlines; `first` is the number of the
 #: first one. No body holds a raw newline, and each begins with its type (`protocol.emitter`).
@@ -137,8 +146,8 @@ idempotency_keys = Table(
     Column("response_id", String, nullable=False),
     Column("expires_at", Integer, nullable=False),
 )
-Index("idempotency_keys_by_response", idempotency_keys.c.response_id)
-Index("idempotency_keys_by_expiry", idempotency_keys.c.expires_at)
+_index("idempotency_keys_by_response", idempotency_keys.c.response_id)
+_index("idempotency_keys_by_expiry", idempotency_keys.c.expires_at)
 
 api_keys = Table(
     "api_keys",
@@ -171,7 +180,7 @@ webhook_endpoints = Table(
     Column("failing_since", Integer),
     Column("disabled_at", Integer),
 )
-Index("webhook_endpoints_by_project", webhook_endpoints.c.project)
+_index("webhook_endpoints_by_project", webhook_endpoints.c.project)
 
 #: The outbox: one row for each notice and endpoint, until it has arrived or is given up (R-93).
 webhook_deliveries = Table(
@@ -188,8 +197,8 @@ webhook_deliveries = Table(
     #: When it may be tried (again), or until when somebody who tries it has it for himself.
     Column("due_at", Integer, nullable=False),
 )
-Index("webhook_deliveries_by_time", webhook_deliveries.c.due_at)
-Index(
+_index("webhook_deliveries_by_time", webhook_deliveries.c.due_at)
+_index(
     "webhook_deliveries_by_endpoint", webhook_deliveries.c.endpoint_id, webhook_deliveries.c.due_at
 )
 
@@ -216,7 +225,7 @@ conversation_items = Table(
     Column("item", LargeBinary, nullable=False),
     Column("told", LargeBinary),
 )
-Index(
+_index(
     "conversation_items_by_item",
     conversation_items.c.project,
     conversation_items.c.item_id,
@@ -236,7 +245,7 @@ prompts = Table(
     #: JSON.
     Column("draft", LargeBinary),
 )
-Index("prompts_by_project", prompts.c.project)
+_index("prompts_by_project", prompts.c.project)
 
 prompt_versions = Table(
     "prompt_versions",
@@ -257,7 +266,7 @@ used_approvals = Table(
     Column("response_id", String, nullable=False),
     Column("expires_at", Integer, nullable=False),
 )
-Index("used_approvals_by_expiry", used_approvals.c.expires_at)
+_index("used_approvals_by_expiry", used_approvals.c.expires_at)
 
 #: What `encrypted_content` is sealed with.
 encryption_keys = Table(
@@ -290,9 +299,9 @@ vector_stores = Table(
     Column("file_count", Integer, nullable=False, server_default=text("0")),
     sqlite_autoincrement=True,
 )
-Index("vector_stores_by_project", vector_stores.c.project, vector_stores.c.number)
+_index("vector_stores_by_project", vector_stores.c.project, vector_stores.c.number)
 _LIMITED = text("expires_days IS NOT NULL")
-Index(
+_index(
     "vector_stores_by_expiry",
     vector_stores.c.expires_days,
     sqlite_where=_LIMITED,
@@ -327,10 +336,10 @@ vector_store_files = Table(
     UniqueConstraint("store_id", "file_id"),
     sqlite_autoincrement=True,
 )
-Index("vector_store_files_by_file", vector_store_files.c.file_id)
-Index("vector_store_files_by_place", vector_store_files.c.store_id, vector_store_files.c.number)
-Index("vector_store_files_by_version", vector_store_files.c.store_id, vector_store_files.c.version)
-Index(
+_index("vector_store_files_by_file", vector_store_files.c.file_id)
+_index("vector_store_files_by_place", vector_store_files.c.store_id, vector_store_files.c.number)
+_index("vector_store_files_by_version", vector_store_files.c.store_id, vector_store_files.c.version)
+_index(
     "vector_store_files_by_status",
     vector_store_files.c.store_id,
     vector_store_files.c.status,
@@ -338,7 +347,7 @@ Index(
     vector_store_files.c.usage_bytes,
 )
 _BATCHED = text("batch_id IS NOT NULL")
-Index(
+_index(
     "vector_store_files_by_batch",
     vector_store_files.c.batch_id,
     vector_store_files.c.number,
@@ -347,18 +356,14 @@ Index(
 )
 #: What is still to be read is in one of these: claims pass over nothing that was put off.
 _READY = text("status = 'in_progress' AND due_at = 0")
-Index(
+_index(
     "vector_store_files_ready",
     vector_store_files.c.project,
     vector_store_files.c.number,
     sqlite_where=_READY,
 )
 _PUT_OFF = text("status = 'in_progress' AND due_at > 0")
-Index(
-    "vector_store_files_put_off",
-    vector_store_files.c.due_at,
-    sqlite_where=_PUT_OFF,
-)
+_index("vector_store_files_put_off", vector_store_files.c.due_at, sqlite_where=_PUT_OFF)
 
 vector_store_batches = Table(
     "vector_store_batches",
@@ -368,7 +373,7 @@ vector_store_batches = Table(
     Column("created_at", Integer, nullable=False),
     Column("cancelled", Integer, nullable=False, server_default=text("0")),
 )
-Index("vector_store_batches_by_store", vector_store_batches.c.store_id)
+_index("vector_store_batches_by_store", vector_store_batches.c.store_id)
 
 #: What indexes must forget; `number` NULL: the whole store, and its rows. An `id` is never used
 #: twice: who has forgotten says so later.
@@ -394,11 +399,11 @@ files = Table(
     Column("filename", String, nullable=False),
     Column("purpose", String, nullable=False),
 )
-Index("files_by_project", files.c.project, files.c.created_at)
+_index("files_by_project", files.c.project, files.c.created_at)
 #: What a project has in all is asked of this index alone.
-Index("files_by_size", files.c.project, files.c.bytes)
+_index("files_by_size", files.c.project, files.c.bytes)
 _EXPIRES = text("expires_at IS NOT NULL")
-Index(
+_index(
     "files_by_expiry",
     files.c.expires_at,
     sqlite_where=_EXPIRES,
@@ -419,7 +424,7 @@ uploads = Table(
     Column("file_id", String),
     Column("parts_key", String),
 )
-Index("uploads_by_expiry", uploads.c.expires_at)
+_index("uploads_by_expiry", uploads.c.expires_at)
 
 upload_parts = Table(
     "upload_parts",
@@ -430,8 +435,8 @@ upload_parts = Table(
     Column("created_at", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
 )
-Index("upload_parts_by_upload", upload_parts.c.upload_id, upload_parts.c.bytes)
-Index("upload_parts_by_size", upload_parts.c.project, upload_parts.c.bytes)
+_index("upload_parts_by_upload", upload_parts.c.upload_id, upload_parts.c.bytes)
+_index("upload_parts_by_size", upload_parts.c.project, upload_parts.c.bytes)
 
 #: Where code runs. `number` is their order; `owner` has the live session of one; `given`: JSON.
 containers = Table(
@@ -450,8 +455,8 @@ containers = Table(
     Column("busy_until", Integer, nullable=False, server_default=text("0")),
     Column("given", LargeBinary),
 )
-Index("containers_by_project", containers.c.project, containers.c.last_active_at)
-Index("containers_by_activity", containers.c.last_active_at)
+_index("containers_by_project", containers.c.project, containers.c.last_active_at)
+_index("containers_by_activity", containers.c.last_active_at)
 
 #: Whoever asks for one has found its container, which has the project.
 container_files = Table(
@@ -483,10 +488,10 @@ images = Table(
     Column("media_type", String, nullable=False),
     Column("check_at", Integer),
 )
-Index("images_by_size", images.c.project, images.c.bytes)
-Index("images_by_response", images.c.response_id)
-Index("images_by_conversation", images.c.conversation_id)
-Index("images_by_check", images.c.check_at)
+_index("images_by_size", images.c.project, images.c.bytes)
+_index("images_by_response", images.c.response_id)
+_index("images_by_conversation", images.c.conversation_id)
+_index("images_by_check", images.c.check_at)
 
 #: One row: what the folder of files knows its database by.
 database_id = Table("database_id", metadata, Column("id", String, primary_key=True))
