@@ -1,5 +1,6 @@
 """The machine: scripts of deltas in, events out (spec §4.1; reliability R-48)."""
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -161,6 +162,20 @@ def test_whose_call_it_is_says_its_first_delta() -> None:
     assert machine.take_held() == []
     machine.finish()
     assert [item["name"] for item in machine.response["output"]] == ["f", "g"]
+
+
+def test_a_body_keeps_no_more_than_it_is() -> None:
+    """R-117: a stored stream holds one; what orjson returns keeps up to twelve times as much."""
+    machine = make()
+    machine.start()
+    machine.body()
+    tracemalloc.start()
+    try:
+        body = machine.body()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(body) <= kept < 2 * len(body)
 
 
 def test_what_nobody_reads_comes_to_the_same_response() -> None:

@@ -159,12 +159,11 @@ class MessageWriter:
             if self._logprobs and delta.logprobs:
                 self._waiting += delta.logprobs
             if self._sources is None:
-                if self._waiting:
+                text = self._content.growing_text
+                if text is None or self._waiting:
                     self._say(delta.text)
-                elif (text := self._content.growing_text) is not None:  # nearly always
+                else:  # nearly always
                     self._emitter.grow(text, delta.text)
-                else:
-                    self._content.write("output_text", delta.text)
                 return
             if self._reader is None:
                 self._reader = CitationReader(self._sources, linked=self._linked)
