@@ -14,7 +14,7 @@ import orjson
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt
 from antiphon.errors import APIError
 from antiphon.protocol.deltas import Delta
-from antiphon.protocol.ids import make_id
+from antiphon.protocol.ids import PADDED_TO, make_id
 from antiphon.protocol.request import CreateResponse
 from antiphon.tools.base import Call, CallItem, HostedFunction, Outcome, Scope, Stage
 
@@ -47,9 +47,10 @@ class FixedMint:
         """Always the same."""
         return self.time
 
-    def noise(self, length: int) -> str:
+    @property
+    def paddings(self) -> Sequence[bytes]:
         """Not random at all."""
-        return "x" * length
+        return [b"x" * (PADDED_TO - over) for over in range(PADDED_TO)]
 
 
 class ScriptedBackend:

@@ -6,12 +6,17 @@ import string
 import time
 from typing import Final
 
-from antiphon.protocol.ids import make_id
+from antiphon.protocol.ids import PADDED_TO, make_id
 
 _ALPHABET: Final = string.ascii_letters + string.digits
-#: Padding only has to have a length; a slice of one random pool per process is enough.
-_POOL: Final = "".join(secrets.choice(_ALPHABET) for _ in range(4096))
-_STEP: Final = 61
+#: Padding only has to have a length: a response has one of these, made once a process.
+_PADDINGS: Final = [
+    [
+        "".join(secrets.choice(_ALPHABET) for _ in range(PADDED_TO - over)).encode()
+        for over in range(PADDED_TO)
+    ]
+    for _ in range(16)
+]
 _CALL_ID_LENGTH: Final = 24
 #: What the system's source gave, 128 bits each: asked for one by one they cost a system call each.
 _CHANCES: Final[list[str]] = []
@@ -34,12 +39,12 @@ def random_hex() -> str:
 class SystemMint:
     """Ids of one response: they share its partition."""
 
-    __slots__ = ("_offset", "partition")
+    __slots__ = ("paddings", "partition")
 
     def __init__(self, partition: str | None = None) -> None:
         chance = random_hex()
         self.partition = partition or chance[:16]
-        self._offset = int(chance[16:], 16) % len(_POOL)
+        self.paddings = _PADDINGS[int(chance[16:], 16) % len(_PADDINGS)]
 
     def item_id(self, prefix: str) -> str:
         """128 random bits behind the partition."""
@@ -52,8 +57,3 @@ class SystemMint:
     def now(self) -> int:
         """Unix seconds."""
         return int(time.time())
-
-    def noise(self, length: int) -> str:
-        """`length` characters of the pool, from a place that moves."""
-        start = self._offset = (self._offset + _STEP) % (len(_POOL) - length)
-        return _POOL[start : start + length]

@@ -18,7 +18,7 @@ import orjson
 
 from antiphon.protocol.effects import Fold, Json, Path
 from antiphon.protocol.events import EFFECTS
-from antiphon.protocol.ids import Mint
+from antiphon.protocol.ids import PADDED_TO, Mint
 from antiphon.protocol.response import Response
 
 #: One event: its type and its JSON, encoded once.
@@ -36,10 +36,6 @@ def exact(raw: bytes) -> bytes:
     """A copy of what orjson made, for who keeps it: the original keeps 4 KiB, however short it is,
     and up to twelve times what is in it."""
     return b"".join((raw, b""))
-
-
-#: Payloads of deltas are padded to a multiple of this, as OpenAI's `obfuscation` does.
-_PADDING: Final = 16
 
 
 class Growing(NamedTuple):
@@ -96,7 +92,8 @@ class Emitter:
     def emit_delta(self, type_: str, fields: Json) -> None:
         """An event with a `delta`, padded if the client asked for it (spec §4)."""
         if self._obfuscation:
-            fields["obfuscation"] = self.mint.noise(_PADDING - len(fields["delta"]) % _PADDING)
+            padding = self.mint.paddings[len(fields["delta"]) % PADDED_TO]
+            fields["obfuscation"] = padding.decode()
         self.emit(type_, fields)
 
     def growing(self, type_: str, place: Json, path: Path, rest: Json) -> Growing:
@@ -118,8 +115,8 @@ class Emitter:
         type_, path, template = string
         number = self.next_number
         if self._obfuscation:
-            noise = self.mint.noise(_PADDING - len(delta) % _PADDING)
-            body = template % (number, orjson.dumps(delta), noise.encode())
+            padding = self.mint.paddings[len(delta) % PADDED_TO]
+            body = template % (number, orjson.dumps(delta), padding)
         else:
             body = template % (number, orjson.dumps(delta))
         self.fold.append(path, delta)

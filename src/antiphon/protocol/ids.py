@@ -7,10 +7,13 @@ Rules
 """
 
 import re
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 #: The characters that OpenAI allows in ids (error text in spec §1, `previous_response_id`).
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+\Z")
+#: Deltas are padded to a multiple of this many characters, as OpenAI's `obfuscation` does.
+PADDED_TO: Final = 16
 _OURS = re.compile(r"[a-z]+_([0-9a-f]{16})[0-9a-f]{32}\Z")
 
 
@@ -29,8 +32,10 @@ class Mint(Protocol):
         """Unix time in seconds."""
         ...
 
-    def noise(self, length: int) -> str:
-        """`length` random alphanumerics for the `obfuscation` field."""
+    @property
+    def paddings(self) -> Sequence[bytes]:
+        """For the `obfuscation` field of a delta, by its length modulo `PADDED_TO`: random
+        alphanumerics that fill it up to a multiple of that."""
         ...
 
 
