@@ -28,10 +28,10 @@ class Limit:
     json: float
 
 
-#: Measured: 16,266 opcodes and 4,040 bytes; 481 and 258; 580 and 283.
-PLAIN: Final = Limit(opcodes=17_800, json=4_440)
-STREAM_TOKEN: Final = Limit(opcodes=530, json=284)
-BACKGROUND_TOKEN: Final = Limit(opcodes=640, json=311)
+#: Measured: 16,553 opcodes and 3,729 bytes; 385 and 100; 482 and 124.
+PLAIN: Final = Limit(opcodes=18_000, json=4_100)
+STREAM_TOKEN: Final = Limit(opcodes=424, json=110)
+BACKGROUND_TOKEN: Final = Limit(opcodes=530, json=137)
 #: How many times that a request may cost after `REQUESTS`, and a token of ten times as many.
 LATER: Final = 1.05
 #: Tokens of a stream.

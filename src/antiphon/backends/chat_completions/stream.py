@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import orjson
 
 from antiphon.backends.calls import CallAssembler
+from antiphon.backends.chat_completions.alike import Alike
 from antiphon.backends.chat_completions.details import DETAILS, DetailsReader
 from antiphon.backends.chat_completions.faults import error_in_stream
 from antiphon.backends.chat_completions.lenient import LenientReader
@@ -62,6 +63,7 @@ class ChatStream(BodyReader):
     """One answer. `custom` names the tools whose arguments are free text."""
 
     __slots__ = (
+        "_alike",
         "_calls",
         "_custom",
         "_details",
@@ -75,6 +77,7 @@ class ChatStream(BodyReader):
     def __init__(self, profile: Profile = GENERIC, custom: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self._custom = custom
+        self._alike = Alike()
         self._calls: CallAssembler | None = None
         self._details = DetailsReader() if profile.details_back else None
         self._lenient: LenientReader | None = None
@@ -97,7 +100,11 @@ class ChatStream(BodyReader):
                 return
             if name == b"error":
                 self._fail_in_band(data)
-            self._chunk(data, out)
+            text = self._alike.text(data)
+            if text is None:
+                self._chunk(data, out)
+            else:  # nearly always
+                self._said(text, out)
 
     def _whole(self, body: bytes, out: list[Delta]) -> None:
         self._chunk(body, out)
@@ -122,6 +129,8 @@ class ChatStream(BodyReader):
             self._not_ours("not a chat completion chunk", exc, data)
         if out:
             self.told = True
+            if len(choices) == 1 and not self._details:
+                self._alike.learn(data, choices[0])
 
     def _read(self, data: bytes) -> Any:
         """The JSON value; once a chunk was not quite JSON, all are read leniently."""
@@ -130,6 +139,7 @@ class ChatStream(BodyReader):
                 return orjson.loads(data)
             except orjson.JSONDecodeError:
                 self._lenient = LenientReader()
+                self._alike.stop()  # it would not see halves of characters
         return self._lenient.loads(data)
 
     def _choice(self, choice: dict[str, Any], out: list[Delta]) -> None:

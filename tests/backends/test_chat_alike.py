@@ -1,0 +1,183 @@
+"""Chunks that are alike but for their text are not read one by one: nobody can tell."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from antiphon.backends.chat_completions.alike import Alike
+from antiphon.backends.chat_completions.stream import ChatStream
+from antiphon.backends.faults import UpstreamFaultError
+from antiphon.backends.profiles import GENERIC, Profile
+from antiphon.protocol.deltas import Delta, TextDelta
+
+Chunk = dict[str, Any]
+
+
+def chunk(
+    content: Any, *, delta: Chunk | None = None, choice: Chunk | None = None, **more: Any
+) -> Chunk:
+    """A chunk as vLLM makes it, with more of everything."""
+    said = {"index": 0, "delta": {"content": content, **(delta or {})}, "finish_reason": None}
+    place = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return {**place, "choices": [{**said, **(choice or {})}], **more}
+
+
+LOGPROBS: Chunk = {"content": [{"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": []}]}
+USAGE: Chunk = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+THOUGHT: Chunk = {"index": 1, "delta": {"reasoning_content": "thought"}}
+SEALED: Chunk = {"type": "reasoning.encrypted", "data": "c2VhbGVk"}
+#: Chunks by their text: plain ones, ends, and such that say more than their text.
+SAYING: list[Callable[[Any], Chunk]] = [
+    chunk,
+    lambda text: chunk(text, delta={"role": "assistant"}),
+    lambda text: chunk(text, delta={"role": None, "tool_calls": None}),
+    lambda text: chunk(text, delta={"reasoning_content": "thought"}),
+    lambda text: chunk(text, delta={"refusal": "no"}),
+    lambda text: chunk(text, delta={"tool_calls": [{"id": "c", "function": {"name": "f"}}]}),
+    lambda text: chunk(text, choice={"finish_reason": "length"}),
+    lambda text: chunk(text, choice={"finish_reason": ""}),
+    lambda text: chunk(text, choice={"finish_reason": "error"}),
+    lambda text: chunk(text, choice={"logprobs": LOGPROBS}),
+    lambda text: chunk(text, usage=USAGE),
+    lambda text: chunk(text, usage=None),
+    lambda text: chunk(text, error={"message": "broken"}),
+    lambda text: chunk(text, note={"content": text}),
+    lambda text: chunk("a", note={"content": text}),
+    lambda text: {"note": {"content": text}, **chunk("a")},
+    lambda text: {"note": "content", **chunk(text)},
+    lambda text: chunk(text, note='{"content":"a"}'),
+    lambda text: chunk([{"type": "text", "text": text}]),
+    lambda text: {**chunk(text), "choices": [*chunk(text)["choices"], *chunk("b")["choices"]]},
+    lambda text: {**chunk(text), "choices": [{"index": 0, "message": {"content": text}}]},
+    lambda text: {**chunk(text), "choices": [*chunk(text)["choices"], THOUGHT]},
+    lambda text: chunk(None, delta={"reasoning_details": [{**SEALED, "index": len(str(text))}]}),
+    lambda text: {"error": {"message": text}},
+]
+#: How servers write JSON: what is split in the middle of a character, only Python's can write.
+FORMS: list[Callable[[Chunk], bytes]] = [
+    lambda value: json.dumps(value, separators=(",", ":")).encode(),
+    lambda value: json.dumps(value).encode(),
+    lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"),
+    lambda value: json.dumps(value, separators=(" ,", " : ")).encode() + b" ",
+    lambda value: json.dumps(value).replace('"content"', '"\\u0063ontent"', 1).encode(),
+]
+#: Bytes that a broken server may send instead of an event.
+BROKEN = [b'{"choices":', b"\xff", b'"a"', b"[DONE]", b"{}"]
+TEXTS = st.text(max_size=4) | st.sampled_from(
+    ["a", "b", "<think>", "</think>", "\ud83d", "\ude00", '"', "\\u0063", None, 1]
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[bytes]:
+    """Runs of chunks that are alike but for their text, and what comes between them."""
+    said: list[bytes] = []
+    for _ in range(draw(st.integers(1, 4))):
+        saying, form = draw(st.sampled_from(SAYING)), draw(st.sampled_from(FORMS))
+        said += [form(saying(text)) for text in draw(st.lists(TEXTS, max_size=5))]
+        said += draw(st.lists(st.sampled_from(BROKEN), max_size=1)) if draw(st.booleans()) else []
+    return said
+
+
+def heard(pieces: list[bytes], profile: Profile, *, learns: bool) -> tuple[list[Delta], Any]:
+    """What a stream says, and how it breaks."""
+    out: list[Delta] = []
+    with patch.object(Alike, "learn", Alike.learn if learns else lambda *_: None):
+        stream = ChatStream(profile)
+        try:
+            for data in pieces:
+                out += stream.feed(b"data: " + data + b"\n\n")
+            out += stream.close()
+        except UpstreamFaultError as fault:
+            return out + list(fault.said), (str(fault), stream.told, stream.finished)
+    return out, (stream.told, stream.finished, stream.done)
+
+
+def plain(*texts: str) -> list[bytes]:
+    """What nearly all streams are."""
+    return [FORMS[0](chunk(text)) for text in texts]
+
+
+PLAIN = replace(GENERIC, think="never")
+
+
+@settings(max_examples=500)
+@given(
+    said=streams(),
+    profile=st.sampled_from(
+        [PLAIN, GENERIC, replace(GENERIC, think="opened"), replace(GENERIC, details_back=True)]
+    ),
+)
+@example(said=plain("a", "b", "\ud83d", "\ude00"), profile=PLAIN)
+@example(said=plain("a", "b", "\ud83d", "c"), profile=PLAIN)
+def test_it_says_what_reading_every_chunk_says(said: list[bytes], profile: Profile) -> None:
+    assert heard(said, profile, learns=True) == heard(said, profile, learns=False)
+
+
+@pytest.mark.parametrize("profile", [PLAIN, GENERIC, replace(GENERIC, details_back=True)])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("saying", SAYING)
+def test_each_kind_of_chunk_means_the_same_each_time(
+    saying: Callable[[Any], Chunk], form: Callable[[Chunk], bytes], profile: Profile
+) -> None:
+    for odd in ("d", "", None, 1, "\ud83d"):
+        said = [*plain("x"), *(form(saying(text)) for text in ("a", "b", odd, "e")), *plain("y")]
+        assert heard(said, profile, learns=True) == heard(said, profile, learns=False)
+
+
+@pytest.mark.parametrize("form", FORMS[:3])
+@pytest.mark.parametrize("beside", [{}, {"role": "assistant"}, {"role": None, "tool_calls": None}])
+def test_alike_chunks_are_not_read(form: Any, beside: Chunk) -> None:
+    alike, first = Alike(), chunk("Hel", delta=beside)
+    assert alike.text(form(first)) is None
+    alike.learn(form(first), first["choices"][0])
+    for text in ("lo", "", "é\n", '"', "\\", "\u2028"):
+        assert alike.text(form(chunk(text, delta=beside))) == text
+    assert alike.text(form(chunk("lo", delta=beside, created=2))) is None
+    assert alike.text(form(chunk(None, delta=beside))) is None
+
+
+def test_what_is_written_in_another_way_is_not_taken_for_the_text() -> None:
+    alike, data = Alike(), json.dumps(chunk("é")).encode()
+    alike.learn(data, chunk("é")["choices"][0])
+    assert alike.text(data.replace(b'"\\u0', b'"ab"')) is None
+
+
+def test_what_always_differs_is_not_learned_for_ever() -> None:
+    alike, asked = Alike(), 0
+    with patch.object(orjson, "dumps", side_effect=orjson.dumps) as dumps:
+        for number in range(100):
+            data = json.dumps(chunk("a", obfuscation=str(number))).encode()
+            if alike.text(data) is None:
+                asked += 1
+                alike.learn(data, chunk("a")["choices"][0])
+    assert asked == 100
+    assert dumps.call_count < 12
+
+
+def test_a_clock_that_moves_on_is_learned_anew() -> None:
+    alike, missed = Alike(), 0
+    for second in range(100):
+        for _ in range(3):
+            data = orjson.dumps(chunk("a", created=second))
+            if alike.text(data) is None:
+                missed += 1
+                alike.learn(data, chunk("a")["choices"][0])
+    assert missed == 100
+
+
+def test_thoughts_before_the_answer_do_not_tire_it() -> None:
+    stream = ChatStream(replace(GENERIC, think="never"))
+    thought = chunk(None, delta={"reasoning_content": "so"})
+    said = [*[thought] * 50, *map(chunk, "abc")]
+    with patch.object(ChatStream, "_chunk", autospec=True, side_effect=ChatStream._chunk) as read:
+        deltas = [d for each in said for d in stream.feed(b"data: " + orjson.dumps(each) + b"\n\n")]
+    assert deltas[50:] == [TextDelta("a"), TextDelta("b"), TextDelta("c")]
+    assert read.call_count == 51
