@@ -177,17 +177,21 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def antiphon(upstream_port: int, config: str = "", *, alone: bool = True) -> Iterator[Meter]:
+def antiphon(
+    upstream_port: int, config: str = "", *, alone: bool = True, workers: int = 1
+) -> Iterator[Meter]:
     """``antiphon serve`` in front of the upstream, with a database file in a folder of its own.
     `config`: more of it; not `alone`: on all cores."""
     with tempfile.TemporaryDirectory(prefix="antiphon-bench-") as name:
         folder = Path(name)
-        command = antiphon_command(folder, free_port(), upstream_port, config)
+        command = antiphon_command(folder, free_port(), upstream_port, config, workers)
         with running(command, alone=alone) as meter:
             yield meter
 
 
-def antiphon_command(folder: Path, port: int, upstream_port: int, config: str = "") -> Command:
+def antiphon_command(
+    folder: Path, port: int, upstream_port: int, config: str = "", workers: int = 1
+) -> Command:
     """How the server of this checkout is started."""
     text = _CONFIG.format(port=upstream_port) + config
     (folder / "antiphon.toml").write_text(text, encoding="utf-8")
@@ -195,6 +199,7 @@ def antiphon_command(folder: Path, port: int, upstream_port: int, config: str = 
         "PYTHONPATH": str(_ROOT / "src"),
         "ANTIPHON_HOST": "127.0.0.1",
         "ANTIPHON_PORT": str(port),
+        "ANTIPHON_WORKERS": str(workers),
         "ANTIPHON_CONFIG": str(folder / "antiphon.toml"),
         "ANTIPHON_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/antiphon.db",
         "ANTIPHON_API_KEYS": KEY,

@@ -1,10 +1,10 @@
-"""What several workers are worth: ``python -m benchmarks.workers [WORKERS]``.
+"""What several workers are worth: ``python -m benchmarks.workers [WORKERS]``, 2 or more.
 
 Rules
 1. A server of one worker and one of several, asked for stored plain answers in turns, 64 at once.
    Both may use all cores.
 2. The generator and the upstream have no core of their own: what they take is missing to the
-   workers. So the table says how much of the cores the servers had.
+   workers. So the table says how much of the cores each server had.
 """
 
 import contextlib
@@ -12,29 +12,16 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import uvloop
 
 from benchmarks.load import load
-from benchmarks.meter import Meter, antiphon_command, free_port, running, upstream
+from benchmarks.meter import Meter, antiphon, upstream
 from benchmarks.works import ANTIPHON, Work
 
 _WORK: Final = Work("plain", "plain", 64, 5000)
 _REPEATS: Final = 5
-
-
-@contextlib.contextmanager
-def _server(upstream_port: int, workers: int) -> Iterator[Meter]:
-    with tempfile.TemporaryDirectory(prefix="antiphon-bench-") as folder:
-        command = antiphon_command(Path(folder), free_port(), upstream_port)
-        environment = {**command.environment, "ANTIPHON_WORKERS": str(workers)}
-        with running(replace(command, environment=environment), alone=False) as meter:
-            yield meter
 
 
 def _measured(server: Meter, upstream_port: int) -> tuple[float, float, float]:
@@ -51,20 +38,22 @@ def main(workers: int) -> None:
     rows: dict[int, list[tuple[float, float, float]]] = {1: [], workers: []}
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(upstream())
-        servers = {n: stack.enter_context(_server(model.port, n)) for n in rows}
+        servers = {
+            n: stack.enter_context(antiphon(model.port, alone=False, workers=n)) for n in rows
+        }
         for server in servers.values():
             _measured(server, model.port)  # warm-up
         for _ in range(_REPEATS):
             for n, server in servers.items():
                 rows[n].append(_measured(server, model.port))
     print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores\n")
-    print("| workers | answers/s | CPU per request, µs | cores that it had | answers/s of a core |")
-    print("|---|---|---|---|---|")
+    print("| workers | answers/s | CPU per request, µs | cores that they had |")
+    print("|---|---|---|---|")
     medians = {
         n: [statistics.median(column) for column in zip(*rows[n], strict=True)] for n in rows
     }
     for n, (rate, cpu, cores) in medians.items():
-        print(f"| {n} | {rate:,.0f} | {cpu:,.0f} | {cores:.2f} | {rate / cores:,.0f} |")
+        print(f"| {n} | {rate:,.0f} | {cpu:,.0f} | {cores:.2f} |")
     ratios = [more[0] / one[0] for one, more in zip(rows[1], rows[workers], strict=True)]
     print(
         f"\n{workers} workers: {statistics.median(ratios):.2f} × (each time: "
@@ -74,4 +63,4 @@ def main(workers: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    main(max(2, int(sys.argv[1]) if len(sys.argv) > 1 else 2))

@@ -69,7 +69,10 @@ FORMS: list[Callable[[Chunk], bytes]] = [
     lambda value: json.dumps(value).replace('"content"', '"\\u0063ontent"', 1).encode(),
 ]
 #: Bytes that a broken server may send instead of an event.
-BROKEN = [b'{"choices":', b"\xff", b'"a"', b"[DONE]", b"{}"]
+BROKEN = [b'{"choices":', b"\xff", b'"a"', b"[DONE]", b"{}", b"\0" * 200 + b'"x"}}]}', b"\0"]
+#: What changes between two chunks that are alike: how the answer ended, what it took.
+FINISH = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+MORE_USAGE = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":9,"total_tokens":10}}'
 TEXTS = st.text(max_size=4) | st.sampled_from(
     ["a", "b", "<think>", "</think>", "\ud83d", "\ude00", '"', "\\u0063", None, 1]
 )
@@ -82,7 +85,8 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     for _ in range(draw(st.integers(1, 4))):
         saying, form = draw(st.sampled_from(SAYING)), draw(st.sampled_from(FORMS))
         said += [form(saying(text)) for text in draw(st.lists(TEXTS, max_size=5))]
-        said += draw(st.lists(st.sampled_from(BROKEN), max_size=1)) if draw(st.booleans()) else []
+        if draw(st.booleans()):
+            said.append(draw(st.sampled_from([FINISH, MORE_USAGE, *BROKEN])))
     return said
 
 
@@ -121,21 +125,34 @@ def test_it_says_what_reading_every_chunk_says(said: list[bytes], profile: Profi
     assert heard(said, profile, learns=True) == heard(said, profile, learns=False)
 
 
-@pytest.mark.parametrize("profile", [PLAIN, GENERIC, replace(GENERIC, details_back=True)])
+@pytest.mark.parametrize("between", [b"", FINISH, MORE_USAGE])
+@pytest.mark.parametrize("profile", [PLAIN, replace(GENERIC, details_back=True)])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("saying", SAYING)
 def test_each_kind_of_chunk_means_the_same_each_time(
-    saying: Callable[[Any], Chunk], form: Callable[[Chunk], bytes], profile: Profile
+    saying: Callable[[Any], Chunk],
+    form: Callable[[Chunk], bytes],
+    profile: Profile,
+    between: bytes,
 ) -> None:
     for odd in ("d", "", None, 1, "\ud83d"):
-        said = [*plain("x"), *(form(saying(text)) for text in ("a", "b", odd, "e")), *plain("y")]
+        first, second, *others = (form(saying(text)) for text in ("a", "b", odd, "e"))
+        said = [
+            *plain("x"),
+            first,
+            second,
+            *[between] * bool(between),
+            *others,
+            *plain("y"),
+            FINISH,
+        ]
         assert heard(said, profile, learns=True) == heard(said, profile, learns=False)
 
 
-@pytest.mark.parametrize("form", FORMS[:3])
+@pytest.mark.parametrize("form", FORMS[:4])
 @pytest.mark.parametrize("beside", [{}, {"role": "assistant"}, {"role": None, "tool_calls": None}])
-def test_alike_chunks_are_not_read(form: Any, beside: Chunk) -> None:
-    alike, first = Alike(), chunk("Hel", delta=beside)
+def test_alike_chunks_are_not_read(form: Callable[[Chunk], bytes], beside: Chunk) -> None:
+    alike, first = Alike(), chunk('Hé"l', delta=beside)
     assert alike.text(form(first)) is None
     alike.learn(form(first), first["choices"][0])
     for text in ("lo", "", "é\n", '"', "\\", "\u2028"):
@@ -144,22 +161,33 @@ def test_alike_chunks_are_not_read(form: Any, beside: Chunk) -> None:
     assert alike.text(form(chunk(None, delta=beside))) is None
 
 
-def test_what_is_written_in_another_way_is_not_taken_for_the_text() -> None:
-    alike, data = Alike(), json.dumps(chunk("é")).encode()
-    alike.learn(data, chunk("é")["choices"][0])
-    assert alike.text(data.replace(b'"\\u0', b'"ab"')) is None
+@pytest.mark.parametrize("others", range(5, 10))
+def test_what_always_differs_ends_the_learning(others: int) -> None:
+    alike = Alike()
+    for number in range(others):
+        different = chunk("a", obfuscation=str(number))
+        alike.learn(orjson.dumps(different), different["choices"][0])
+    last = orjson.dumps(chunk("a"))
+    alike.learn(last, chunk("a")["choices"][0])
+    assert (alike.text(last) is not None) == (others < 7)
+    # What was learned before is forgotten: it would make it begin again.
+    before = orjson.dumps(chunk("a", obfuscation=str(others - 1)))
+    assert alike.text(before) is None
 
 
-def test_what_always_differs_is_not_learned_for_ever() -> None:
-    alike, asked = Alike(), 0
-    with patch.object(orjson, "dumps", side_effect=orjson.dumps) as dumps:
-        for number in range(100):
-            data = json.dumps(chunk("a", obfuscation=str(number))).encode()
-            if alike.text(data) is None:
-                asked += 1
-                alike.learn(data, chunk("a")["choices"][0])
-    assert asked == 100
-    assert dumps.call_count < 12
+def test_a_stop_leaves_nothing() -> None:
+    alike, data = Alike(), orjson.dumps(chunk("a"))
+    alike.learn(data, chunk("a")["choices"][0])
+    alike.stop()
+    head, _, tail = data.partition(b'"a"')
+    for odd in (data, b"\0" * len(head) + b'"a"' + b"\0" * len(tail), b"\0", b""):
+        assert alike.text(odd) is None
+
+
+def test_a_large_chunk_is_not_kept() -> None:
+    alike, large = Alike(), chunk("a", note="x" * 4096)
+    alike.learn(orjson.dumps(large), large["choices"][0])
+    assert alike.text(orjson.dumps(large)) is None
 
 
 def test_a_clock_that_moves_on_is_learned_anew() -> None:

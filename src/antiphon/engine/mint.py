@@ -9,7 +9,8 @@ from typing import Final
 from antiphon.protocol.ids import PADDED_TO, make_id
 
 _ALPHABET: Final = string.ascii_letters + string.digits
-#: Padding only has to have a length: a response has one of these, made once a process.
+#: Padding only has to have a length: a response has one of these, made once a process. (Who
+#: compresses a stream takes away what it hides, however random it is.)
 _PADDINGS: Final = [
     [
         "".join(secrets.choice(_ALPHABET) for _ in range(PADDED_TO - over)).encode()

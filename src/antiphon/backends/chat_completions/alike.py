@@ -4,22 +4,25 @@ read once.
 Rules
 1. A chunk that begins and ends with the bytes of one that was read, and has one JSON string in
    between where that had its text, is the same JSON value but for the text.
-2. So only such chunks are learned from that say nothing beside their text but what may be left out
-   when it is said again: how the answer ended, and its usage.
-3. Where chunks differ elsewhere, too (a random field), learning is given up soon.
+2. So only such chunks are learned from that say nothing beside their text.
+3. Where chunks always differ elsewhere, too (a random field), nothing is learned any more.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
 
 _KEY: Final = b'"content"'
-#: Chunks with text, one after another, that are not like the one before: then no more is learned.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
+#: Bytes of a chunk that is learned from: it is kept until the end.
+_MOST: Final = 4096
+#: So many chunks with text, one after another, that are not like the one before, end the learning.
 _PATIENCE: Final = 8
-#: What no JSON begins with.
+#: What no JSON begins or ends with.
 _NOTHING: Final = b"\0"
-#: Fields of a delta that are there beside its text, or are empty.
-_BESIDE: Final = frozenset({"content", "role"})
+#: Fields of a delta that may say something in a chunk that is learned from.
+_SAID: Final = frozenset({"content", "role"})
 
 
 class Alike:
@@ -46,24 +49,27 @@ class Alike:
         return None
 
     def learn(self, data: bytes, choice: dict[str, Any]) -> None:
-        """`data` was read, a chunk with one `choice`."""
+        """`data` was read: a chunk with one `choice`, and nothing else that means something."""
         delta = choice.get("delta") or {}
         text = delta.get("content")
-        if not text or not isinstance(text, str) or self._unlike > _PATIENCE:
+        if not text or not isinstance(text, str) or self._unlike == _PATIENCE:
             return
         self._unlike += 1
-        if any(value for key, value in delta.items() if key not in _BESIDE):
+        if self._unlike == _PATIENCE:
+            self.stop()
             return
-        if data.count(_KEY) != 1:  # log probabilities have one, too
+        if choice.get("finish_reason") or len(data) > _MOST or data.count(_KEY) != 1:
+            return  # log probabilities have a `content`, too
+        if any(value for key, value in delta.items() if key not in _SAID):
             return
-        encoded = orjson.dumps(text)
-        at = data.find(b'"', data.find(_KEY) + len(_KEY))
-        head, tail = data[:at], data[at + len(encoded) :]
+        said = _STRING.search(data, data.find(_KEY) + len(_KEY))
         # Without escapes there is no other way to write the key: it is that of the text.
-        if data.startswith(encoded, at) and b"\\" not in head + tail:
-            self._head, self._tail = head, tail
-            self._place = slice(at, -len(tail))
+        if said is not None and b"\\" not in data[: said.start()] + data[said.end() :]:
+            self._head, self._tail = data[: said.start()], data[said.end() :]
+            self._place = slice(said.start(), said.end() - len(data))
 
     def stop(self) -> None:
         """Read all chunks from now on."""
-        self._head, self._unlike = _NOTHING, _PATIENCE + 1
+        self._head = self._tail = _NOTHING
+        self._place = slice(0)
+        self._unlike = _PATIENCE

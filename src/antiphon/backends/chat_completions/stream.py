@@ -129,7 +129,7 @@ class ChatStream(BodyReader):
             self._not_ours("not a chat completion chunk", exc, data)
         if out:
             self.told = True
-            if len(choices) == 1 and not self._details:
+            if len(choices) == 1 and not usage and not self._details:
                 self._alike.learn(data, choices[0])
 
     def _read(self, data: bytes) -> Any:
