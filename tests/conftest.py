@@ -18,7 +18,9 @@ settings.load_profile("busy")
 
 #: A module that looks at a clock, itself or through a helper.
 CLOCK = re.compile(
-    r"^import time$|^from tests\.(\w+\.)?(pace|watch|watching|heavy_bodies|cost|filing|raw) ", re.M
+    r"^import time$|^from tests\.(\w+\.)?(pace|watch|watching|heavy_bodies|cost|filing|raw) "
+    r"|^from tests\.sandbox\.bench |asyncio\.(wait_for|timeout)\(",
+    re.M,
 )
 
 
