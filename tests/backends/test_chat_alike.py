@@ -15,7 +15,7 @@ from antiphon.backends.chat_completions.alike import Alike
 from antiphon.backends.chat_completions.stream import ChatStream
 from antiphon.backends.faults import UpstreamFaultError
 from antiphon.backends.profiles import GENERIC, Profile
-from antiphon.protocol.deltas import Delta, TextDelta
+from antiphon.protocol.deltas import Delta, ReasoningDelta, TextDelta
 
 Chunk = dict[str, Any]
 
@@ -39,7 +39,12 @@ SAYING: list[Callable[[Any], Chunk]] = [
     lambda text: chunk(text, delta={"role": "assistant"}),
     lambda text: chunk(text, delta={"role": None, "tool_calls": None}),
     lambda text: chunk(text, delta={"reasoning_content": "thought"}),
+    lambda text: chunk(None, delta={"reasoning_content": text}),
+    lambda text: chunk("", delta={"reasoning": text, "role": "assistant"}),
+    lambda text: chunk(None, delta={"thinking": text, "reasoning": text}),
+    lambda text: chunk(None, delta={"reasoning": text}, choice={"logprobs": LOGPROBS}),
     lambda text: chunk(text, delta={"refusal": "no"}),
+    lambda text: chunk(None, delta={"refusal": text}),
     lambda text: chunk(text, delta={"tool_calls": [{"id": "c", "function": {"name": "f"}}]}),
     lambda text: chunk(text, choice={"finish_reason": "length"}),
     lambda text: chunk(text, choice={"finish_reason": ""}),
@@ -136,17 +141,12 @@ def test_each_kind_of_chunk_means_the_same_each_time(
     between: bytes,
 ) -> None:
     for odd in ("d", "", None, 1, "\ud83d"):
-        first, second, *others = (form(saying(text)) for text in ("a", "b", odd, "e"))
-        said = [
-            *plain("x"),
-            first,
-            second,
-            *[between] * bool(between),
-            *others,
-            *plain("y"),
-            FINISH,
-        ]
-        assert heard(said, profile, learns=True) == heard(said, profile, learns=False)
+        first, second, third, last = (form(saying(text)) for text in ("a", "b", odd, "e"))
+        begun = [*plain("x"), first, second, *[between] * bool(between), third]
+        end = [*plain("y"), FINISH]
+        for more in ([], [third], end, [last, *end]):
+            said = [*begun, *more]
+            assert heard(said, profile, learns=True) == heard(said, profile, learns=False)
 
 
 @pytest.mark.parametrize("form", FORMS[:4])
@@ -201,11 +201,30 @@ def test_a_clock_that_moves_on_is_learned_anew() -> None:
     assert missed == 100
 
 
-def test_thoughts_before_the_answer_do_not_tire_it() -> None:
-    stream = ChatStream(replace(GENERIC, think="never"))
-    thought = chunk(None, delta={"reasoning_content": "so"})
-    said = [*[thought] * 50, *map(chunk, "abc")]
+def test_thoughts_are_learned_and_then_the_answer() -> None:
+    stream = ChatStream(PLAIN)
+    said = [chunk(None, delta={"reasoning": f"so {number}"}) for number in range(50)]
+    said += map(chunk, "abc")
     with patch.object(ChatStream, "_chunk", autospec=True, side_effect=ChatStream._chunk) as read:
         deltas = [d for each in said for d in stream.feed(b"data: " + orjson.dumps(each) + b"\n\n")]
+    assert deltas[:50] == [ReasoningDelta(f"so {number}") for number in range(50)]
     assert deltas[50:] == [TextDelta("a"), TextDelta("b"), TextDelta("c")]
+    assert read.call_count == 2
+
+
+def test_thoughts_in_two_fields_do_not_tire_it() -> None:
+    stream = ChatStream(PLAIN)
+    thought = chunk(None, delta={"reasoning_content": "so", "reasoning": "so"})
+    with patch.object(ChatStream, "_chunk", autospec=True, side_effect=ChatStream._chunk) as read:
+        for each in [*[thought] * 50, *map(chunk, "abc")]:
+            stream.feed(b"data: " + orjson.dumps(each) + b"\n\n")
     assert read.call_count == 51
+
+
+def test_log_probabilities_of_a_thought_are_not_those_of_the_text() -> None:
+    """Text is held back as what may become a tag; its log probabilities with it."""
+    held = chunk("<thi", choice={"logprobs": LOGPROBS})
+    thoughts = [chunk(None, delta={"reasoning": text}) for text in "ab"]
+    for said in ([*thoughts, held, thoughts[0], chunk("x")], [thoughts[0], held, *thoughts]):
+        pieces = [*map(FORMS[0], said), FINISH]
+        assert heard(pieces, GENERIC, learns=True) == heard(pieces, GENERIC, learns=False)

@@ -1,5 +1,5 @@
-"""The chunks of an answer are nearly always alike but for their text: what they have in common is
-read once.
+"""The chunks of an answer are nearly always alike but for their text, or their thought: what they
+have in common is read once.
 
 Rules
 1. A chunk that begins and ends with the bytes of one that was read, and has one JSON string in
@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-_KEY: Final = b'"content"'
+#: Where a thought may be: not every server calls it the same.
+THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking")
+_TEXTS: Final = frozenset({"content", *THOUGHTS})
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 #: Bytes of a chunk that is learned from: it is kept until the end.
 _MOST: Final = 4096
@@ -21,16 +23,16 @@ _MOST: Final = 4096
 _PATIENCE: Final = 8
 #: What no JSON begins or ends with.
 _NOTHING: Final = b"\0"
-#: Fields of a delta that may say something in a chunk that is learned from.
-_SAID: Final = frozenset({"content", "role"})
 
 
 class Alike:
     """What a chunk that was read has in common with those that come."""
 
-    __slots__ = ("_head", "_place", "_tail", "_unlike")
+    __slots__ = ("_head", "_place", "_tail", "_unlike", "thinks")
 
     def __init__(self) -> None:
+        #: Whether `text` is of a thought.
+        self.thinks = False
         self._head = self._tail = _NOTHING
         #: Where the text stands between the two.
         self._place = slice(0)
@@ -51,22 +53,25 @@ class Alike:
     def learn(self, data: bytes, choice: dict[str, Any]) -> None:
         """`data` was read: a chunk with one `choice`, and nothing else that means something."""
         delta = choice.get("delta") or {}
-        text = delta.get("content")
-        if not text or not isinstance(text, str) or self._unlike == _PATIENCE:
+        said = [field for field, value in delta.items() if value and field != "role"]
+        if len(said) != 1 or said[0] not in _TEXTS or self._unlike == _PATIENCE:
             return
         self._unlike += 1
         if self._unlike == _PATIENCE:
             self.stop()
             return
-        if choice.get("finish_reason") or len(data) > _MOST or data.count(_KEY) != 1:
-            return  # log probabilities have a `content`, too
-        if any(value for key, value in delta.items() if key not in _SAID):
+        field = said[0]
+        key = b'"%b"' % field.encode()
+        if not isinstance(delta[field], str) or len(data) > _MOST or data.count(key) != 1:
             return
-        said = _STRING.search(data, data.find(_KEY) + len(_KEY))
+        if choice.get("finish_reason") or choice.get("logprobs"):
+            return
+        text = _STRING.search(data, data.find(key) + len(key))
         # Without escapes there is no other way to write the key: it is that of the text.
-        if said is not None and b"\\" not in data[: said.start()] + data[said.end() :]:
-            self._head, self._tail = data[: said.start()], data[said.end() :]
-            self._place = slice(said.start(), said.end() - len(data))
+        if text is not None and b"\\" not in data[: text.start()] + data[text.end() :]:
+            self._head, self._tail = data[: text.start()], data[text.end() :]
+            self._place = slice(text.start(), text.end() - len(data))
+            self.thinks = field != "content"
 
     def stop(self) -> None:
         """Read all chunks from now on."""

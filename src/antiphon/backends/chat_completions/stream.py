@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import orjson
 
 from antiphon.backends.calls import CallAssembler
-from antiphon.backends.chat_completions.alike import Alike
+from antiphon.backends.chat_completions.alike import THOUGHTS, Alike
 from antiphon.backends.chat_completions.details import DETAILS, DetailsReader
 from antiphon.backends.chat_completions.faults import error_in_stream
 from antiphon.backends.chat_completions.lenient import LenientReader
@@ -103,6 +103,8 @@ class ChatStream(BodyReader):
             text = self._alike.text(data)
             if text is None:
                 self._chunk(data, out)
+            elif self._alike.thinks:
+                self._thoughts({THOUGHTS[0]: text}, out)
             else:  # nearly always
                 self._said(text, out)
 
@@ -180,7 +182,7 @@ class ChatStream(BodyReader):
     def _thoughts(self, delta: dict[str, Any], out: list[Delta]) -> None:
         details = delta.get(DETAILS)
         # The same thought may be in several fields.
-        thought = delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking")
+        thought = next((delta[field] for field in THOUGHTS if delta.get(field)), None)
         if self._details and details and self._details.feed(details, out):
             pass
         elif thought:
