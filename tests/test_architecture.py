@@ -143,7 +143,7 @@ PRESCRIBED: Final = frozenset({"data_received"})
 #: Design §10 rule 6: `protocol/` is a function of what it is given.
 IMPURE: Final = re.compile(
     "asyncio|datetime|logging|os|pathlib|random|secrets|socket|sqlite3|subprocess|tempfile|"
-    "threading|time|urllib|uuid|aiohttp|fastapi|sqlalchemy|starlette|structlog"
+    "threading|time|urllib|uuid|aiohttp|sqlalchemy|starlette|structlog"
 )
 #: Reliability R-136.
 DANGEROUS: Final = re.compile(

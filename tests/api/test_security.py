@@ -223,6 +223,22 @@ def test_cors_by_setting(watched: LiveServer) -> None:
     assert cors_fields(stranger) == []
 
 
+def test_the_api_describes_itself(server: LiveServer) -> None:
+    """To anybody, before a key."""
+    with client_of(server, None) as stranger:
+        page, first = stranger.get("/docs"), stranger.get("/openapi.json")
+        again = stranger.get("/openapi.json")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert 'url: "openapi.json"' in page.text
+    assert first.headers["content-type"] == "application/json"
+    assert first.content == again.content
+    described = first.json()["paths"]["/v1/responses/{response_id}/input_items"]["get"]
+    assert described["description"].startswith("History and input of a response")
+    limits = [one for one in described["parameters"] if one["name"] == "limit"]
+    limit = limits[0]["schema"]
+    assert (limit["default"], limit["minimum"], limit["maximum"]) == (20, 1, 100)
+
+
 def test_what_settings_open_and_close(watched: LiveServer) -> None:
     with client_of(watched, None) as stranger:
         assert stranger.get("/docs").status_code == 404

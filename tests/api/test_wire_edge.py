@@ -3,12 +3,15 @@
 import json
 
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.api.body import ClientDisconnected
 from antiphon.api.errors import EXCEPTION_HANDLERS, error_response
 from antiphon.api.headers import Edge
+from antiphon.api.operations import Operation
 from antiphon.errors import APIError, ModelNotFound, Overloaded, RateLimitError
 
 Headers = list[tuple[bytes, bytes]]
@@ -282,17 +285,17 @@ def test_header_values_of_errors_are_clean() -> None:
     assert fields[b"x-odd"] == b"a\\r\\nset-cookie: b\\x1b ?"
 
 
-def routes() -> FastAPI:
-    """A FastAPI app with our exception handlers."""
-    app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
+async def number(_request: Request, n: str) -> Response:
+    """Fails in two ways."""
+    if n == "0":
+        raise ModelNotFound("zero")
+    return JSONResponse(1 // (int(n) - 1))
 
-    @app.get("/v1/number/{n}")
-    async def number(n: int) -> int:
-        if n == 0:
-            raise ModelNotFound("zero")
-        return 1 // (n - 1)
 
-    return app
+def routes() -> Starlette:
+    """An application with our exception handlers."""
+    route = Operation("Numbers", None, "GET", "/v1/number/{n}", number, None).route()
+    return Starlette(routes=[route], exception_handlers=EXCEPTION_HANDLERS)
 
 
 @pytest.mark.parametrize(
@@ -308,11 +311,19 @@ def routes() -> FastAPI:
                 "request using a different http method?)"
             ),
         ),
-        ("GET", "/v1/number/x", 400, "Invalid value for 'n'."),
+        (
+            "HEAD",
+            "/v1/number/1",
+            405,
+            (
+                "Not allowed to HEAD on /v1/number/1. (HINT: Perhaps you meant to make your HTTP "
+                "request using a different http method?)"
+            ),
+        ),
         ("GET", "/v1/number/0", 400, "The requested model 'zero' does not exist."),
     ],
 )
-async def test_fastapi_speaks_openais_language(
+async def test_the_router_speaks_openais_language(
     method: str, path: str, status: int, message: str
 ) -> None:
     """R-16: no ``detail``, no 422."""
@@ -326,7 +337,7 @@ async def test_fastapi_speaks_openais_language(
         assert heard.error()["code"] == "method_not_supported"
 
 
-async def test_fastapi_failures_are_answered_once_and_logged_once() -> None:
+async def test_failures_of_endpoints_are_answered_once_and_logged_once() -> None:
     """R-131: Starlette answers with our handler and raises again; `Edge` writes the log."""
     log = Log()
     heard = await ask(Edge(routes(), logger=log), "GET", "/v1/number/1")

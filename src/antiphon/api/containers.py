@@ -6,18 +6,18 @@ Rules
 2. Whether there is such a container is asked before a body is read.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
 from antiphon.api.download import Download, span_of
 from antiphon.api.multipart import Form, is_form, read_multipart
-from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.operations import Operations
+from antiphon.api.query import EveryQuery, Limit
 from antiphon.api.responses import JSON, check_id, list_page
 from antiphon.engine.containers import ContainerService
 from antiphon.protocol.bodies import parse_body
@@ -32,7 +32,7 @@ _FORM: Final = Form("file", instead="file_id")
 class ContainerFilesQuery(EveryQuery):
     """The query of a list of files."""
 
-    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+    limit: Limit = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
@@ -52,27 +52,18 @@ class ContainerEndpoints:
 
     def __init__(self, containers: ContainerService, auth: Authenticator) -> None:
         self._containers = containers
-        self._auth = auth
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/containers", tags=["Containers"], dependencies=[Depends(self._authorise)]
-        )
-        one = "/{container_id}"
-        files = one + "/files"
-        file = files + "/{file_id}"
-        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-            ("POST", "", self.create),
-            ("GET", one, self.retrieve),
-            ("DELETE", one, self.delete),
-            ("POST", files, self.create_file),
-            ("GET", file, self.retrieve_file),
-            ("DELETE", file, self.delete_file),
-            ("GET", file + "/content", self.file_content),
-        )
-        for method, path, call in without_query:
-            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
-        self.router.add_api_route("", self.list, methods=["GET"])
-        self.router.add_api_route(files, self.list_files, methods=["GET"])
+        self.operations = Operations("Containers", "/v1/containers", auth)
+        add, one = self.operations.add, "/{container_id}"
+        files, file = one + "/files", one + "/files/{file_id}"
+        add("POST", "", self.create)
+        add("GET", "", self.list, ContainersQuery)
+        add("GET", one, self.retrieve)
+        add("DELETE", one, self.delete)
+        add("POST", files, self.create_file)
+        add("GET", files, self.list_files, ContainerFilesQuery)
+        add("GET", file, self.retrieve_file)
+        add("DELETE", file, self.delete_file)
+        add("GET", file + "/content", self.file_content)
 
     # -- containers ---------------------------------------------------------------------------
 
@@ -81,7 +72,7 @@ class ContainerEndpoints:
         body = await read_form(request, NewContainer, limit=_MAX_BODY)
         return _json(_container(await self._containers.create(request.state.project, body)))
 
-    async def list(self, request: Request, query: Annotated[ContainersQuery, Query()]) -> Response:
+    async def list(self, request: Request, query: ContainersQuery) -> Response:
         """The containers that have not expired, newest first unless asked otherwise."""
         page, more = await self._containers.page(request.state.project, query.window(), query.name)
         return _json(list_page([_container(row) for row in page], has_more=more))
@@ -112,7 +103,7 @@ class ContainerEndpoints:
         return _json(_file(await self._containers.copy(*named, body.file_id)))
 
     async def list_files(
-        self, request: Request, container_id: str, query: Annotated[ContainerFilesQuery, Query()]
+        self, request: Request, container_id: str, query: ContainerFilesQuery
     ) -> Response:
         """The files of a container, newest first unless asked otherwise."""
         page, more = await self._containers.files(*_named(request, container_id), query.window())
@@ -141,10 +132,6 @@ class ContainerEndpoints:
         named = _named(request, container_id)
         check_id(file_id, "file_id", "cfile")
         return await self._containers.file(*named, file_id)
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
 
 def _named(request: Request, container_id: str) -> tuple[str, str]:

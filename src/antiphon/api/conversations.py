@@ -1,15 +1,15 @@
 """``/v1/conversations`` and their items (spec §2.2, App. F and G)."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
 from antiphon.api.create import remarks
-from antiphon.api.query import NO_QUERY
+from antiphon.api.operations import Operations
 from antiphon.api.responses import JSON, ItemsQuery, Revealing, check_id, list_page
 from antiphon.api.shown import Shown
 from antiphon.engine.conversations import ConversationService, foreign_seals
@@ -31,29 +31,19 @@ class ConversationEndpoints:
     ) -> None:
         self._images = images
         self._conversations = conversations
-        self._auth = auth
         self._max_body_bytes = max_body_bytes
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/conversations",
-            tags=["Conversations"],
-            dependencies=[Depends(self._authorise)],
-        )
-        one, items = "/{conversation_id}", "/{conversation_id}/items"
+        self.operations = Operations("Conversations", "/v1/conversations", auth)
+        add, one, items = self.operations.add, "/{conversation_id}", "/{conversation_id}/items"
         # An item may have any id that a client chose, also one with a slash.
         item = items + "/{item_id:path}"
-        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-            ("POST", "", self.create),
-            ("GET", one, self.retrieve),
-            ("POST", one, self.update),
-            ("DELETE", one, self.delete),
-            ("DELETE", item, self.delete_item),
-        )
-        for method, path, call in without_query:
-            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
-        self.router.add_api_route(items, self.create_items, methods=["POST"])
-        self.router.add_api_route(items, self.list_items, methods=["GET"])
-        self.router.add_api_route(item, self.retrieve_item, methods=["GET"])
+        add("POST", "", self.create)
+        add("GET", one, self.retrieve)
+        add("POST", one, self.update)
+        add("DELETE", one, self.delete)
+        add("POST", items, self.create_items, Revealing)
+        add("GET", items, self.list_items, ItemsQuery)
+        add("GET", item, self.retrieve_item, Revealing)
+        add("DELETE", item, self.delete_item)
 
     async def create(self, request: Request) -> Response:
         """A new conversation, with its first items."""
@@ -77,9 +67,7 @@ class ConversationEndpoints:
         await self._conversations.delete(*_named(request, conversation_id))
         return _json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
-    async def create_items(
-        self, request: Request, conversation_id: str, _: Annotated[Revealing, Query()]
-    ) -> Response:
+    async def create_items(self, request: Request, conversation_id: str, _: Revealing) -> Response:
         """Add at most 20 items at the end; they are answered in the same order."""
         named = _named(request, conversation_id)
         body = await read_form(request, NewItems, limit=self._max_body_bytes)
@@ -88,7 +76,7 @@ class ConversationEndpoints:
         return _remarked(self._answer(request, page), body.items)
 
     async def list_items(
-        self, request: Request, conversation_id: str, query: Annotated[ItemsQuery, Query()]
+        self, request: Request, conversation_id: str, query: ItemsQuery
     ) -> Response:
         """The items, newest first unless asked otherwise."""
         page, has_more = await self._conversations.page(
@@ -104,7 +92,7 @@ class ConversationEndpoints:
         request: Request,
         conversation_id: str,
         item_id: str,
-        _: Annotated[Revealing, Query()],
+        _: Revealing,
     ) -> Response:
         """One item."""
         named = _named(request, conversation_id)
@@ -118,10 +106,6 @@ class ConversationEndpoints:
     def _answer(self, request: Request, body: dict[str, Any]) -> Response:
         """A body with items."""
         return Shown(self._images, request.state.project).answer(orjson.dumps(body))
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
 
 def _named(request: Request, conversation_id: str) -> tuple[str, str]:

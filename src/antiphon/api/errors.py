@@ -1,16 +1,14 @@
 """Errors to HTTP: the one place where an `APIError` becomes an answer (spec §6).
 
 Rules
-1. Every error body is OpenAI's envelope, also those of the router (404, 405) and of FastAPI's
-   validation (R-16).
+1. Every error body is OpenAI's envelope, also those of the router (404, 405; R-16).
 2. Nothing of an exception reaches the client but the message of an `APIError` (R-129).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +23,6 @@ from antiphon.errors import (
     NotFoundError,
     PayloadTooLarge,
     RateLimitError,
-    UnknownParameter,
     UnsupportedMediaType,
 )
 
@@ -93,7 +90,7 @@ _BY_STATUS: dict[int, Callable[[Scope], APIError]] = {
 
 
 def from_http_exception(scope: Scope, exc: HTTPException) -> APIError:
-    """OpenAI's words for an exception of Starlette or FastAPI; its own text is not shown."""
+    """OpenAI's words for an exception of Starlette; its own text is not shown."""
     known = _BY_STATUS.get(exc.status_code)
     if known is not None:
         return known(scope)
@@ -121,31 +118,11 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     return _response(from_http_exception(request.scope, exc), allow)
 
 
-async def _on_validation(_request: Request, exc: Exception) -> Response:
-    """The first unknown parameter, else the first one that is wrong: OpenAI's own order."""
-    problems = exc.errors() if isinstance(exc, RequestValidationError) else []
-    for problem in problems:
-        if problem["type"] == "extra_forbidden":
-            name = printable(_path(problem["loc"][1:]), MAX_ECHO)
-            return _response(UnknownParameter(f"Unknown parameter: '{name}'.", param=name))
-    param = _path(problems[0]["loc"][1:]) if problems else None
-    message = f"Invalid value for '{param}'." if param else None
-    return _response(InvalidRequestError(message, param=param or None, code="invalid_value"))
-
-
-def _path(location: Iterable[int | str]) -> str:
-    """``include[0]`` for the first value of ``?include[]=`` (R-02)."""
-    return "".join(
-        f"[{step}]" if isinstance(step, int) else step.removesuffix("[]") for step in location
-    )
-
-
-#: For ``FastAPI(exception_handlers=EXCEPTION_HANDLERS)``. The last one answers in our envelope
+#: For ``Starlette(exception_handlers=EXCEPTION_HANDLERS)``. The last one answers in our envelope
 #: where Starlette would in plain text; Starlette raises the exception again, so that `Edge`
 #: writes it to the log.
 EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Any]] = {
     APIError: _on_api_error,
     HTTPException: _on_http_exception,
-    RequestValidationError: _on_validation,
     Exception: _on_anything_else,
 }

@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.download import Download, span_of
 from antiphon.api.multipart import Form, read_multipart
-from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.operations import Operations
+from antiphon.api.query import DIGITS, EveryQuery
 from antiphon.api.responses import JSON, list_page
 from antiphon.engine.files import FileService
 from antiphon.protocol.files import (
@@ -40,7 +42,7 @@ class FilesQuery(EveryQuery):
     """The query of the list."""
 
     purpose: str | None = None
-    limit: Annotated[Integer, Field(ge=1, le=10_000)] = 10_000
+    limit: Annotated[int, Field(ge=1, le=10_000), DIGITS] = 10_000
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
@@ -50,17 +52,13 @@ class FileEndpoints:
 
     def __init__(self, files: FileService, auth: Authenticator) -> None:
         self._files = files
-        self._auth = auth
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/files", tags=["Files"], dependencies=[Depends(self._authorise)]
-        )
-        add, one, no_query = self.router.add_api_route, "/{file_id}", [NO_QUERY]
-        add("", self.create, methods=["POST"], dependencies=no_query)
-        add("", self.list, methods=["GET"])
-        add(one, self.retrieve, methods=["GET"], dependencies=no_query)
-        add(one, self.delete, methods=["DELETE"], dependencies=no_query)
-        add(one + "/content", self.content, methods=["GET"], dependencies=no_query)
+        self.operations = Operations("Files", "/v1/files", auth)
+        add, one = self.operations.add, "/{file_id}"
+        add("POST", "", self.create)
+        add("GET", "", self.list, FilesQuery)
+        add("GET", one, self.retrieve)
+        add("DELETE", one, self.delete)
+        add("GET", one + "/content", self.content)
 
     async def create(self, request: Request) -> Response:
         """A new file."""
@@ -72,7 +70,7 @@ class FileEndpoints:
             row = await self._files.add(project, arrival, clean_filename(name), form.purpose, kept)
         return _json(file_shape(row))
 
-    async def list(self, request: Request, query: Annotated[FilesQuery, Query()]) -> Response:
+    async def list(self, request: Request, query: FilesQuery) -> Response:
         """The files of the project, newest first unless asked otherwise."""
         wanted = FileListing(query.purpose, query.after, query.limit, query.order)
         rows, has_more = await self._files.listed(request.state.project, wanted)
@@ -95,10 +93,6 @@ class FileEndpoints:
         span = span_of(request.headers.get("range"), row.bytes)
         start, end = span or (0, row.bytes)
         return Download(self._files.content(row, start, end), row.filename, row.bytes, span)
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
 
 def file_shape(row: FileRow) -> dict[str, Any]:

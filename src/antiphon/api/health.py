@@ -16,13 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
 import orjson
-from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.figures import Figures
+from antiphon.api.operations import Operations
 from antiphon.backends.base import Backend
 from antiphon.engine.runner import Engine
 
@@ -97,20 +99,20 @@ class Health:
         self._backends = backends
         self._engine = engine
         self._figures = figures
-        self._auth = auth
-        self._public = public
         self._checks = checks
         self._asking: asyncio.Task[list[str]] | None = None
-        self.router = APIRouter(tags=["Operation"])
-        self.router.add_api_route("/health/live", self.live, methods=["GET"])
-        self.router.add_api_route("/health/ready", self.ready, methods=["GET"])
-        self.router.add_api_route("/metrics", self.metrics, methods=["GET"])
+        self.operations = Operations("Operation")
+        self.operations.add("GET", "/health/live", self.live, query=None)
+        self.operations.add("GET", "/health/ready", self.ready, query=None)
+        seen = Operations("Operation", auth=None if public else auth)
+        seen.add("GET", "/metrics", self.metrics, query=None)
+        self.operations += seen
 
-    async def live(self) -> Response:
+    async def live(self, _request: Request) -> Response:
         """200 while the process answers."""
         return _status("ok", 200)
 
-    async def ready(self) -> Response:
+    async def ready(self, _request: Request) -> Response:
         """200 when requests can be served, else 503."""
         if self._engine.stopping:
             return _status("shutting down", 503)
@@ -125,10 +127,8 @@ class Health:
         passed = await asyncio.gather(*(_passes(check) for check in self._checks.values()))
         return [name for name, good in zip(self._checks, passed, strict=True) if not good]
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self, _request: Request) -> Response:
         """Prometheus text; needs an API key unless the settings make it public."""
-        if not self._public:
-            await self._auth.project(request.scope)
         return Response(await self._figures.text(), media_type=CONTENT_TYPE_LATEST)
 
 

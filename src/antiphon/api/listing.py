@@ -9,15 +9,15 @@ Rules
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from starlette.datastructures import QueryParams
 
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
-from antiphon.api.query import EveryQuery, Integer
+from antiphon.api.query import EveryQuery, Limit
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.parameters import Metadata
 from antiphon.protocol.validation import refusal
@@ -31,7 +31,7 @@ _LARGE: Final = 1024 * 1024
 class ListingQuery(EveryQuery):
     """The query but for its pairs, which have names that nobody can foresee."""
 
-    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+    limit: Limit = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
@@ -40,28 +40,29 @@ class ListingQuery(EveryQuery):
     def _without_pairs(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in given.items() if not name.startswith(_OPENING)}
 
+    @classmethod
+    def parameters(cls) -> list[dict[str, Any]]:
+        """In the words of OpenAPI."""
+        return [*super().parameters(), _PAIRS]
+
 
 class _Pairs(BaseModel):
     metadata: Metadata
 
 
 #: The pairs in the words of OpenAPI.
-PAIRS: Final[dict[str, Any]] = {
-    "parameters": [
-        {
-            "name": "metadata",
-            "in": "query",
-            "required": False,
-            "description": "`metadata[key]=value`: only responses with all of these pairs.",
-            "style": "deepObject",
-            "explode": True,
-            "schema": {
-                "type": "object",
-                "additionalProperties": {"type": "string", "maxLength": 512},
-                "maxProperties": 16,
-            },
-        }
-    ]
+_PAIRS: Final[dict[str, Any]] = {
+    "name": "metadata",
+    "in": "query",
+    "required": False,
+    "description": "`metadata[key]=value`: only responses with all of these pairs.",
+    "style": "deepObject",
+    "explode": True,
+    "schema": {
+        "type": "object",
+        "additionalProperties": {"type": "string", "maxLength": 512},
+        "maxProperties": 16,
+    },
 }
 
 

@@ -1,12 +1,23 @@
-"""The interactive description at ``/docs``: the plain ASGI routes are added by hand."""
+"""The description of the API: ``/openapi.json`` and ``/docs``.
 
-from collections.abc import Collection, Mapping
+What an operation says of itself is taken from there; bodies, which endpoints read by themselves,
+and plain ASGI routes are added by hand.
+"""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+import orjson
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from antiphon import __version__
+from antiphon.api.operations import Operation
 from antiphon.protocol import compaction, counting
 from antiphon.protocol.containers import NewContainer, NewContainerFile
 from antiphon.protocol.conversations import ChangedConversation, NewConversation, NewItems
@@ -92,50 +103,120 @@ _RELAYED: Final[Mapping[str, tuple[str, str]]] = {
     "/v1/embeddings": ("Create embeddings", "Embeddings"),
 }
 
+#: https://github.com/swagger-api/swagger-ui/blob/master/docs/usage/installation.md
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Antiphon</title>
+  <link rel="stylesheet" href="https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/swagger-ui.css">
+</head>
+<body>
+  <div id="swagger-ui"></div>
+  <script src="https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/swagger-ui-bundle.js"></script>
+  <script>SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true})</script>
+</body>
+</html>
+"""
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.pop("HTTPValidationError", None)
-        schemas.pop("ValidationError", None)
-        paths = document["paths"]
-        document["paths"] = {_CREATE: {**paths.pop(_CREATE), "post": _create()}, **paths}
-        for path, (form, required) in _BODIES.items():
-            body = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
-            schemas.update(body.pop("$defs", {}))
-            schemas[form.__name__] = body
-            document["paths"][path]["post"]["requestBody"] = {
-                "required": required,
-                "content": {"application/json": {"schema": {"$ref": _SCHEMAS + form.__name__}}},
-            }
-        for path, (file, fields_of) in _FORMS.items():
-            schema = _form(file, fields_of, schemas)
-            body = document["paths"][path]["post"].setdefault("requestBody", {"content": {}})
-            body["required"] = True
-            body["content"]["multipart/form-data"] = {"schema": schema}
-        for path, (name, description, fields) in _PARTS.items():
-            document["paths"][path] = {"post": _part(name, description, fields, schemas)}
-        for path, (name, tag) in _RELAYED.items():
-            document["paths"][path] = {"post": _relayed(name, tag, schemas)}
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"key": []}]
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-        app.openapi_schema = document
-    return app.openapi_schema
+
+class Description:
+    """``/openapi.json``, and ``/docs``, which shows it in a browser."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._operations = operations
+        self._document = b""
+
+    def routes(self) -> list[Route]:
+        """For Starlette."""
+        return [Route("/openapi.json", self.document), Route("/docs", self.page)]
+
+    async def document(self, _request: Request) -> Response:
+        """The OpenAPI document, made once, in a thread: that takes a while (R-118)."""
+        if not self._document:
+            self._document = await asyncio.to_thread(
+                lambda: orjson.dumps(describe(self._operations))
+            )
+        return Response(self._document, media_type="application/json")
+
+    async def page(self, _request: Request) -> Response:
+        """Swagger UI, which the browser loads from a CDN."""
+        return Response(_PAGE, media_type="text/html")
+
+
+def describe(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The OpenAPI document."""
+    paths: dict[str, dict[str, Any]] = {_CREATE: {"post": _create()}}
+    schemas: dict[str, Any] = {}
+    for operation in operations:
+        path = re.sub(r":\w+}", "}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(path, operation)
+    for path, (form, required) in _BODIES.items():
+        schemas[form.__name__] = _schema(form, schemas)
+        paths[path]["post"]["requestBody"] = {
+            "required": required,
+            "content": {"application/json": {"schema": {"$ref": _SCHEMAS + form.__name__}}},
+        }
+    for path, (file, fields_of) in _FORMS.items():
+        schema = _form(file, fields_of, schemas)
+        body = paths[path]["post"].setdefault("requestBody", {"content": {}})
+        body["required"] = True
+        body["content"]["multipart/form-data"] = {"schema": schema}
+    for path, (name, description, fields) in _PARTS.items():
+        paths[path] = {"post": _part(name, description, fields, schemas)}
+    for path, (name, tag) in _RELAYED.items():
+        paths[path] = {"post": _relayed(name, tag, schemas)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Antiphon",
+            "version": __version__,
+            "description": "A self-hosted Responses API in front of any model.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _operation(path: str, operation: Operation) -> dict[str, Any]:
+    """What is written nowhere but at the endpoint: its name, its docstring, its query."""
+    name = operation.endpoint.__name__
+    method = operation.method.lower()
+    in_path = [
+        {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+        for parameter in re.findall(r"{(\w+)}", path)
+    ]
+    in_query = [] if operation.query is None else operation.query.parameters()
+    return {
+        "tags": [operation.tag],
+        "summary": name.replace("_", " ").title(),
+        "description": inspect.getdoc(operation.endpoint),
+        "operationId": re.sub(r"\W", "_", f"{name}{path}_{method}"),
+        "parameters": in_path + in_query,
+        "responses": {
+            "200": {"description": "The answer.", "content": {"application/json": {"schema": {}}}},
+            "4XX": {"description": "OpenAI's error envelope."},
+        },
+    }
+
+
+def _schema(form: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    """That of a body; those that it refers to become common ones."""
+    schema = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    schemas.update(schema.pop("$defs", {}))
+    return schema
 
 
 def _form(file: str, form: type[BaseModel] | None, schemas: dict[str, Any]) -> dict[str, Any]:
     """An object of a file and the fields of `form`."""
     if form is None:
         return {"type": "object", "properties": {file: _BINARY}, "required": [file]}
-    body = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
-    schemas.update(body.pop("$defs", {}))
+    body = _schema(form, schemas)
     properties, required = {file: _BINARY, **body["properties"]}, [file, *body["required"]]
     return {**body, "properties": properties, "required": required}
 

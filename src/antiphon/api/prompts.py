@@ -10,16 +10,17 @@ Rules
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
-from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.operations import Operations
+from antiphon.api.query import EveryQuery, Limit
 from antiphon.api.responses import JSON, check_id, paginate
 from antiphon.errors import InvalidRequestError, PromptNotFound
 from antiphon.protocol.prompts import ChangedPrompt, NewPrompt, NewVersion
@@ -42,7 +43,7 @@ class ListQuery(EveryQuery):
     """The query of both lists; `after`: an id, or a version."""
 
     after: str | None = None
-    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+    limit: Limit = 20
 
 
 class PromptEndpoints:
@@ -52,25 +53,17 @@ class PromptEndpoints:
         self, prompts: Prompts, auth: Authenticator, clock: Callable[[], float] = time.time
     ) -> None:
         self._prompts = prompts
-        self._auth = auth
         self._clock = clock
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/prompts", tags=["Prompts"], dependencies=[Depends(self._authorise)]
-        )
-        one, versions = "/{prompt_id}", "/{prompt_id}/versions"
-        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-            ("POST", "", self.create),
-            ("GET", one, self.retrieve),
-            ("POST", one, self.update),
-            ("DELETE", one, self.delete),
-            ("POST", versions, self.publish),
-            ("GET", versions + "/{version}", self.retrieve_version),
-        )
-        for method, path, call in without_query:
-            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
-        self.router.add_api_route("", self.list, methods=["GET"])
-        self.router.add_api_route(versions, self.list_versions, methods=["GET"])
+        self.operations = Operations("Prompts", "/v1/prompts", auth)
+        add, one, versions = self.operations.add, "/{prompt_id}", "/{prompt_id}/versions"
+        add("POST", "", self.create)
+        add("GET", "", self.list, ListQuery)
+        add("GET", one, self.retrieve)
+        add("POST", one, self.update)
+        add("DELETE", one, self.delete)
+        add("POST", versions, self.publish)
+        add("GET", versions, self.list_versions, ListQuery)
+        add("GET", versions + "/{version}", self.retrieve_version)
 
     async def create(self, request: Request) -> Response:
         """A new prompt with its version 1."""
@@ -86,7 +79,7 @@ class PromptEndpoints:
             )
         return _json(_shape(row, body.template))
 
-    async def list(self, request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+    async def list(self, request: Request, query: ListQuery) -> Response:
         """The prompts of the project, newest first."""
         found = await self._prompts.all(request.state.project)
         oldest_first = [_head(row) for row in reversed(found)]
@@ -138,9 +131,7 @@ class PromptEndpoints:
             raise missing("template")
         return _json(_version_shape(await self._version(row, number)))
 
-    async def list_versions(
-        self, request: Request, prompt_id: str, query: Annotated[ListQuery, Query()]
-    ) -> Response:
+    async def list_versions(self, request: Request, prompt_id: str, query: ListQuery) -> Response:
         """The versions of a prompt, newest first."""
         check_id(prompt_id, "prompt_id", "pmpt")
         dates = await self._prompts.dates(request.state.project, prompt_id)
@@ -154,10 +145,6 @@ class PromptEndpoints:
         row = await self._row(request, prompt_id)
         number = version_number(prompt_id, version)
         return _json(_version_shape(await self._version(row, number)))
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
     async def _row(self, request: Request, prompt_id: str) -> PromptRow:
         check_id(prompt_id, "prompt_id", "pmpt")

@@ -8,17 +8,19 @@ Rules
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.errors import MAX_ECHO
-from antiphon.api.listing import PAIRS, ListingQuery, answer, pairs_of
+from antiphon.api.listing import ListingQuery, answer, pairs_of
 from antiphon.api.logs import printable
-from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.operations import Operations
+from antiphon.api.query import EveryQuery, Integer, Limit
 from antiphon.api.shown import Shown
 from antiphon.api.streams import EventStream, Heartbeat
 from antiphon.engine.history import read_history
@@ -61,7 +63,7 @@ _FOR_STREAMS: Final = frozenset({"starting_after", "include_obfuscation"})
 class ItemsQuery(Revealing):
     """The query of a list of items."""
 
-    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+    limit: Limit = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
@@ -74,22 +76,16 @@ class StoredResponses:
     ) -> None:
         self._images = images
         self._engine = engine
-        self._auth = auth
         self._heartbeat = heartbeat
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/responses", tags=["Responses"], dependencies=[Depends(self._authorise)]
-        )
-        add = self.router.add_api_route
-        add("", self.list, methods=["GET"], openapi_extra=PAIRS)
-        add("/{response_id}", self.retrieve, methods=["GET"])
-        add("/{response_id}", self.delete, methods=["DELETE"], dependencies=[NO_QUERY])
-        add("/{response_id}/cancel", self.cancel, methods=["POST"], dependencies=[NO_QUERY])
-        add("/{response_id}/input_items", self.input_items, methods=["GET"])
+        self.operations = Operations("Responses", "/v1/responses", auth)
+        add, one = self.operations.add, "/{response_id}"
+        add("GET", "", self.list, ListingQuery)
+        add("GET", one, self.retrieve, RetrieveQuery)
+        add("DELETE", one, self.delete)
+        add("POST", one + "/cancel", self.cancel)
+        add("GET", one + "/input_items", self.input_items, ItemsQuery)
 
-    async def retrieve(
-        self, request: Request, response_id: str, query: Annotated[RetrieveQuery, Query()]
-    ) -> Response:
+    async def retrieve(self, request: Request, response_id: str, query: RetrieveQuery) -> Response:
         """A stored response as it is now, or its events."""
         if not query.stream:
             for name in sorted(query.model_fields_set & _FOR_STREAMS):
@@ -134,9 +130,7 @@ class StoredResponses:
             raise _not_found(response_id)
         return self._shown(row.project).answer(row.body)
 
-    async def input_items(
-        self, request: Request, response_id: str, query: Annotated[ItemsQuery, Query()]
-    ) -> Response:
+    async def input_items(self, request: Request, response_id: str, query: ItemsQuery) -> Response:
         """History and input of a response, newest first unless asked otherwise."""
         row = await self._row(request, response_id)
         items: list[Item] = orjson.loads(row.input)
@@ -148,7 +142,7 @@ class StoredResponses:
         page = paginate([shown(item) for item in items], query.limit, query.order, query.after)
         return self._shown(row.project).answer(orjson.dumps(page))
 
-    async def list(self, request: Request, query: Annotated[ListingQuery, Query()]) -> Response:
+    async def list(self, request: Request, query: ListingQuery) -> Response:
         """Stored responses of the project, newest first unless asked otherwise."""
         pairs = pairs_of(request.query_params)
         wanted = Listing(pairs, query.after, query.limit, query.order)
@@ -159,10 +153,6 @@ class StoredResponses:
                 param="after",
             )
         return self._shown(request.state.project).answer(await answer(found))
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
     def _shown(self, project: str) -> Shown:
         return Shown(self._images, project)

@@ -3,13 +3,14 @@
 from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
 from antiphon.api.files import file_shape
 from antiphon.api.multipart import Form, read_multipart
-from antiphon.api.query import NO_QUERY
+from antiphon.api.operations import Operations
 from antiphon.api.responses import JSON, check_id
 from antiphon.engine.uploads import UploadService
 from antiphon.protocol.files import CompletedUpload, NewUpload
@@ -25,21 +26,12 @@ class UploadEndpoints:
 
     def __init__(self, uploads: UploadService, auth: Authenticator) -> None:
         self._uploads = uploads
-        self._auth = auth
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/uploads",
-            tags=["Uploads"],
-            dependencies=[Depends(self._authorise), NO_QUERY],
-        )
-        one = "/{upload_id}"
-        for path, call in (
-            ("", self.create),
-            (one + "/parts", self.add_part),
-            (one + "/complete", self.complete),
-            (one + "/cancel", self.cancel),
-        ):
-            self.router.add_api_route(path, call, methods=["POST"])
+        self.operations = Operations("Uploads", "/v1/uploads", auth)
+        add, one = self.operations.add, "/{upload_id}"
+        add("POST", "", self.create)
+        add("POST", one + "/parts", self.add_part)
+        add("POST", one + "/complete", self.complete)
+        add("POST", one + "/cancel", self.cancel)
 
     async def create(self, request: Request) -> Response:
         """A new upload, which takes parts for an hour."""
@@ -70,10 +62,6 @@ class UploadEndpoints:
     async def cancel(self, request: Request, upload_id: str) -> Response:
         """Forget the parts; nothing can be added any more."""
         return self._shown(await self._uploads.cancel(*_named(request, upload_id)))
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
     def _shown(self, upload: UploadRow, file: FileRow | None = None) -> Response:
         shape: dict[str, Any] = {

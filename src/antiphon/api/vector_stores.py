@@ -5,18 +5,19 @@ Rules
 2. ``OpenAI-Beta: assistants=v2``, which SDKs send, has no effect.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
-from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.operations import Operations
+from antiphon.api.query import EveryQuery, Limit
 from antiphon.api.responses import JSON, check_id, list_page
 from antiphon.engine.vector_stores import VectorStoreService, unknown_in_store
 from antiphon.errors import InvalidRequestError
@@ -56,7 +57,7 @@ _RESULTS: Final = 10
 class StoresQuery(EveryQuery):
     """The query of a list."""
 
-    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+    limit: Limit = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
     before: str | None = None
@@ -77,36 +78,26 @@ class VectorStoreEndpoints:
 
     def __init__(self, stores: VectorStoreService, auth: Authenticator) -> None:
         self._stores = stores
-        self._auth = auth
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1/vector_stores",
-            tags=["Vector stores"],
-            dependencies=[Depends(self._authorise)],
-        )
-        one = "/{vector_store_id}"
+        self.operations = Operations("Vector stores", "/v1/vector_stores", auth)
+        add, one = self.operations.add, "/{vector_store_id}"
         files, batches = one + "/files", one + "/file_batches"
         file, batch = files + "/{file_id}", batches + "/{batch_id}"
-        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-            ("POST", "", self.create),
-            ("GET", one, self.retrieve),
-            ("POST", one, self.update),
-            ("DELETE", one, self.delete),
-            ("POST", one + "/search", self.search),
-            ("POST", files, self.create_file),
-            ("GET", file, self.retrieve_file),
-            ("POST", file, self.update_file),
-            ("DELETE", file, self.delete_file),
-            ("GET", file + "/content", self.file_content),
-            ("POST", batches, self.create_batch),
-            ("GET", batch, self.retrieve_batch),
-            ("POST", batch + "/cancel", self.cancel_batch),
-        )
-        for method, path, call in without_query:
-            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
-        self.router.add_api_route("", self.list, methods=["GET"])
-        self.router.add_api_route(files, self.list_files, methods=["GET"])
-        self.router.add_api_route(batch + "/files", self.list_batch_files, methods=["GET"])
+        add("POST", "", self.create)
+        add("GET", "", self.list, StoresQuery)
+        add("GET", one, self.retrieve)
+        add("POST", one, self.update)
+        add("DELETE", one, self.delete)
+        add("POST", one + "/search", self.search)
+        add("POST", files, self.create_file)
+        add("GET", files, self.list_files, StoreFilesQuery)
+        add("GET", file, self.retrieve_file)
+        add("POST", file, self.update_file)
+        add("DELETE", file, self.delete_file)
+        add("GET", file + "/content", self.file_content)
+        add("POST", batches, self.create_batch)
+        add("GET", batch, self.retrieve_batch)
+        add("POST", batch + "/cancel", self.cancel_batch)
+        add("GET", batch + "/files", self.list_batch_files, StoreFilesQuery)
 
     # -- stores -------------------------------------------------------------------------------
 
@@ -115,7 +106,7 @@ class VectorStoreEndpoints:
         body = await read_form(request, NewVectorStore, limit=_MAX_BODY, absent=b"{}")
         return self._shown(await self._stores.create(request.state.project, body))
 
-    async def list(self, request: Request, query: Annotated[StoresQuery, Query()]) -> Response:
+    async def list(self, request: Request, query: StoresQuery) -> Response:
         """The stores of the project, newest first unless asked otherwise."""
         rows, more = await self._stores.page(request.state.project, query.window())
         now = self._stores.now()
@@ -172,7 +163,7 @@ class VectorStoreEndpoints:
         return _shown_file(await self._stores.add_file(project, store_id, new))
 
     async def list_files(
-        self, request: Request, vector_store_id: str, query: Annotated[StoreFilesQuery, Query()]
+        self, request: Request, vector_store_id: str, query: StoreFilesQuery
     ) -> Response:
         """The files of a store."""
         named = _named(request, vector_store_id)
@@ -233,7 +224,7 @@ class VectorStoreEndpoints:
         request: Request,
         vector_store_id: str,
         batch_id: str,
-        query: Annotated[StoreFilesQuery, Query()],
+        query: StoreFilesQuery,
     ) -> Response:
         """The files of a batch."""
         project, store_id, batch_id = _of_batch(request, vector_store_id, batch_id)
@@ -241,10 +232,6 @@ class VectorStoreEndpoints:
             project, store_id, query.window(), query.filter, batch_id
         )
         return _json(list_page([_file(file) for file in page], has_more=more))
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
 
 def _named(request: Request, store_id: str) -> tuple[str, str]:

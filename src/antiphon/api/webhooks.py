@@ -8,19 +8,20 @@ Rules
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 import structlog
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from antiphon.api.auth import Authenticator
 from antiphon.api.body import read_form
 from antiphon.api.errors import MAX_ECHO
 from antiphon.api.logs import printable
-from antiphon.api.query import NO_QUERY, EveryQuery, Integer
+from antiphon.api.operations import Operations
+from antiphon.api.query import EveryQuery, Limit
 from antiphon.api.responses import paginate
 from antiphon.engine.webhooks import Deliverer
 from antiphon.errors import InvalidRequestError, NotFoundError
@@ -49,7 +50,7 @@ class ListQuery(EveryQuery):
     """The query of ``GET /v1/webhook_endpoints``."""
 
     after: str | None = None
-    limit: Annotated[Integer, Field(ge=1, le=100)] = 20
+    limit: Limit = 20
 
 
 class WebhookEndpoints:
@@ -64,27 +65,20 @@ class WebhookEndpoints:
     ) -> None:
         self._webhooks = webhooks
         self._deliverer = deliverer
-        self._auth = auth
         self._clock = clock
-        # As a dependency the key is checked before FastAPI looks at the query (R-27).
-        self.router = APIRouter(
-            prefix="/v1", tags=["Webhooks"], dependencies=[Depends(self._authorise)]
-        )
-        one = "/webhook_endpoints/{webhook_endpoint_id}"
-        self.router.add_api_route("/webhook_endpoints", self.list, methods=["GET"])
-        without_query: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-            ("GET", "/webhook_event_types", self.event_types),
-            ("POST", "/webhook_endpoints", self.create),
-            ("GET", one, self.retrieve),
-            ("POST", one, self.update),
-            ("DELETE", one, self.delete),
-            ("POST", one + "/rotate_secret", self.rotate_secret),
-            ("POST", one + "/test", self.test),
-        )
-        for method, path, call in without_query:
-            self.router.add_api_route(path, call, methods=[method], dependencies=[NO_QUERY])
+        self.operations = Operations("Webhooks", "/v1", auth)
+        add, every = self.operations.add, "/webhook_endpoints"
+        one = every + "/{webhook_endpoint_id}"
+        add("GET", "/webhook_event_types", self.event_types)
+        add("POST", every, self.create)
+        add("GET", every, self.list, ListQuery)
+        add("GET", one, self.retrieve)
+        add("POST", one, self.update)
+        add("DELETE", one, self.delete)
+        add("POST", one + "/rotate_secret", self.rotate_secret)
+        add("POST", one + "/test", self.test)
 
-    async def event_types(self) -> Response:
+    async def event_types(self, _request: Request) -> Response:
         """The events that happen here."""
         return _json({"object": "list", "data": list(FIRED)})
 
@@ -110,7 +104,7 @@ class WebhookEndpoints:
             )
         return _json({**_shape(endpoint), "signing_secret": endpoint.secret})
 
-    async def list(self, request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+    async def list(self, request: Request, query: ListQuery) -> Response:
         """The endpoints of the project, newest first."""
         found = await self._webhooks.endpoints(request.state.project)
         oldest_first = [_shape(endpoint) for endpoint in reversed(found)]
@@ -170,10 +164,6 @@ class WebhookEndpoints:
                 "success": True,
             }
         )
-
-    async def _authorise(self, request: Request) -> None:
-        """Leaves the caller's project in ``request.state.project``."""
-        await self._auth.project(request.scope)
 
     def _check_url(self, url: str) -> None:
         try:

@@ -17,12 +17,11 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 import structlog
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from antiphon import __version__
 from antiphon.api.auth import (
     DEFAULT_PROJECT,
     Authenticator,
@@ -43,7 +42,8 @@ from antiphon.api.health import Backends, Check, Health, InThread
 from antiphon.api.input_tokens import PATH as INPUT_TOKENS
 from antiphon.api.input_tokens import counting_tokens
 from antiphon.api.models import Models
-from antiphon.api.openapi import describe
+from antiphon.api.openapi import Description
+from antiphon.api.operations import Operation
 from antiphon.api.prompts import PromptEndpoints
 from antiphon.api.responses import StoredResponses
 from antiphon.api.siblings import PATHS, Sibling
@@ -166,7 +166,7 @@ class Antiphon:
         )
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The hot path goes straight to its endpoint: the routers and middlewares of FastAPI would
+        """The hot path goes straight to its endpoint: the router and middlewares of Starlette would
         cost as much as the rest of our own code (docs/benchmarks.md)."""
         if scope["type"] == "http" and scope["path"] == CREATE and scope["method"] == "POST":
             await self._create(scope, receive, send)
@@ -175,52 +175,51 @@ class Antiphon:
         else:
             await self._app(scope, receive, send)
 
-    def _application(self) -> FastAPI:
-        settings = self.settings
-        app = FastAPI(
-            title="Antiphon",
-            version=__version__,
-            description="A self-hosted Responses API in front of any model.",
-            docs_url="/docs" if settings.docs else None,
-            openapi_url="/openapi.json" if settings.docs else None,
-            redoc_url=None,
-            lifespan=self._lifespan,
-            exception_handlers=EXCEPTION_HANDLERS,
-            redirect_slashes=False,
-        )
-        app.router.routes.append(Route(CREATE, self._create, methods=["POST"]))
-        compact = compacting(self.engine, self._auth, settings.max_body_bytes)
-        app.router.routes.append(Route(CREATE + "/compact", compact, methods=["POST"]))
-        input_tokens = counting_tokens(self.engine, self._auth, settings.max_body_bytes)
-        app.router.routes.append(Route(INPUT_TOKENS, input_tokens, methods=["POST"]))
-        images, limit = self._library.images, settings.max_body_bytes
+    def _application(self) -> Starlette:
+        """All but the hot path; `CREATE` is among the routes for the sake of its 405."""
+        limit = self.settings.max_body_bytes
+        posts: dict[str, ASGIApp] = {
+            CREATE: self._create,
+            CREATE + "/compact": compacting(self.engine, self._auth, limit),
+            INPUT_TOKENS: counting_tokens(self.engine, self._auth, limit),
+        }
         for path in PATHS:
-            sibling = Sibling(path, self.router.places, self._relays, self._auth, limit)
-            app.router.routes.append(Route("/v1" + path, sibling, methods=["POST"]))
-        app.include_router(StoredResponses(self.engine, self._auth, self._heartbeat, images).router)
-        conversations = ConversationService(self.store, self.engine.sealer)
-        app.include_router(ConversationEndpoints(conversations, self._auth, limit, images).router)
-        app.include_router(
-            WebhookEndpoints(self.store.webhooks, self._deliverer, self._auth).router
+            relay = Sibling(path, self.router.places, self._relays, self._auth, limit)
+            posts["/v1" + path] = relay
+        operations = self._operations()
+        routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()]
+        routes += [operation.route() for operation in operations]
+        if self.settings.docs:
+            routes += Description(operations).routes()
+        app = Starlette(
+            routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=self._lifespan
         )
-        app.include_router(PromptEndpoints(self.store.prompts, self._auth).router)
-        app.include_router(FileEndpoints(self._library.files, self._auth).router)
-        app.include_router(VectorStoreEndpoints(self._library.vector_stores, self._auth).router)
-        app.include_router(ContainerEndpoints(self._library.containers, self._auth).router)
-        app.include_router(UploadEndpoints(UploadService(self._library.files), self._auth).router)
-        app.include_router(Models(self.router, self._auth).router)
-        checks = _checks(settings, self.store)
-        app.include_router(
-            Health(
-                *(self.engine, self._figures, self._auth, checks, self._backends),
-                public=settings.public_metrics,
-            ).router
-        )
-        app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+        app.router.redirect_slashes = False
         return app
 
+    def _operations(self) -> list[Operation]:
+        auth, images, library = self._auth, self._library.images, self._library
+        conversations = ConversationService(self.store, self.engine.sealer)
+        health = Health(
+            *(self.engine, self._figures, auth, _checks(self.settings, self.store), self._backends),
+            public=self.settings.public_metrics,
+        )
+        endpoints = (
+            StoredResponses(self.engine, auth, self._heartbeat, images),
+            ConversationEndpoints(conversations, auth, self.settings.max_body_bytes, images),
+            WebhookEndpoints(self.store.webhooks, self._deliverer, auth),
+            PromptEndpoints(self.store.prompts, auth),
+            FileEndpoints(library.files, auth),
+            VectorStoreEndpoints(library.vector_stores, auth),
+            ContainerEndpoints(library.containers, auth),
+            UploadEndpoints(UploadService(library.files), auth),
+            Models(self.router, auth),
+            health,
+        )
+        return [operation for some in endpoints for operation in some.operations]
+
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None, None]:
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None, None]:
         async with self.working():
             self.first_key = await self._ensure_key()
             await self.store.webhooks.set_fixed(self._fixed_webhooks)
