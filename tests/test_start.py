@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
+
+from tests.api.talk import client_of, error_of
+from tests.live import serve
 
 #: What is loaded when it is needed first (``LAZY`` in tests/test_architecture.py). The resident
 #: memory of `antiphon serve` would grow by as many MB as stand behind some of them.
@@ -14,6 +18,9 @@ LATE: Final = (
     *("PIL", "any_llm", "bpe_openai", "ddgs", "httpx2", "llguidance", "lxml", "mako", "mcp"),
     *("numpy", "obstore", "sqlalchemy.dialects.postgresql", "trafilatura", "xllamacpp", "zmq"),
 )
+
+#: What a library of ours, or one that we left (decision 0016), would bring along.
+NEVER: Final = ("fastapi", "opentelemetry", "pydantic.v1", "typer")
 
 PROGRAM: Final = """
     import asyncio, sys
@@ -46,4 +53,25 @@ def test_a_start_loads_no_library_that_it_does_not_need(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()
     assert "antiphon.cli.serve" in loaded
-    assert [name for name in LATE if name in loaded] == []
+    assert [name for name in LATE + NEVER if name in loaded] == []
+
+
+def test_a_server_is_small_at_start(tmp_path: Path) -> None:
+    """Design §7: at most 90 MB, here with some for libraries of tests, and other Pythons."""
+    with serve(tmp_path) as live:
+        assert live.memory() < 100e6
+
+
+def test_the_first_bodies_of_a_kind_may_come_together(tmp_path: Path) -> None:
+    """What checks them is built when they come (`protocol.fields.BODY`), once or more."""
+    body = {"items": [{"role": "user", "content": "Hello"}], "metadata": {"a": "b"}}
+    with serve(tmp_path) as live, client_of(live) as client, ThreadPoolExecutor(12) as threads:
+        made = [threads.submit(client.post, "/v1/conversations", json=body) for _ in range(12)]
+        bad = threads.submit(client.post, "/v1/conversations", json={"items": [{"type": "x"}]})
+        answers = [one.result() for one in made]
+        ids = {answer.json()["id"] for answer in answers}
+        items = client.get(f"/v1/conversations/{ids.pop()}/items").json()["data"]
+    assert [answer.status_code for answer in answers] == [200] * 12
+    assert len(ids) == 11
+    assert [item["content"][0]["text"] for item in items] == ["Hello"]
+    assert error_of(bad.result())["param"] == "items[0].type"

@@ -24,6 +24,7 @@ Rules
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 _NAME: Final = "untrusted_tool_output"
@@ -123,8 +124,10 @@ _LINE: Final = f"(?:[{_LINES}]|&{_entity('_-', 'lowbar', 'UnderBar', 'hyphen', '
 _UNDERSCORE: Final = rf"[\s\\]*+(?:{_LINE}[{_LINES}{_UNSEEN}\s\\]*+){{1,5000}}+"
 
 
+@cache
 def _rest(*, loose: bool) -> re.Pattern[str]:
-    """All of a mark behind its first word."""
+    """All of a mark behind its first word; made for the first text that has that word. `loose`: the
+    mark has an opening."""
     pattern = ""
     for word in reversed(_REST):
         spelled = _spelled(word) + pattern
@@ -134,8 +137,6 @@ def _rest(*, loose: bool) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-_BEHIND_WORD: Final = _rest(loose=False)
-_BEHIND_OPENING: Final = _rest(loose=True)
 #: The first word. Its first character stands alone so that the engine can leap to it.
 _WORD: Final = re.compile(
     f"[&{_in_any_form(_FIRST[0])}]{_one_begun(_FIRST[0])}{_spelled(_FIRST[1:])}"
@@ -217,7 +218,7 @@ def _without_marks(text: str) -> str:
     done = 0
     for start, end in _words(text):
         opening = _opening(text, done, start)
-        rest = (_BEHIND_WORD if opening is None else _BEHIND_OPENING).match(text, end)
+        rest = _rest(loose=opening is not None).match(text, end)
         if rest:
             kept += (text[done : start if opening is None else opening], _REMOVED)
             done = rest.end()

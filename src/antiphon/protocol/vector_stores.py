@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.fields import (
+    BODY,
     CLOSED,
     MAX_NAME,
     NO_NUL_PATTERN,
@@ -93,7 +94,7 @@ FileAttributes: TypeAlias = Annotated[
 class NewVectorStore(BaseModel):
     """The body of ``POST /v1/vector_stores``."""
 
-    model_config = CLOSED
+    model_config = BODY
 
     name: StoreName | None = None
     description: Description | None = None
@@ -106,7 +107,7 @@ class NewVectorStore(BaseModel):
 class ChangedVectorStore(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}``."""
 
-    model_config = CLOSED
+    model_config = BODY
 
     name: StoreName | None = None
     description: Description | None = None
@@ -117,7 +118,7 @@ class ChangedVectorStore(BaseModel):
 class NewStoreFile(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/files``."""
 
-    model_config = CLOSED
+    model_config = BODY
 
     file_id: ForeignId
     attributes: FileAttributes | None = None
@@ -136,7 +137,7 @@ class BatchFile(TypedDict):
 class NewFileBatch(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/file_batches``: `file_ids` or `files`."""
 
-    model_config = CLOSED
+    model_config = BODY
 
     file_ids: (
         Annotated[list[ForeignId], Field(min_length=1, max_length=MOST_IN_BATCH, fail_fast=True)]
@@ -153,7 +154,7 @@ class NewFileBatch(BaseModel):
 class ChangedStoreFile(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/files/{file_id}``; null takes all away."""
 
-    model_config = CLOSED
+    model_config = BODY
 
     attributes: FileAttributes | None
 
@@ -164,7 +165,7 @@ _Query: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=M
 class VectorStoreSearch(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/search``."""
 
-    model_config = CLOSED
+    model_config = BODY
 
     query: Annotated[
         Any,
