@@ -135,7 +135,7 @@ BROAD_EXCEPT: Final = frozenset(
         "antiphon.api.headers",
     }
 )
-#: Commands with more than six parameters: they are options, by name, and typer alone passes them.
+#: Commands with more than six parameters: they are options, by name, and click alone passes them.
 OPTIONS: Final = frozenset({"antiphon.cli.files add_files"})
 BANNED_WORD: Final = re.compile("(?i)(manager|handler|helper|util)s?|process|data")
 #: Names that asyncio's protocols prescribe.

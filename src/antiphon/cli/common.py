@@ -9,9 +9,10 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Final
 
-import typer
+import click
+from click.exceptions import Exit
 from pydantic import ValidationError
 
 from antiphon.api.logbook import close_log, open_log
@@ -24,8 +25,17 @@ from antiphon.settings import Settings
 from antiphon.store.base import Store, StoreError
 from antiphon.store.registry import open_store
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="The file antiphon.toml.")]
-DatabaseUrl = Annotated[str | None, typer.Option(help="Where responses are kept.")]
+PATH: Final = click.Path(path_type=Path)
+config_option: Final = click.option("--config", type=PATH, help="The file antiphon.toml.")
+database_option: Final = click.option("--database-url", help="Where responses are kept.")
+
+
+class Group(click.Group):
+    """Lists its commands as they were added, not by their names."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Their names."""
+        return list(self.commands)
 
 
 def read_settings(**overrides: object) -> Settings:
@@ -37,7 +47,7 @@ def read_settings(**overrides: object) -> Settings:
         for problem in error.errors():
             name = "ANTIPHON_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
             print(f"antiphon: {name}: {problem['msg']}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise Exit(2) from error
     open_log(settings.log_level, settings.log_format)
     return settings
 
@@ -65,11 +75,11 @@ def say_checked(settings: Settings) -> None:
     print("The configuration can be used.")
 
 
-def refused(error: Exception) -> typer.Exit:
+def refused(error: Exception) -> Exit:
     """Say in one line, the last one, what cannot be used."""
     close_log()
     print(f"antiphon: {error}", file=sys.stderr)
-    return typer.Exit(2)
+    return Exit(2)
 
 
 def with_store(

@@ -11,15 +11,17 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
-import typer
+import click
+from click.exceptions import Exit
 
 from antiphon.app import Antiphon
 from antiphon.app.folder import folder_of
 from antiphon.app.sandbox import sandbox_folder
-from antiphon.cli.common import ConfigFile, DatabaseUrl, needs, read_settings
+from antiphon.cli.common import config_option, database_option, needs, read_settings
 from antiphon.config import BackendConfig, ConfigError, load_config
 from antiphon.sandbox.environment import NoEnvironment, environment
 from antiphon.sandbox.launcher import Launcher
@@ -35,11 +37,11 @@ _MARKS: Final = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-def doctor(
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
+@click.command()
+@config_option
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(config: Path | None, database_url: str | None, as_json: bool) -> None:
     """Check configuration, backends, sandboxes and database. Exit status 1: something keeps a
     server from working."""
     settings = read_settings(config=config, database_url=database_url)
@@ -52,7 +54,7 @@ def doctor(
         for found in findings:
             print(_MARKS[found.level], found.text)
     if any(found.level == "error" for found in findings):
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:

@@ -15,16 +15,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import click
 import orjson
-import typer
+from click.exceptions import Exit
 from pydantic import ValidationError
 
 from antiphon.api.auth import DEFAULT_PROJECT, PROJECT_RULE, is_project
 from antiphon.app.library import Library
 from antiphon.cli.adding import Adder, StoreTrouble, Terms, all_files, files_of, store_of
-from antiphon.cli.common import read_settings, refused, with_store
+from antiphon.cli.common import PATH, Group, read_settings, refused, with_store
 from antiphon.cli.found import Found, Outcome, collect, counted
 from antiphon.config import Config, ConfigError, load_config
 from antiphon.documents.limits import MOST_FILE
@@ -35,38 +36,44 @@ from antiphon.protocol.validation import refusal
 from antiphon.protocol.vector_stores import CHUNK_OVERLAP, CHUNK_SIZE, NewStoreFile, chunk_sizes
 from antiphon.store.base import FileRow, Store, StoreFile
 
-files = typer.Typer(no_args_is_help=True, help="Files, and vector stores that find them.")
-
 Json: TypeAlias = dict[str, Any]
-Project: TypeAlias = Annotated[str, typer.Option(help="The project that the files belong to.")]
 _LACK: Final = "memory:// keeps no files"
 _TOO_EARLY: Final = "--replace has to wait until the new files are read: not with --no-wait"
+_project_option: Final = click.option(
+    "--project", default=DEFAULT_PROJECT, help="The project that the files belong to."
+)
+
+
+@click.group(cls=Group)
+def files() -> None:
+    """Files, and vector stores that find them."""
 
 
 @files.command("add")
+@click.argument("paths", nargs=-1, required=True, type=PATH, help="Files, and folders of files.")
+@click.option("--store", required=True, help="Name or id of the vector store; made if need be.")
+@_project_option
+@click.option("--attribute", multiple=True, help="KEY=VALUE, to filter by; may be repeated.")
+@click.option("--chunk-size", type=int, help="Tokens of a chunk.")
+@click.option("--chunk-overlap", type=int, help="Tokens that chunks share with the one before.")
+@click.option("--again", is_flag=True, help="Read those again that are there.")
+@click.option("--replace", is_flag=True, help="Take older versions of the files out of the store.")
+@click.option("--wait/--no-wait", default=True, help="Wait until all are read.")
 def add_files(
-    paths: Annotated[list[Path], typer.Argument(help="Files, and folders of files.")],
-    store: Annotated[str, typer.Option(help="Name or id of the vector store; made if need be.")],
-    project: Project = DEFAULT_PROJECT,
-    attribute: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE, to filter by; may be repeated.")
-    ] = None,
-    chunk_size: Annotated[int | None, typer.Option(help="Tokens of a chunk.")] = None,
-    chunk_overlap: Annotated[
-        int | None, typer.Option(help="Tokens that chunks share with the one before.")
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Read those again that are there.")
-    ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take older versions of the files out of the store.")
-    ] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until all are read.")] = True,
+    paths: tuple[Path, ...],
+    store: str,
+    project: str,
+    attribute: tuple[str, ...],
+    chunk_size: int | None,
+    chunk_overlap: int | None,
+    again: bool,
+    replace: bool,
+    wait: bool,
 ) -> None:
     """Put files into a vector store. Exit status 1: some failed; they are named."""
     if replace and not wait:
         raise refused(ValueError(_TOO_EARLY))
-    terms = _terms(project, attribute or (), (chunk_size, chunk_overlap))
+    terms = _terms(project, attribute, (chunk_size, chunk_overlap))
     terms = dataclasses.replace(terms, again=again, replace=replace)
 
     async def work(library: Library, rows: Store) -> None:
@@ -83,16 +90,15 @@ def add_files(
         print(f"vector store {row.id} ({row.name}): {counted(outcomes)}")
         await _forget(library)
         if any(one.state == "failed" for one in outcomes):
-            raise typer.Exit(1)
+            raise Exit(1)
 
     _run(project, work)
 
 
 @files.command("list")
-def list_files(
-    project: Project = DEFAULT_PROJECT,
-    store: Annotated[str | None, typer.Option(help="Only those of this vector store.")] = None,
-) -> None:
+@_project_option
+@click.option("--store", help="Only those of this vector store.")
+def list_files(project: str, store: str | None) -> None:
     """List files, newest first."""
 
     async def work(library: Library, _: Store) -> None:
@@ -108,10 +114,9 @@ def list_files(
 
 
 @files.command("delete")
-def delete_files(
-    ids: Annotated[list[str], typer.Argument(help="As in `antiphon files list`.")],
-    project: Project = DEFAULT_PROJECT,
-) -> None:
+@click.argument("ids", nargs=-1, required=True, help="As in `antiphon files list`.")
+@_project_option
+def delete_files(ids: tuple[str, ...], project: str) -> None:
     """Delete files, here and in all vector stores. Exit status 1: some are unknown."""
 
     async def work(library: Library, _: Store) -> None:
@@ -125,7 +130,7 @@ def delete_files(
                 unknown = True
         await _forget(library)
         if unknown:
-            raise typer.Exit(1)
+            raise Exit(1)
 
     _run(project, work)
 
@@ -213,7 +218,7 @@ class _Adding:
     def _bar(self, length: int) -> AbstractContextManager[Any]:
         if not self._has_bar:
             return nullcontext()
-        return typer.progressbar(length=length, label="Adding and reading", file=sys.stderr)
+        return click.progressbar(length=length, label="Adding and reading", file=sys.stderr)
 
 
 @asynccontextmanager
@@ -243,7 +248,7 @@ async def _reading(library: Library, store: Store) -> AsyncIterator[None]:
 
 def _terms(
     project: str,
-    attributes: "list[str] | tuple[()]",
+    attributes: tuple[str, ...],
     sizes: tuple[int | None, int | None],
 ) -> Terms:
     """As the API would take them."""

@@ -3,24 +3,26 @@
 
 import sys
 import time
-from typing import Annotated
 
-import typer
+import click
+from click.exceptions import Exit
 
 from antiphon.api.auth import DEFAULT_PROJECT, PROJECT_RULE, is_project, new_key
 from antiphon.app import make_key_row
-from antiphon.cli.common import read_settings, refused, with_store
+from antiphon.cli.common import Group, read_settings, refused, with_store
 from antiphon.engine.sealing import new_encryption_key
 from antiphon.store.base import KeyRow, Store
 
-keys = typer.Typer(no_args_is_help=True, help="API keys, and the keys of sealed contents.")
+
+@click.group(cls=Group)
+def keys() -> None:
+    """API keys, and the keys of sealed contents."""
 
 
 @keys.command("create")
-def create_key(
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
-    project: Annotated[str, typer.Option(help="The project it belongs to.")] = DEFAULT_PROJECT,
-) -> None:
+@click.option("--name", default="", show_default=False, help="What the key is for.")
+@click.option("--project", default=DEFAULT_PROJECT, help="The project it belongs to.")
+def create_key(name: str, project: str) -> None:
     """Make an API key. It is shown once."""
     if not is_project(project):
         raise refused(ValueError(PROJECT_RULE))
@@ -49,13 +51,14 @@ def list_keys() -> None:
 
 
 @keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="As in `antiphon keys list`.")]) -> None:
+@click.argument("key_id", help="As in `antiphon keys list`.")
+def revoke_key(key_id: str) -> None:
     """Revoke an API key. A running server follows within five seconds."""
 
     async def revoke(store: Store) -> None:
         if not await store.revoke_key(key_id, int(time.time())):
             print(f"antiphon: no key {key_id} that is not revoked", file=sys.stderr)
-            raise typer.Exit(1)
+            raise Exit(1)
 
     with_store(revoke)
     print(f"{key_id} is revoked.")
@@ -87,16 +90,15 @@ def list_encryption() -> None:
 
 
 @keys.command("drop-encryption")
-def drop_encryption(
-    key_id: Annotated[str, typer.Argument(help="As in `antiphon keys list-encryption`.")],
-) -> None:
+@click.argument("key_id", help="As in `antiphon keys list-encryption`.")
+def drop_encryption(key_id: str) -> None:
     """Forget a key: what it sealed is refused from then on, by running servers within a minute."""
     _needs_keys_of_the_database()
 
     async def drop(store: Store) -> None:
         if not await store.drop_encryption_key(key_id):
             print(f"antiphon: no encryption key {key_id}", file=sys.stderr)
-            raise typer.Exit(1)
+            raise Exit(1)
 
     with_store(drop)
     print(f"{key_id} is dropped.")

@@ -8,23 +8,22 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import typer
+import click
 
 from antiphon.app.local import SUFFIX, model_file, models_folder
-from antiphon.cli.common import DatabaseUrl, build, read_settings, refused
+from antiphon.cli.common import Group, build, database_option, read_settings, refused
 from antiphon.cli.serve import run
 from antiphon.config import ConfigError, load_config
 from antiphon.settings import Settings
 
-models = typer.Typer(help="Models that clients may name, and files of models that run here.")
-
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-@models.callback(invoke_without_command=True)
-def names(context: typer.Context) -> None:
+@click.group(cls=Group, invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
     """Models that clients may name, and files of models that run here. Without a command: the
     names."""
     if context.invoked_subcommand is None:
@@ -44,16 +43,13 @@ def list_models() -> None:
 
 
 @models.command("pull")
-def pull(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="REPO[:FILE]|URL|PATH",
-            help="OWNER/NAME of the hub, with a file or a part of its name (Q4_K_M) behind a colon"
-            " where it has several; the address of a file; or a file, which is linked or copied.",
-        ),
-    ],
-) -> None:
+@click.argument(
+    "model",
+    metavar="REPO[:FILE]|URL|PATH",
+    help="OWNER/NAME of the hub, with a file or a part of its name (Q4_K_M) behind a colon where it"
+    " has several; the address of a file; or a file, which is linked or copied.",
+)
+def pull(model: str) -> None:
     """Get a GGUF file into the folder of models (ANTIPHON_DATA_DIR/models). Interrupted, it goes on
     where it was. The hub is that of HF_ENDPOINT, or Hugging Face; HF_TOKEN is for what it shows
     only to some."""
@@ -74,15 +70,23 @@ def pull(
 
 
 @models.command("serve")
+@click.argument("path", help="A GGUF file, or the name of one in the folder.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option(
+    "--context-window",
+    type=click.IntRange(min=1),
+    help="Tokens of each turn; at most 8,192 by default.",
+)
+@click.option("--parallel", type=click.IntRange(min=1), default=4, help="Turns at once.")
+@database_option
 def serve_model(
-    path: Annotated[str, typer.Argument(help="A GGUF file, or the name of one in the folder.")],
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
-    context_window: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of each turn; at most 8,192 by default.")
-    ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Turns at once.")] = 4,
-    database_url: DatabaseUrl = None,
+    path: str,
+    host: str | None,
+    port: int | None,
+    context_window: int | None,
+    parallel: int,
+    database_url: str | None,
 ) -> None:
     """Serve the API with one model and nothing else: antiphon.toml is not read. Clients may call
     the model by the name of its file, or by any other."""
@@ -143,7 +147,7 @@ def _bars(stack: ExitStack) -> Callable[[str, int, int | None], None]:
 
 
 def _bar(stack: ExitStack, name: str, have: int, size: int | None) -> Callable[[int], None]:
-    bar = stack.enter_context(typer.progressbar(length=size or 0, label=name, file=sys.stderr))
+    bar = stack.enter_context(click.progressbar(length=size or 0, label=name, file=sys.stderr))
     bar.update(have)
     return lambda now: bar.update(now - bar.pos)
 

@@ -11,13 +11,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Final
 
+import click
 import orjson
-import typer
 
 from antiphon.api.auth import DEFAULT_PROJECT, PROJECT_RULE, is_project
-from antiphon.cli.common import refused, with_store
+from antiphon.cli.common import PATH, Group, refused, with_store
 from antiphon.cli.prompt_files import (
     PROMPT,
     VERSIONS,
@@ -38,14 +38,23 @@ from antiphon.store.base import (
     Store,
 )
 
-prompts = typer.Typer(no_args_is_help=True, help="Prompt templates in files.")
+_folder_argument: Final = click.argument(
+    "folder", type=PATH, help="One folder in it for each prompt."
+)
+_project_option: Final = click.option(
+    "--project", default=DEFAULT_PROJECT, help="The project that the prompts belong to."
+)
 
-Folder: TypeAlias = Annotated[Path, typer.Argument(help="One folder in it for each prompt.")]
-Project: TypeAlias = Annotated[str, typer.Option(help="The project that the prompts belong to.")]
+
+@click.group(cls=Group)
+def prompts() -> None:
+    """Prompt templates in files."""
 
 
 @prompts.command("export")
-def export_prompts(folder: Folder, project: Project = DEFAULT_PROJECT) -> None:
+@_folder_argument
+@_project_option
+def export_prompts(folder: Path, project: str) -> None:
     """Write all prompts of a project to files."""
 
     async def work(stored: Prompts) -> None:
@@ -56,7 +65,9 @@ def export_prompts(folder: Folder, project: Project = DEFAULT_PROJECT) -> None:
 
 
 @prompts.command("import")
-def import_prompts(folder: Folder, project: Project = DEFAULT_PROJECT) -> None:
+@_folder_argument
+@_project_option
+def import_prompts(folder: Path, project: str) -> None:
     """Store the prompts of a folder; the same files again change nothing."""
 
     async def work(stored: Prompts) -> None:

@@ -5,19 +5,18 @@ import asyncio
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import typer
+import click
+from click.exceptions import Exit
 
 from antiphon.app.sandbox import sandbox_folder
-from antiphon.cli.common import read_settings, refused
+from antiphon.cli.common import Group, read_settings, refused
 from antiphon.sandbox.base import Limits, Ran, SandboxGone, Text
 from antiphon.sandbox.environment import NoEnvironment, install
 from antiphon.sandbox.launcher import Launcher
 from antiphon.sandbox.state import Fact
 from antiphon.settings import Settings
-
-sandbox = typer.Typer(no_args_is_help=True, help="Where code of models runs.")
 
 _MIB: Final = 1 << 20
 #: Code that says what it is and what it sees.
@@ -31,13 +30,16 @@ print("It is user", os.getuid(), "on", socket.gethostname(), "with the networks"
 """
 
 
+@click.group(cls=Group)
+def sandbox() -> None:
+    """Where code of models runs."""
+
+
 @sandbox.command("install")
-def install_environment(
-    python: Annotated[
-        str | None,
-        typer.Option(help="The Python that it is made of; by default one that fits is looked for."),
-    ] = None,
-) -> None:
+@click.option(
+    "--python", help="The Python that it is made of; by default one that fits is looked for."
+)
+def install_environment(python: str | None) -> None:
     """Make the Python of code_interpreter: a kernel, numpy, pandas, matplotlib. About 400 MB, in
     ANTIPHON_SANDBOX; what was made there is made again. Interrupted, it can be run again."""
     settings = read_settings()
@@ -60,7 +62,7 @@ def check_sandbox() -> None:
         asyncio.run(_check(settings))
     except SandboxGone as error:
         print("Code does not run here:", str(error) or "the sandbox has ended")
-        raise typer.Exit(1) from error
+        raise Exit(1) from error
 
 
 async def _check(settings: Settings) -> None:

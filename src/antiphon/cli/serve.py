@@ -3,26 +3,41 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 import uvicorn
+from click.exceptions import Exit
 
 from antiphon.api.wire import guarded_protocol
 from antiphon.api.wire_socket import guarded_socket
 from antiphon.app import Antiphon
-from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings, say_checked
+from antiphon.cli.common import (
+    build,
+    config_option,
+    database_option,
+    needs,
+    read_settings,
+    say_checked,
+)
 from antiphon.cli.server import LAST_WORDS, Server, banner
 from antiphon.cli.together import serve_together
 
 
+@click.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@config_option
+@database_option
+@click.option("--workers", type=int, help="Processes that serve together.")
+@click.option("--check/--no-check", help="Check the configuration and stop.")
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that serve together.")] = None,
-    check: Annotated[bool, typer.Option(help="Check the configuration and stop.")] = False,
+    host: str | None,
+    port: int | None,
+    config: Path | None,
+    database_url: str | None,
+    workers: int | None,
+    check: bool,
 ) -> None:
     """Serve the API."""
     settings = read_settings(
@@ -44,7 +59,7 @@ def run(antiphon: Antiphon, model: str = "simulator") -> None:
     server = server_of(antiphon, partial(banner, antiphon, model=model))
     server.run()
     if not server.started:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 def server_of(antiphon: Antiphon, announce: Callable[[str, int], None] | None = None) -> Server:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
-import typer
+from click.exceptions import Exit
 
 from antiphon.app import Antiphon
 from antiphon.app.sharing import Share
@@ -68,7 +68,7 @@ def serve_together(settings: Settings, *, only_check: bool) -> None:
             sockets = bound(settings.host, settings.port, settings.workers)
         except OSError as error:
             refused(error)
-            raise typer.Exit(_NOT_STARTED) from error
+            raise Exit(_NOT_STARTED) from error
         for one in sockets:
             stack.callback(one.close)
         try:
@@ -76,7 +76,7 @@ def serve_together(settings: Settings, *, only_check: bool) -> None:
         except (StoreError, APIError) as error:
             raise refused(error) from error
     if status:
-        raise typer.Exit(status)
+        raise Exit(status)
 
 
 def bound(host: str, port: int, count: int) -> list[socket.socket]:

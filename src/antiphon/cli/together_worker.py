@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import typer
+from click.exceptions import Exit
 
 from antiphon.api.logbook import close_log, open_log
 from antiphon.app.sharing import Share
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         server = server_of(build(settings, Share(number, of, Path(folder))), announce)
         server.run([socket.socket(fileno=told["socket"])])
-    except typer.Exit as refusal:
+    except Exit as refusal:
         sys.exit(refusal.exit_code)
     finally:
         close_log()

@@ -4,12 +4,12 @@ import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+from click.exceptions import Exit
 
 from antiphon.app.folder import folder_of
-from antiphon.cli.common import DatabaseUrl, read_settings, refused
+from antiphon.cli.common import PATH, database_option, read_settings, refused
 from antiphon.retrieval import index_file
 from antiphon.store.backup import backup as back_up
 from antiphon.store.backup import copy_index, known_files
@@ -17,7 +17,9 @@ from antiphon.store.base import StoreError
 from antiphon.store.migrate import migrate as migrate_store
 
 
-def migrate(database_url: DatabaseUrl = None) -> None:
+@click.command()
+@database_option
+def migrate(database_url: str | None) -> None:
     """Bring the database up to date (also done at every start)."""
     settings = read_settings(database_url=database_url)
     try:
@@ -27,13 +29,11 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     print("The database is up to date.")
 
 
-def backup(
-    file: Annotated[Path, typer.Argument(help="The copy; nothing is overwritten.")],
-    database_url: DatabaseUrl = None,
-    indexes: Annotated[
-        Path | None, typer.Option(help="A folder for copies of the indexes of vector stores.")
-    ] = None,
-) -> None:
+@click.command()
+@click.argument("file", type=PATH, help="The copy; nothing is overwritten.")
+@database_option
+@click.option("--indexes", type=PATH, help="A folder for copies of the indexes of vector stores.")
+def backup(file: Path, database_url: str | None, indexes: Path | None) -> None:
     """Copy the database, also while it is served. docs/deploying.md says how to restore it. Exit
     status 1: an index could not be copied; it is named, and would be made again."""
     settings = read_settings(database_url=database_url)
@@ -45,7 +45,7 @@ def backup(
         raise refused(error) from error
     print(f"{file}: {size / 1024**2:.1f} MiB")
     if indexes is not None and not _copy_indexes(folder_of(settings).indexes, indexes, file):
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _copy_indexes(source: Path, target: Path, database: Path) -> bool:

@@ -8,15 +8,22 @@ Rules
 
 import asyncio
 import signal
+from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
-import typer
+import click
 from uvicorn.loops.auto import auto_loop_factory
 
 from antiphon import __version__
 from antiphon.app import Antiphon
-from antiphon.cli.common import ConfigFile, DatabaseUrl, build, needs, read_settings, refused
+from antiphon.cli.common import (
+    build,
+    config_option,
+    database_option,
+    needs,
+    read_settings,
+    refused,
+)
 from antiphon.cli.server import Signals, force
 from antiphon.errors import APIError
 from antiphon.store.base import StoreError
@@ -25,13 +32,11 @@ _NEEDS_FILE = "memory:// is nobody else's memory; a worker needs the server's da
 _NEEDS_WORK = "with ANTIPHON_BACKGROUND_RUNS=0 a worker makes nothing; --background-runs says more"
 
 
-def worker(
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
-    background_runs: Annotated[
-        int | None, typer.Option(help="Responses that this worker makes at once.")
-    ] = None,
-) -> None:
+@click.command()
+@config_option
+@database_option
+@click.option("--background-runs", type=int, help="Responses that this worker makes at once.")
+def worker(config: Path | None, database_url: str | None, background_runs: int | None) -> None:
     """Make background responses, beside a server on the same database."""
     settings = read_settings(
         config=config, database_url=database_url, background_runs=background_runs
