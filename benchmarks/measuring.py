@@ -112,8 +112,9 @@ async def measure_all(scale: Scale, lanes: list[Lane], say: Say) -> None:
     kinds = works(scale)
     for lane in lanes:
         say(f"{lane.name}: warm-up")
-        await _warm(lane, kinds)
         lane.figures["memory"] = {"at start": lane.meter.rss()}
+        await _warm(lane, kinds)
+        lane.figures["memory"]["warm"] = lane.meter.rss()
         if lane.peer:
             say(f"{lane.name}: {IDLE_ROW}")
             async with lane.excused(IDLE_ROW):

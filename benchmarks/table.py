@@ -116,6 +116,7 @@ def rows(scale: Scale) -> Iterator[Row]:
             for name in ("transit p50", "transit p99"):
                 yield Row(work.name, name, name, "ms")
     yield Row("memory", "at start", "resident, at start", "MB", _GOALS["rss"])
+    yield Row("memory", "warm", "resident, after the first requests", "MB")
     yield Row("memory", "after", "resident, after all of it", "MB")
     yield Row(IDLE_ROW, "kB", "each", "kB")
     yield Row(GROWTH_ROW, "growth", f"over {scale.growth:,} requests", "MB", compared=False)

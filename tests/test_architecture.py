@@ -74,6 +74,13 @@ ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
 #: Module → what is heavy and often not needed, which it may import inside a function (design §3).
 LAZY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.egress": frozenset({"aiohttp", "antiphon.egress_names.Resolver"}),
+    "antiphon.app.backends": frozenset(
+        {
+            "antiphon.app.any_llm.any_llm_of",
+            "antiphon.backends.anthropic.backend.Anthropic",
+            "antiphon.backends.gemini.backend.Gemini",
+        }
+    ),
     "antiphon.app.images": frozenset(
         {f"antiphon.images.openai.{name}" for name in ("ImageServer", "OpenAIImages")}
     ),

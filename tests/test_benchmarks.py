@@ -44,7 +44,7 @@ def _lane(name: str, value: float, peer: Peer | None = None) -> Lane:
     for work in works(QUICK):
         if lane.peer is None or lane.target(work):
             lane.figures[work.name] = dict.fromkeys(FIGURES, value)
-    lane.figures["memory"] = {"at start": value, "after": value}
+    lane.figures["memory"] = {"at start": value, "warm": value, "after": value}
     lane.figures[IDLE_ROW] = {"kB": value, "streams": 50}
     lane.figures[GROWTH_ROW] = {"growth": value, "requests": 10}
     return lane

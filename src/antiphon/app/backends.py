@@ -1,4 +1,7 @@
-"""The backends of the configuration, and those that are found without one."""
+"""The backends of the configuration, and those that are found without one.
+
+Adapters of the large providers are loaded when the configuration has one (tests/test_start.py).
+"""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -8,20 +11,18 @@ from urllib.parse import urlsplit
 import structlog
 
 from antiphon.api.auth import KEY_PREFIX, hash_key, parse_keys
-from antiphon.app.any_llm import any_llm_of
 from antiphon.app.local import local_of, located, models_folder
-from antiphon.backends.anthropic.backend import ANTHROPIC, Anthropic
+from antiphon.backends.anthropic import BASE_URL as ANTHROPIC
 from antiphon.backends.anthropic.profiles import is_known
 from antiphon.backends.base import Backend, Relay
 from antiphon.backends.chat_completions.backend import ChatCompletions
 from antiphon.backends.discovery import discover
 from antiphon.backends.fallback import Target
-from antiphon.backends.gemini.backend import BASE_URL as GOOGLE
-from antiphon.backends.gemini.backend import Gemini
+from antiphon.backends.gemini import BASE_URL as GOOGLE
 from antiphon.backends.local.backend import Local
 from antiphon.backends.profiles import PROFILES
 from antiphon.backends.resilience import BreakerSettings
-from antiphon.backends.responses.backend import BASE_URL as OPENAI
+from antiphon.backends.responses import BASE_URL as OPENAI
 from antiphon.backends.responses.backend import Responses
 from antiphon.backends.routing import Route
 from antiphon.backends.simulator.backend import Simulator
@@ -179,6 +180,24 @@ def _server(entry: BackendConfig) -> UpstreamConfig:
     )
 
 
+def _anthropic(entry: BackendConfig) -> Backend:
+    from antiphon.backends.anthropic.backend import Anthropic  # noqa: PLC0415
+
+    return Anthropic(_server(entry))
+
+
+def _any_llm(entry: BackendConfig) -> Backend:
+    from antiphon.app.any_llm import any_llm_of  # noqa: PLC0415
+
+    return any_llm_of(entry)
+
+
+def _gemini(entry: BackendConfig) -> Backend:
+    from antiphon.backends.gemini.backend import Gemini  # noqa: PLC0415
+
+    return Gemini(_server(entry))
+
+
 #: Whether a name is a profile, and which there are.
 _Profiles: TypeAlias = tuple[Callable[[str], bool], str]
 _SERVERS: Final[_Profiles] = (PROFILES.__contains__, ", ".join(PROFILES))
@@ -197,10 +216,10 @@ _ADDRESSES: Final[Mapping[str, str]] = {
 }
 #: Kind in the configuration → how it is made. A new backend is one line here.
 KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
-    "anthropic": lambda entry: Anthropic(_server(entry)),
-    "any_llm": any_llm_of,
+    "anthropic": _anthropic,
+    "any_llm": _any_llm,
     "chat_completions": lambda entry: ChatCompletions(_server(entry), entry.think),
-    "gemini": lambda entry: Gemini(_server(entry)),
+    "gemini": _gemini,
     "local": local_of,
     "responses": lambda entry: Responses(_server(entry)),
     "simulator": lambda entry: Simulator(entry.name, entry.windows),

@@ -29,8 +29,6 @@ from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
 from antiphon.protocol.request import CreateResponse
 
-#: Where Anthropic is.
-ANTHROPIC: Final = "https://api.anthropic.com/v1"
 #: The version of the API that is spoken. In the next one (2026-10-21) no model takes `temperature`.
 _VERSION: Final = "2023-06-01"
 #: Pages of a model list, of `_PAGE` models each.

@@ -32,8 +32,6 @@ from antiphon.backends.windows import configured_window
 from antiphon.errors import APIError
 from antiphon.protocol.request import CreateResponse
 
-#: Google's own.
-BASE_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 #: Collections of models that a configured name may begin with.
 _COLLECTIONS: Final = ("models", "tunedModels")
 #: Rows of a page of the model list, the most that there may be, and pages that are read at most.

@@ -12,7 +12,7 @@ Rules
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -37,9 +37,6 @@ from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
 from antiphon.errors import APIError
 from antiphon.protocol.request import CreateResponse
-
-#: Where OpenAI is.
-BASE_URL: Final = "https://api.openai.com/v1"
 
 
 class Responses:
