@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from antiphon import __version__
+from antiphon.cli.common import Group
 from tests.api.command import Case, outcomes
 
 
@@ -61,3 +64,12 @@ def test_the_version() -> None:
         "",
         [],
     )
+
+
+def test_ctrl_c_ends_a_command_silently() -> None:
+    @click.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    done = CliRunner().invoke(Group(commands=[Group("inner", commands=[wait])]), ["inner", "wait"])
+    assert (done.exit_code, done.output) == (130, "")

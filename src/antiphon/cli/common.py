@@ -2,14 +2,15 @@
 
 Rules
 1. Nothing but the answer of a command goes to stdout; refusals are one line on stderr.
-2. Exit status 2: it cannot be done with these settings; 1: it was done, and the answer is no.
+2. Exit status 2: it cannot be done with these settings; 1: it was done, and the answer is no; 130:
+   it was interrupted.
 """
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from click.exceptions import Exit
@@ -31,11 +32,18 @@ database_option: Final = click.option("--database-url", help="Where responses ar
 
 
 class Group(click.Group):
-    """Lists its commands as they were added, not by their names."""
+    """Lists its commands as they were added, not by their names. Ctrl-C ends them silently."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         """Their names."""
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Exit(130) from error  # as shells have it
 
 
 def read_settings(**overrides: object) -> Settings:
