@@ -280,6 +280,21 @@ def test_imports_stand_at_the_top() -> None:
     assert problems == []
 
 
+def test_bodies_that_are_built_late_are_built_in_a_thread() -> None:
+    """R-118: pydantic's lock is held meanwhile; `read_form` does it."""
+    late = {
+        form.name
+        for module in SOURCES
+        if _within(module.name, "antiphon.protocol")
+        for form in ast.walk(module.tree)
+        if isinstance(form, ast.ClassDef)
+        and any("WITH_ITEMS" in ast.unparse(node) for node in form.body)
+    }
+    read = [re.findall(r"read_form\(request, (\w+)", module.text) for module in SOURCES]
+    assert len(late) == 5
+    assert late <= {name for names in read for name in names}
+
+
 def test_protocol_is_pure() -> None:
     problems = [
         f"{module.name}:{node.lineno} {ast.unparse(node)}"

@@ -68,7 +68,7 @@ def test_a_server_is_small_at_start(tmp_path: Path) -> None:
 
 
 def test_the_first_bodies_of_a_kind_may_come_together(tmp_path: Path) -> None:
-    """What checks them is built when they come (`protocol.fields.BODY`), once or more."""
+    """What checks them is built when they come (`protocol.fields.WITH_ITEMS`), once or more."""
     body = {"items": [{"role": "user", "content": "Hello"}], "metadata": {"a": "b"}}
     with serve(tmp_path) as live, client_of(live) as client, ThreadPoolExecutor(12) as threads:
         made = [threads.submit(client.post, "/v1/conversations", json=body) for _ in range(12)]

@@ -6,13 +6,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.api.body import ClientDisconnected
 from antiphon.api.errors import EXCEPTION_HANDLERS, error_response
 from antiphon.api.headers import Edge
-from antiphon.api.operations import Operation
+from antiphon.api.operations import Operation, Operations
+from antiphon.app import Antiphon
 from antiphon.errors import APIError, ModelNotFound, Overloaded, RateLimitError
+from antiphon.settings import Settings
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -51,9 +54,11 @@ class Heard:
     def headers(self) -> dict[str, str]:
         return {name.decode(): value.decode() for name, value in self.messages[0]["headers"]}
 
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
     def error(self) -> dict[str, str | None]:
-        body = b"".join(message.get("body", b"") for message in self.messages[1:])
-        error: dict[str, str | None] = json.loads(body)["error"]
+        error: dict[str, str | None] = json.loads(self.body())["error"]
         return error
 
 
@@ -344,3 +349,26 @@ async def test_failures_of_endpoints_are_answered_once_and_logged_once() -> None
     assert heard.status == 500
     assert heard.headers["x-request-id"] in (heard.error()["message"] or "")
     assert len(log.fields("unhandled exception")) == 1
+
+
+async def test_the_application_below_another_one() -> None:
+    """A path above may have parameters of its own, and is where the description says it is."""
+    ours = Antiphon(Settings(database_url="memory://", api_keys="", discover=False)).asgi
+    app = Starlette(routes=[Mount("/of/{tenant}", ours), Mount("/n/{tenant}", routes())])
+    answer = await ask(app, "GET", "/n/acme/v1/number/2")
+    described = await ask(app, "GET", "/of/acme/openapi.json")
+    assert answer.body() == b"1"
+    assert json.loads(described.body())["servers"] == [{"url": "/of/acme"}]
+    assert "servers" not in json.loads((await ask(ours, "GET", "/openapi.json")).body())
+
+
+async def test_a_405_names_all_methods_of_the_path() -> None:
+    """RFC 9110 §15.5.6."""
+    operations = Operations("Numbers", "/v1/number")
+    for method in ("GET", "POST"):
+        operations.add(method, "/{n}", number)
+    operations.add("PUT", "", number)
+    routes = [operation.route() for operation in operations]
+    app = Edge(Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS), access_log=False)
+    assert (await ask(app, "DELETE", "/v1/number/1")).headers["allow"] == "GET, POST"
+    assert (await ask(app, "GET", "/v1/number")).headers["allow"] == "PUT"

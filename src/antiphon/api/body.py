@@ -79,7 +79,7 @@ async def read_form(
     raw = b""
     if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
         raw = await read_body(request.scope, request.receive, limit=limit)
-    if not form.__pydantic_complete__:  # `protocol.fields.BODY`; it takes up to 60 ms
+    if not form.__pydantic_complete__:  # `protocol.fields.WITH_ITEMS`
         await asyncio.to_thread(form.model_rebuild)
     return await parsed(raw or absent, partial(parse_body, form=form))
 

@@ -12,6 +12,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from antiphon.api.logs import printable
@@ -114,8 +115,15 @@ async def _on_anything_else(request: Request, _exc: Exception) -> Response:
 async def _on_http_exception(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, HTTPException):
         return _response(APIError())
-    allow = {"allow": exc.headers["Allow"]} if exc.headers and "Allow" in exc.headers else None
+    allow = {"allow": ", ".join(_allowed(request))} if exc.status_code == 405 else None
     return _response(from_http_exception(request.scope, exc), allow)
+
+
+def _allowed(request: Request) -> list[str]:
+    """All methods of a path (RFC 9110 §15.5.6): a route knows its own."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    meant = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in meant for method in route.methods or ()})
 
 
 #: For ``Starlette(exception_handlers=EXCEPTION_HANDLERS)``. The last one answers in our envelope

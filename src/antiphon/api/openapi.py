@@ -126,19 +126,19 @@ class Description:
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self._operations = operations
-        self._document = b""
+        self._document: dict[str, Any] = {}
 
     def routes(self) -> list[Route]:
         """For Starlette."""
         return [Route("/openapi.json", self.document), Route("/docs", self.page)]
 
-    async def document(self, _request: Request) -> Response:
+    async def document(self, request: Request) -> Response:
         """The OpenAPI document, made once, in a thread: that takes a while (R-118)."""
         if not self._document:
-            self._document = await asyncio.to_thread(
-                lambda: orjson.dumps(describe(self._operations))
-            )
-        return Response(self._document, media_type="application/json")
+            self._document = await asyncio.to_thread(describe, self._operations)
+        root = request.scope.get("root_path")
+        document = {**self._document, "servers": [{"url": root}]} if root else self._document
+        return Response(orjson.dumps(document), media_type="application/json")
 
     async def page(self, _request: Request) -> Response:
         """Swagger UI, which the browser loads from a CDN."""
@@ -189,7 +189,7 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
     method = operation.method.lower()
     in_path = [
         {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
-        for parameter in re.findall(r"{(\w+)}", path)
+        for parameter in operation.in_path
     ]
     in_query = [] if operation.query is None else operation.query.parameters()
     return {

@@ -8,6 +8,7 @@ Rules
 4. The first line of its docstring is its description in ``/docs``.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -33,6 +34,11 @@ class Operation:
     endpoint: Endpoint
     query: type[EveryQuery] | None
 
+    @property
+    def in_path(self) -> list[str]:
+        """The parameters of the path, in their order."""
+        return re.findall(r"{(\w+)", self.path)
+
     def route(self) -> Route:
         """For Starlette."""
         route = Route(self.path, self.answer, methods=[self.method])
@@ -43,7 +49,8 @@ class Operation:
         """Leaves the caller's project in ``request.state.project``."""
         if self.auth is not None:
             await self.auth.project(request.scope)
-        given = [*request.path_params.values()]
+        # By name: where all of this is mounted, a path may have parameters of its own.
+        given = [request.path_params[name] for name in self.in_path]
         if self.query is not None:
             query = self.query.read(request.query_params)
             if self.query is not EveryQuery:

@@ -36,7 +36,7 @@ Limit: TypeAlias = Annotated[int, Field(ge=1, le=100), DIGITS]
 class EveryQuery(BaseModel):
     """What every query may have: ``?beta=true`` (spec §2.1), and Azure's version."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config = ConfigDict(extra="forbid")
 
     beta: str | None = None
     api_version: str | None = Field(None, alias="api-version")

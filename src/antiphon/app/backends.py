@@ -123,7 +123,7 @@ def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]
         openai = ChatCompletions(
             UpstreamConfig(
                 name="openai",
-                base_url=os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
+                base_url=os.environ.get("OPENAI_BASE_URL") or OPENAI,
                 api_key=key,
                 profile="openai",
             )

@@ -92,7 +92,8 @@ def list_encryption() -> None:
 @keys.command("drop-encryption")
 @click.argument("key_id", help="As in `antiphon keys list-encryption`.")
 def drop_encryption(key_id: str) -> None:
-    """Forget a key: what it sealed is refused from then on, by running servers within a minute."""
+    """Forget a key of sealed contents. What it sealed is refused from then on, by running servers
+    within a minute."""
     _needs_keys_of_the_database()
 
     async def drop(store: Store) -> None:

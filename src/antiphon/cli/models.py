@@ -32,8 +32,8 @@ def models(context: click.Context) -> None:
 
 @models.command("list")
 def list_models() -> None:
-    """List the models that clients may name, with their backends; then the files in the folder of
-    models, with their sizes and the backends that have them."""
+    """List models and files of models. First the models that clients may name, with their backends;
+    then the files in the folder of models, with their sizes and the backends that have them."""
     settings = read_settings()
     _say_names(settings)
     users = _users(settings)
@@ -50,8 +50,8 @@ def list_models() -> None:
     " has several; the address of a file; or a file, which is linked or copied.",
 )
 def pull(model: str) -> None:
-    """Get a GGUF file into the folder of models (ANTIPHON_DATA_DIR/models). Interrupted, it goes on
-    where it was. The hub is that of HF_ENDPOINT, or Hugging Face; HF_TOKEN is for what it shows
+    """Get a GGUF file into the folder of models. That is ANTIPHON_DATA_DIR/models. Interrupted, it
+    goes on where it was. The hub is that of HF_ENDPOINT, or Hugging Face; HF_TOKEN is for what it shows
     only to some."""
     from antiphon.cli.pulling import CannotPull, Puller  # noqa: PLC0415
 
@@ -88,8 +88,8 @@ def serve_model(
     parallel: int,
     database_url: str | None,
 ) -> None:
-    """Serve the API with one model and nothing else: antiphon.toml is not read. Clients may call
-    the model by the name of its file, or by any other."""
+    """Serve the API with one model and nothing else. The configuration is not read. Clients may
+    call the model by the name of its file, or by any other."""
     settings = read_settings(host=host, port=port, database_url=database_url)
     file = model_file(path, models_folder(settings))
     window = f"context_window = {context_window}\n" if context_window else ""

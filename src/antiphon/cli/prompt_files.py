@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from antiphon.errors import InvalidRequestError
-from antiphon.protocol.fields import BODY, Id
+from antiphon.protocol.fields import WITH_ITEMS, Id
 from antiphon.protocol.items.message import normalise
 from antiphon.protocol.prompts import PromptName
 from antiphon.protocol.templates import Template, TemplateField, check_steps
@@ -64,7 +64,7 @@ class PromptFiles:
 
 
 class _VersionFile(BaseModel):
-    model_config = BODY
+    model_config = WITH_ITEMS
 
     template: TemplateField
 

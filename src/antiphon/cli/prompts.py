@@ -68,7 +68,7 @@ def export_prompts(folder: Path, project: str) -> None:
 @_folder_argument
 @_project_option
 def import_prompts(folder: Path, project: str) -> None:
-    """Store the prompts of a folder; the same files again change nothing."""
+    """Store the prompts of a folder. The same files again change nothing."""
 
     async def work(stored: Prompts) -> None:
         async for line in import_from(folder, project, stored):

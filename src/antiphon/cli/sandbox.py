@@ -40,7 +40,7 @@ def sandbox() -> None:
     "--python", help="The Python that it is made of; by default one that fits is looked for."
 )
 def install_environment(python: str | None) -> None:
-    """Make the Python of code_interpreter: a kernel, numpy, pandas, matplotlib. About 400 MB, in
+    """Make the Python of code_interpreter. A kernel, numpy, pandas, matplotlib: about 400 MB, in
     ANTIPHON_SANDBOX; what was made there is made again. Interrupted, it can be run again."""
     settings = read_settings()
     folder: Path = sandbox_folder(settings)
@@ -55,8 +55,8 @@ def install_environment(python: str | None) -> None:
 
 @sandbox.command("check")
 def check_sandbox() -> None:
-    """Start a sandbox as code_interpreter does, and run code in it that says what it sees. Exit
-    status 1: code does not run here."""
+    """Run code in a sandbox. It is started as for code_interpreter, and the code says what it sees.
+    Exit status 1: code does not run here."""
     settings = read_settings()
     try:
         asyncio.run(_check(settings))

@@ -34,7 +34,7 @@ def migrate(database_url: str | None) -> None:
 @database_option
 @click.option("--indexes", type=PATH, help="A folder for copies of the indexes of vector stores.")
 def backup(file: Path, database_url: str | None, indexes: Path | None) -> None:
-    """Copy the database, also while it is served. docs/deploying.md says how to restore it. Exit
+    """Copy the database, also while it is served. How to restore it: docs/deploying.md. Exit
     status 1: an index could not be copied; it is named, and would be made again."""
     settings = read_settings(database_url=database_url)
     try:

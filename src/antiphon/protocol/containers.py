@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, with_config
 from typing_extensions import TypedDict
 
 from antiphon.errors import InvalidRequestError
-from antiphon.protocol.fields import BODY, CLOSED, ForeignId, Name, by_type
+from antiphon.protocol.fields import CLOSED, ForeignId, Name, by_type
 from antiphon.protocol.files import MAX_ENDING, last_name
 from antiphon.protocol.hosted_tools import (
     FileIds,
@@ -58,7 +58,7 @@ class ExpiresAfter(TypedDict):
 class NewContainer(BaseModel):
     """The body of ``POST /v1/containers``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     name: Name
     file_ids: FileIds | None = None
@@ -71,7 +71,7 @@ class NewContainer(BaseModel):
 class NewContainerFile(BaseModel):
     """The body of ``POST /v1/containers/{id}/files`` when it is JSON."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     file_id: ForeignId
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final, TypeAlias
 from pydantic import AfterValidator, BaseModel, Field
 
 from antiphon.protocol import parameters
-from antiphon.protocol.fields import BODY, by_kind, one_of
+from antiphon.protocol.fields import CLOSED, WITH_ITEMS, by_kind, one_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import item_tag, long_form
@@ -37,7 +37,7 @@ _Items: TypeAlias = Annotated[
 class NewConversation(BaseModel):
     """The body of ``POST /v1/conversations``; null is the same as absent."""
 
-    model_config = BODY
+    model_config = WITH_ITEMS
 
     metadata: parameters.Metadata | None = None
     items: _Items | None = None
@@ -46,7 +46,7 @@ class NewConversation(BaseModel):
 class ChangedConversation(BaseModel):
     """The body of ``POST /v1/conversations/{id}``; null takes all metadata away."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     metadata: parameters.Metadata | None
 
@@ -54,7 +54,7 @@ class ChangedConversation(BaseModel):
 class NewItems(BaseModel):
     """The body of ``POST /v1/conversations/{id}/items``."""
 
-    model_config = BODY
+    model_config = WITH_ITEMS
 
     items: _Items
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from antiphon.protocol.fields import BODY, CLOSED, MAX_INT, MAX_NAME, Id, Name
+from antiphon.protocol.fields import CLOSED, MAX_INT, MAX_NAME, Id, Name
 from antiphon.protocol.validation import refusal
 
 Purpose: TypeAlias = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
@@ -48,7 +48,7 @@ class ExpiresAfter(TypedDict):
 class NewFile(BaseModel):
     """The form of ``POST /v1/files`` without the file."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     purpose: Purpose
     expires_after: ExpiresAfter | None = None
@@ -57,7 +57,7 @@ class NewFile(BaseModel):
 class NewUpload(BaseModel):
     """The body of ``POST /v1/uploads``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     bytes: Annotated[int, Field(ge=1, le=MAX_INT)]
     filename: Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
@@ -70,7 +70,7 @@ class NewUpload(BaseModel):
 class CompletedUpload(BaseModel):
     """The body of ``POST /v1/uploads/{id}/complete``; `md5`: of the whole file, in hex."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     part_ids: Annotated[list[Id], Field(max_length=MAX_PARTS, fail_fast=True)]
     md5: Name | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, StringConstraints
 
-from antiphon.protocol.fields import BODY, MAX_NAME, NO_NUL_PATTERN, Name
+from antiphon.protocol.fields import MAX_NAME, NO_NUL_PATTERN, WITH_ITEMS, Name
 from antiphon.protocol.templates import TemplateField
 
 #: What people call a prompt; it may be empty.
@@ -21,7 +21,7 @@ PromptName: TypeAlias = Annotated[
 class NewPrompt(BaseModel):
     """The body of ``POST /v1/prompts``; `template` becomes version 1."""
 
-    model_config = BODY
+    model_config = WITH_ITEMS
 
     name: PromptName | None = None
     template: TemplateField
@@ -30,7 +30,7 @@ class NewPrompt(BaseModel):
 class ChangedPrompt(BaseModel):
     """The body of ``POST /v1/prompts/{id}``."""
 
-    model_config = BODY
+    model_config = WITH_ITEMS
 
     name: PromptName | None = None
     default_version: Name | None = None
@@ -41,7 +41,7 @@ class NewVersion(BaseModel):
     """The body of ``POST /v1/prompts/{id}/versions``; without a template the draft is published.
     Unless `default` is false the new version is what requests get that name none."""
 
-    model_config = BODY
+    model_config = WITH_ITEMS
 
     template: TemplateField | None = None
     default: bool | None = None

@@ -17,7 +17,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from antiphon.errors import InvalidRequestError, PromptNotFound
-from antiphon.protocol.fields import BODY, Text, by_kind, one_of, shape
+from antiphon.protocol.fields import WITH_ITEMS, Text, by_kind, one_of, shape
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
 from antiphon.protocol.request import (
@@ -83,7 +83,7 @@ _FIELDS: Final[Json] = {
 }
 _FORM: Final = create_model(
     "PromptTemplate",
-    __config__=BODY,
+    __config__=WITH_ITEMS,
     __doc__="What a stored prompt sets of a request.",
     **_FIELDS,
 )

@@ -12,7 +12,6 @@ from typing_extensions import TypedDict
 
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.fields import (
-    BODY,
     CLOSED,
     MAX_NAME,
     NO_NUL_PATTERN,
@@ -94,7 +93,7 @@ FileAttributes: TypeAlias = Annotated[
 class NewVectorStore(BaseModel):
     """The body of ``POST /v1/vector_stores``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     name: StoreName | None = None
     description: Description | None = None
@@ -107,7 +106,7 @@ class NewVectorStore(BaseModel):
 class ChangedVectorStore(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     name: StoreName | None = None
     description: Description | None = None
@@ -118,7 +117,7 @@ class ChangedVectorStore(BaseModel):
 class NewStoreFile(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/files``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     file_id: ForeignId
     attributes: FileAttributes | None = None
@@ -137,7 +136,7 @@ class BatchFile(TypedDict):
 class NewFileBatch(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/file_batches``: `file_ids` or `files`."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     file_ids: (
         Annotated[list[ForeignId], Field(min_length=1, max_length=MOST_IN_BATCH, fail_fast=True)]
@@ -154,7 +153,7 @@ class NewFileBatch(BaseModel):
 class ChangedStoreFile(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/files/{file_id}``; null takes all away."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     attributes: FileAttributes | None
 
@@ -165,7 +164,7 @@ _Query: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=M
 class VectorStoreSearch(BaseModel):
     """The body of ``POST /v1/vector_stores/{id}/search``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     query: Annotated[
         Any,

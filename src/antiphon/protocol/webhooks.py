@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 import orjson
 from pydantic import BaseModel, Field, StringConstraints
 
-from antiphon.protocol.fields import BODY, NO_NUL_PATTERN
+from antiphon.protocol.fields import CLOSED, NO_NUL_PATTERN
 
 EventType: TypeAlias = Literal[
     "batch.completed",
@@ -68,7 +68,7 @@ _Types: TypeAlias = Annotated[
 class NewEndpoint(BaseModel):
     """The body of ``POST /v1/webhook_endpoints``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     name: _Name
     url: _Url
@@ -78,7 +78,7 @@ class NewEndpoint(BaseModel):
 class ChangedEndpoint(BaseModel):
     """The body of ``POST /v1/webhook_endpoints/{id}``; null is the same as absent."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     name: _Name | None = None
     url: _Url | None = None
@@ -88,7 +88,7 @@ class ChangedEndpoint(BaseModel):
 class Rotation(BaseModel):
     """The body of ``POST /v1/webhook_endpoints/{id}/rotate_secret``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     keep_old_secret_active_for_24_hours: bool | None = None
 
@@ -96,7 +96,7 @@ class Rotation(BaseModel):
 class Trial(BaseModel):
     """The body of ``POST /v1/webhook_endpoints/{id}/test``."""
 
-    model_config = BODY
+    model_config = CLOSED
 
     event_type: EventType
 
