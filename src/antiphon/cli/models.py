@@ -51,8 +51,8 @@ def list_models() -> None:
 )
 def pull(model: str) -> None:
     """Get a GGUF file into the folder of models. That is ANTIPHON_DATA_DIR/models. Interrupted, it
-    goes on where it was. The hub is that of HF_ENDPOINT, or Hugging Face; HF_TOKEN is for what it shows
-    only to some."""
+    goes on where it was. The hub is that of HF_ENDPOINT, or Hugging Face; HF_TOKEN is for what it
+    shows only to some."""
     from antiphon.cli.pulling import CannotPull, Puller  # noqa: PLC0415
 
     settings = read_settings()
