@@ -90,6 +90,7 @@ LAZY: Final[Mapping[str, frozenset[str]]] = {
             for name in ("EmbeddingsServer", "OpenAIEmbeddings")
         }
     ),
+    "antiphon.cli.serve": frozenset({"antiphon.api.wire_socket.guarded_socket"}),
     "antiphon.cli.prompt_files": frozenset(
         {f"antiphon.cli.plain_yaml.{name}" for name in ("dump", "load")}
     ),

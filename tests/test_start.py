@@ -16,7 +16,15 @@ from tests.live import serve
 LATE: Final = (
     *("aiohttp", "alembic", "cryptography", "jsonschema_rs", "yaml"),  # 8, 10, 7, 3, 1
     *("PIL", "any_llm", "bpe_openai", "ddgs", "httpx2", "llguidance", "lxml", "mako", "mcp"),
-    *("numpy", "obstore", "sqlalchemy.dialects.postgresql", "trafilatura", "xllamacpp", "zmq"),
+    *(
+        "numpy",
+        "obstore",
+        "sqlalchemy.dialects.postgresql",
+        "trafilatura",
+        "websockets",
+        "xllamacpp",
+        "zmq",
+    ),
 )
 
 #: Adapters that the configuration has none of.

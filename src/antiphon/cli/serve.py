@@ -1,16 +1,18 @@
 """``antiphon serve``."""
 
+import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import click
 import uvicorn
 from click.exceptions import Exit
 
+from antiphon.api.limits import WireLimits
 from antiphon.api.wire import guarded_protocol
-from antiphon.api.wire_socket import guarded_socket
 from antiphon.app import Antiphon
 from antiphon.cli.common import (
     build,
@@ -62,6 +64,21 @@ def run(antiphon: Antiphon, model: str = "simulator") -> None:
         raise Exit(3)
 
 
+def _socket(limits: WireLimits) -> Callable[..., asyncio.Protocol]:
+    """What uvicorn makes of a WebSocket; loaded for the first one."""
+
+    @cache
+    def guarded() -> type[asyncio.Protocol]:
+        from antiphon.api.wire_socket import guarded_socket  # noqa: PLC0415
+
+        return guarded_socket(limits)
+
+    def connected(**given: Any) -> asyncio.Protocol:
+        return guarded()(**given)
+
+    return connected
+
+
 def server_of(antiphon: Antiphon, announce: Callable[[str, int], None] | None = None) -> Server:
     """The server that serves it, not yet running; `announce` is told where it listens."""
     settings = antiphon.settings
@@ -73,7 +90,7 @@ def server_of(antiphon: Antiphon, announce: Callable[[str, int], None] | None = 
             host=settings.host,
             port=settings.port,
             http=guarded_protocol(antiphon.limits, lambda: antiphon.engine.stopping),
-            ws=guarded_socket(antiphon.limits),
+            ws=_socket(antiphon.limits),  # type: ignore[arg-type]  # it calls it, no more
             ws_max_size=settings.max_body_bytes,
             # A few bytes of events do not get smaller, and what a client sends could get too large.
             ws_per_message_deflate=False,
