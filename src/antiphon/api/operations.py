@@ -5,7 +5,7 @@ Rules
 2. A query is as strict as a body, unless an operation looks at none (`query` is None).
 3. The endpoint gets the request, the parameters of the path in their order, and the query if it
    has one of its own.
-4. The first line of its docstring is its description in ``/docs``.
+4. Its docstring is its description in ``/docs``.
 """
 
 import re
