@@ -2,20 +2,22 @@
 
 import json
 import random
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.backends.calls import InputUnwrapper
+from antiphon.backends.calls import CallAssembler, InputUnwrapper
 from antiphon.backends.chat_completions.stream import ChatStream
 from antiphon.backends.faults import UpstreamFaultError
 from antiphon.backends.profiles import GENERIC, Profile
-from antiphon.protocol.deltas import Delta, Finish, TextDelta
+from antiphon.protocol.deltas import Delta, Finish, TextDelta, ToolCallDelta
 from tests.backends import chat_corpus, chat_corpus_calls
 from tests.backends.chat_corpus import HELLO, STOP, Stream
 from tests.backends.chat_corpus_faults import FAULTS, Fault
 from tests.backends.upstream import DONE, chunk, sse
+from tests.pace import pace
 
 STREAMS = [*chat_corpus.STREAMS, *chat_corpus_calls.STREAMS]
 SEEDS = range(8)
@@ -165,3 +167,15 @@ def test_an_input_that_is_cut_in_an_escape_keeps_it(end: str) -> None:
     assert unwrapper.feed('{"input": "a') == "a"
     assert unwrapper.feed(end) == ""
     assert unwrapper.close() == end
+
+
+def test_arguments_of_a_call_without_a_name_take_linear_time() -> None:
+    """R-118: they are held until the name comes."""
+    assembler, out = CallAssembler(frozenset()), list[Delta]()
+    start = time.process_time()
+    for _ in range(100_000):
+        assembler.feed({"index": 0, "function": {"arguments": "argument"}}, out)
+    assembler.feed({"index": 0, "function": {"name": "f"}}, out)
+    assert assembler.close(out)
+    assert time.process_time() - start < 0.5 * pace()
+    assert out == [ToolCallDelta(0, "argument" * 100_000, "f")]

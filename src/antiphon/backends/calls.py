@@ -95,14 +95,14 @@ def _unescaped(escape: re.Match[str]) -> str:
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "index", "kind", "name", "said", "told", "unwrap")
+    __slots__ = ("held", "id", "index", "kind", "name", "said", "told", "unwrap")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.id: str | None = None
         self.name = ""
         self.kind: Literal["function", "custom"] = "function"
-        self.arguments = ""  # held until the call is told
+        self.held: list[str] = []  # arguments, until the call is told
         self.told = False
         self.said = False  # some arguments were passed on
         self.unwrap: InputUnwrapper | None = None
@@ -138,7 +138,7 @@ class CallAssembler:
             return
         if not isinstance(arguments, str):
             arguments = orjson.dumps(arguments).decode()
-        call.arguments += arguments
+        call.held.append(arguments)
         if call.name:
             self._tell(call, out)
 
@@ -168,7 +168,7 @@ class CallAssembler:
     def _tell(self, call: _Call, out: list[Delta]) -> None:
         if call.kind == "function" and call.name in self._custom:
             call.unwrap, call.kind = InputUnwrapper(), "custom"
-        arguments, call.arguments = call.arguments, ""
+        arguments, call.held = "".join(call.held), []
         if call.unwrap:
             arguments = call.unwrap.feed(arguments)
         if not call.told:
