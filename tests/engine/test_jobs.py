@@ -191,6 +191,7 @@ async def test_hosted_calls_that_had_finished_are_not_made_again() -> None:
     first = Bench(CALLS, tools={tool.type: tool})
     async with first.working():
         made = await first.admit(tools=[PYTHON])
+        await said(first, made.id, "response.code_interpreter_call.completed")
         await until(lambda: tool.ran == ["1", "2"])
         second = pair(first, HELLO, tools={tool.type: tool})
         async with second.working():
