@@ -1,12 +1,14 @@
 """Chain of thought in tags: only at the start, cut anywhere, nothing lost but blanks."""
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.backends.chat_completions.think import ThinkSplitter
+from tests.pace import pace
 
 #: name, text, opened, reasoning, visible
 TABLE: list[tuple[str, str, bool, str, str]] = [
@@ -74,3 +76,16 @@ def test_text_is_not_held_back_longer_than_needed() -> None:
     assert splitter.feed("<") == []
     assert [piece.text for piece in splitter.feed("b")] == ["<b"]
     assert splitter.finished
+
+
+@pytest.mark.parametrize("begin", ["", "<think>", "<think>a", "<think>a</think>"])
+@pytest.mark.parametrize("opened", [True, False])
+def test_blanks_without_end_take_linear_time(begin: str, opened: bool) -> None:
+    """R-118."""
+    splitter = ThinkSplitter(opened=opened)
+    splitter.feed(begin)
+    start = time.process_time()
+    for _ in range(200_000):
+        splitter.feed(" \n")
+    splitter.close()
+    assert time.process_time() - start < 0.3 * pace()

@@ -1,6 +1,7 @@
 """Runs on a scripted backend: commit before you tell, failures are events, cancel stops all."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta, UsageRepo
 from antiphon.protocol.emitter import Frame
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.response import Usage
+from antiphon.protocol.schemas import AnswerSchema
 from antiphon.store.base import ResponseRow
 from antiphon.store.memory import MemoryStore
 from antiphon.testing import Step, assert_valid_log, decode
@@ -272,6 +274,24 @@ async def test_a_strict_answer_is_validated_and_a_call_is_not() -> None:
         _, events = await bench.events(text={"format": form}, tools=[tool])
         statuses.append(assert_valid_log(events)["status"])
     assert statuses == ["completed", "failed", "incomplete", "completed"]
+
+
+async def test_a_long_answer_is_held_against_its_schema_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R-118."""
+    threads, check = [], AnswerSchema.validate
+
+    def watched(schema: AnswerSchema, text: str) -> str | None:
+        threads.append(threading.current_thread())
+        return check(schema, text)
+
+    monkeypatch.setattr(AnswerSchema, "validate", watched)
+    bench = Bench([[TextDelta(f"[{'1,' * 50_000}1]"), Finish()]])
+    _, events = await bench.events(text={"format": {"type": "json_object"}}, input="JSON")
+    assert assert_valid_log(events)["status"] == "failed"
+    (thread,) = threads
+    assert thread is not threading.main_thread()
 
 
 async def test_at_shutdown_runs_end_with_a_terminal_event_and_new_ones_are_turned_away() -> None:

@@ -72,7 +72,7 @@ class InputUnwrapper:
         end = whole.end() if whole else 0
         self._raw = raw[end:]
         self._closed = self._raw.startswith('"')
-        return _ESCAPES.sub(_unescaped, raw[:end])
+        return _text_of(raw[:end])
 
     def close(self) -> str:
         """What is left at the end: the text of any other object with `input`, else as it came."""
@@ -87,6 +87,17 @@ class InputUnwrapper:
             return raw
         text = parsed.get("input") if isinstance(parsed, dict) else parsed
         return text if isinstance(text, str) else raw
+
+
+def _text_of(raw: str) -> str:
+    """The text that is written as `raw` in a JSON string, or nearly so (rule 4)."""
+    if "\\" not in raw:
+        return raw
+    try:
+        text: str = orjson.loads(f'"{raw}"')
+    except orjson.JSONDecodeError:
+        return _ESCAPES.sub(_unescaped, raw)
+    return text
 
 
 def _unescaped(escape: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ Rules
 4. JSON within other text, or in a fence, is taken out of it.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
@@ -125,7 +126,7 @@ class Prompted:
             async for deltas in turn:
                 yield answer.take(deltas)
         usage = answer.usage
-        text, reason = self._read(answer.text) if answer.is_whole else (answer.text, None)
+        text, reason = await self._read(answer.text) if answer.is_whole else (answer.text, None)
         if reason is not None:
             second = _Answer()
             try:
@@ -139,7 +140,7 @@ class Prompted:
             if second.finish == "stop" and not (second.text or second.is_other):
                 raise UpstreamError(should_retry=False)
             usage += second.usage
-            text, _ = self._read(second.text)
+            text, _ = await self._read(second.text)
             answer.finish = second.finish
         if text:
             yield [TextDelta(text)]
@@ -164,8 +165,11 @@ class Prompted:
     async def aclose(self) -> None:
         """See `Backend.aclose`: the backend is somebody else's."""
 
-    def _read(self, text: str) -> tuple[str, str | None]:
+    async def _read(self, text: str) -> tuple[str, str | None]:
         """The answer in a text, and what is wrong with it; None: nothing."""
+        return await asyncio.to_thread(self._found, text)  # it may be long (R-118)
+
+    def _found(self, text: str) -> tuple[str, str | None]:
         reason = self._schema.validate(text)
         if reason is None:
             return text, None

@@ -3,7 +3,8 @@
 Rules
 1. Only a tag at the very start (after blanks) counts: a model may write *about* tags later.
 2. A tag may be cut anywhere; what may still become a tag is held back.
-3. Blanks next to the tags belong to the template, not to the model: they are dropped.
+3. Blanks next to the tags belong to the template, not to the model: they are dropped. Those that
+   may stand there are kept as they came: a model that says nothing else for ever is no rare thing.
 4. With `opened` the template has written the opening tag; the text starts inside. A repeated
    opening tag is dropped all the same.
 """
@@ -26,13 +27,14 @@ class Piece(NamedTuple):
 class ThinkSplitter:
     """Feed it the text of one answer."""
 
-    __slots__ = ("_held", "_opened", "_said", "_state")
+    __slots__ = ("_blanks", "_held", "_opened", "_said", "_state")
 
     def __init__(self, *, opened: bool = False) -> None:
         self._state: State = "start"
         self._opened = opened
         self._said = False  # some reasoning was given out
         self._held = ""
+        self._blanks: list[str] = []  # behind what is held
 
     @property
     def finished(self) -> bool:
@@ -41,7 +43,10 @@ class ThinkSplitter:
 
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain with this text."""
-        self._held += text
+        if text.isspace() and (self._state == "inside" or not (self._held or self.finished)):
+            self._blanks.append(text)
+            return []
+        self._unite(text)
         pieces: list[Piece] = []
         if self._state == "start":
             self._start()
@@ -58,11 +63,16 @@ class ThinkSplitter:
 
     def close(self) -> list[Piece]:
         """What was held back, now that no more text comes."""
+        self._unite("")
         held, self._held = self._held, ""
         if self._state == "inside":
             held = held.rstrip()
             return [Piece(True, held)] if held else []
         return [Piece(False, held)] if held and self._state != "after" else []
+
+    def _unite(self, text: str) -> None:
+        self._held = "".join((self._held, *self._blanks, text))
+        self._blanks.clear()
 
     def _start(self) -> None:
         begin = self._held.lstrip()
