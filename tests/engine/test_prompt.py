@@ -253,9 +253,13 @@ async def test_an_item_that_comes_back_under_its_own_id_is_not_repeated() -> Non
 
 
 async def test_one_foreign_id_for_many_items_loses_none() -> None:
-    """Some clients give all their items the same id."""
-    items = await context(await stored(), input=[message("fake", "1"), message("fake", "2")])
-    assert [item["content"][0]["text"] for item in items] == ["1", "2"]
+    """Some clients give all their items the same id: the others get one of their own, because who
+    reads a list goes on from an id."""
+    store = await stored(([message("fake", "0")], []))
+    sent = [message("fake", text) for text in "0121"]
+    items = await context(store, input=sent, previous_response_id=response_id(0))
+    assert [item["content"][0]["text"] for item in items] == ["0", "1", "2", "1"]
+    assert len({item["id"] for item in items}) == len(items)
 
 
 async def test_what_a_request_names_of_its_past_has_its_place_in_it() -> None:

@@ -6,10 +6,10 @@ Rules
 3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
    stand for, anywhere in the same project.
 4. An item that is already there is not repeated: the same type under an id that we minted, or the
-   same word for word under an id that a client chose (some give all items one id). In a
-   conversation another item under such an id gets a new one. So does an image that comes with its
-   bytes, unless what is there stays as long as what was said before: bytes that a client sends are
-   never given up for a reference that may die first (decision 0010).
+   same word for word under an id that a client chose (some give all items one id). Another item
+   under such an id gets a new one: a list is read on from an id. So does an image that comes with
+   its bytes, unless what is there stays as long as what was said before: bytes that a client sends
+   are never given up for a reference that may die first (decision 0010).
 5. A tool output needs its call, and a call its output (spec §3.4). An output without `call_id`
    belongs to the first call that waits for one, of its `name` if it has one. A call that was cut
    off needs none, and is shown only if it has one.
@@ -97,7 +97,7 @@ async def own_items(
         is_poorer = _is_poorer(earlier, sent, staying)
         if not is_poorer and _is_same(earlier, item):
             continue
-        if (is_poorer or past.version is not None) and earlier is not None:
+        if earlier is not None:
             item = {**item, "id": mint.item_id(ITEM_TYPES[item["type"]].prefix)}
         known[item["id"]] = item
         own.append(item)
