@@ -284,6 +284,24 @@ async def test_what_a_request_names_of_its_past_has_its_place_in_it() -> None:
             own = await own_items(request, "p", store, FixedMint(), past)
 
 
+@pytest.mark.parametrize("named_by", ["call_", "lsh_"])
+async def test_outputs_of_a_local_shell_name_their_calls_by_their_own_ids(named_by: str) -> None:
+    """App. C: they have no other; that of the call, or of its item."""
+    action = {"type": "exec", "command": ["ls"], "env": {}}
+    items: list[Any] = [
+        {"type": "local_shell_call", "id": f"lsh_{n}", "call_id": f"call_{n}", "action": action}
+        for n in "12"
+    ]
+    items += [
+        {"type": "local_shell_call_output", "id": f"{named_by}{n}", "output": n} for n in "21"
+    ]
+    shown = await context(await stored(), input=items)
+    assert [(item["call_id"], item["output"]) for item in shown[2:]] == [
+        ("call_2", "2"),
+        ("call_1", "1"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("items", "text"),
     [

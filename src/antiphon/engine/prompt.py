@@ -11,8 +11,9 @@ Rules
    its bytes, unless what is there stays as long as what was said before: bytes that a client sends
    are never given up for a reference that may die first (decision 0010).
 5. A tool output needs its call, and a call its output (spec §3.4). An output without `call_id`
-   belongs to the first call that waits for one, of its `name` if it has one. A call that was cut
-   off needs none, and is shown only if it has one.
+   belongs to the first call that waits for one, of its `name` if it has one; that of a local shell
+   to the call that its `id` names. A call that was cut off needs none, and is shown only if it has
+   one.
 6. What of all this a model sees is decided in `carry.py`; pairs are asked for in that.
 """
 
@@ -98,6 +99,8 @@ async def own_items(
         if not is_poorer and _is_same(earlier, item):
             continue
         if earlier is not None:
+            if item["type"] == "local_shell_call_output" and earlier["type"] == "local_shell_call":
+                item = {"call_id": earlier["call_id"], **item}
             item = {**item, "id": mint.item_id(ITEM_TYPES[item["type"]].prefix)}
         known[item["id"]] = item
         own.append(item)
@@ -251,7 +254,14 @@ def _pair(items: Iterable[Item]) -> _Pairs:
 def _first(waiting: _Waiting, item: Item) -> str | None:
     """The call that an output without `call_id` belongs to. That of a search has got its id, if it
     is there (`carry.py`)."""
-    return None if item["type"] == "tool_search_output" else waiting.first(item.get("name"))
+    match item["type"]:
+        case "tool_search_output":
+            return None
+        case "local_shell_call_output" if item["id"] in waiting.calls:
+            id_: str = item["id"]
+            return id_
+        case _:
+            return waiting.first(item.get("name"))
 
 
 def _words(type_: str) -> str:
