@@ -89,6 +89,19 @@ def test_row(row: Row, api: httpx2.Client, upstream: ChatUpstream) -> None:
     assert {path: at(response, path) for path in row.echo} == row.echo
 
 
+def test_what_is_many_is_named_once(api: httpx2.Client) -> None:
+    """Clients and proxies take no headers of 8 KB."""
+    tools = [{"type": "function", "name": f"f{n}", "async": True} for n in range(9)]
+    for count, told in (
+        (8, ", ".join(f"tools[{n}].async" for n in range(8))),
+        (9, "tools[].async"),
+    ):
+        body = {"model": "plain", "input": "Hi", "tools": tools[:count], "user": "u"}
+        reply = api.post("/v1/responses", json=body)
+        names = reply.headers["x-antiphon-ignored"].split(", ")
+        assert sorted(names) == sorted([*told.split(", "), "user"])
+
+
 # -- nothing without a row -----------------------------------------------------------------------
 
 

@@ -252,11 +252,3 @@ def test_foreign_seals_are_named_by_their_place() -> None:
         "input[4].encrypted_content",
     ]
     assert foreign_seals(CreateResponse(model="m", input="hi")) == []
-
-
-def test_many_of_them_are_named_once() -> None:
-    item = {"type": "compaction", "encrypted_content": FOREIGN}
-    assert len(foreign_seals(CreateResponse(model="m", input=[item] * 8))) == 8
-    assert foreign_seals(CreateResponse(model="m", input=[item] * 9)) == [
-        "input[].encrypted_content"
-    ]

@@ -8,6 +8,9 @@ Rules
 """
 
 import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +31,8 @@ from antiphon.protocol.request import parse_request
 
 #: Characters of an Idempotency-Key (R-79).
 _MAX_KEY: Final = 255
+#: Parameters of one kind that are named one by one: some clients take no header of 8 KB.
+_MOST_NAMED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +145,20 @@ def remarks(ignored: list[str], truncated: Truncated | None) -> Headers:
     """What was not done as asked: parameters without effect, items that the model did not see."""
     headers: Headers = []
     if ignored:
-        headers.append((b"x-antiphon-ignored", ", ".join(ignored).encode("ascii", "replace")))
+        names = ", ".join(_summed(ignored))
+        headers.append((b"x-antiphon-ignored", names.encode("ascii", "replace")))
     if truncated is not None:
         headers.append((b"x-antiphon-truncated", truncated.header().encode("ascii", "replace")))
     return headers
+
+
+def _summed(names: list[str]) -> Iterable[str]:
+    """Each name once, and one for many that differ by their places only."""
+    kinds = {name: re.sub(r"\[[0-9]+\]", "[]", name) for name in names}
+    counted = Counter(kinds.values())
+    return dict.fromkeys(
+        kind if counted[kind] > _MOST_NAMED else name for name, kind in kinds.items()
+    )
 
 
 def _remarks_on(run: Run) -> Headers:

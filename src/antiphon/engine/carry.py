@@ -27,8 +27,6 @@ from antiphon.protocol.items.reasoning import is_restored, restored
 from antiphon.protocol.request import CreateResponse
 
 Json: TypeAlias = dict[str, Any]
-#: Foreign seals that are named one by one.
-_MOST_NAMED: Final = 8
 _SEALED: Final = ("reasoning", "compaction")
 #: Characters of a `call_id` (spec §1, other limits).
 _MAX_CALL_ID: Final = 64
@@ -132,14 +130,13 @@ _DENIED: Final = "The user did not approve this call, so it was not run."
 
 def foreign_seals(request: CreateResponse) -> list[str]:
     """Where the request has `encrypted_content` that is not of ours, as parameter paths."""
-    found = [
+    return [
         f"input[{index}].encrypted_content"
         for index, item in enumerate(request.input)
         if item["type"] in _SEALED
         and (text := item.get("encrypted_content")) is not None
         and not text.startswith(OURS)
     ]
-    return found if len(found) <= _MOST_NAMED else ["input[].encrypted_content"]
 
 
 def _answered(items: list[Item]) -> Iterator[Item]:
