@@ -381,6 +381,18 @@ PARTS: Final = [
     _no_part("file by id", {"type": "input_file", "file_id": "file-1"}, 404),
     _no_part("file by url", {"type": "input_file", "file_url": "http://127.0.0.1:1/"}, 400),
     Row(
+        "settings among the items",
+        {
+            "input": [
+                {"role": "user", "content": "Hi"},
+                {"type": "configuration_update", "reasoning": {"effort": "low"}},
+                {"type": "configuration_update", "text": {"format": {"type": "text"}}},
+            ]
+        },
+        echo={"reasoning.effort": None},
+        ignored=("input[1].reasoning", "input[2].text"),
+    ),
+    Row(
         "input call and output",
         {
             "input": [

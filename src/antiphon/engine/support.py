@@ -59,8 +59,8 @@ def check_support(request: CreateResponse) -> list[str]:
 async def check_tools(
     request: CreateResponse, project: str, hosted: Mapping[str, Tool], theirs: Container[str]
 ) -> list[str]:
-    """The same for tools, those in input items too. `hosted`: the tools that this server runs, by
-    type; `theirs`: types of those that the model's server runs, and looks at."""
+    """The same for tools, and for items that bring tools or settings. `hosted`: the tools that this
+    server runs, by type; `theirs`: types of those that the model's server runs, and looks at."""
     ignored: list[str] = []
     once: list[Tool] = []
     for place, tool in enumerate(request.tools or ()):
@@ -81,6 +81,8 @@ async def check_tools(
             known = {key_of(tool) for tool in request.tools or ()}
             if any(key_of(other) not in known for other in others):
                 ignored.append(f"input[{place}].tools")
+        elif item["type"] == "configuration_update":
+            ignored += [f"input[{place}].{key}" for key in ("reasoning", "text") if key in item]
     return ignored
 
 
