@@ -107,6 +107,27 @@ async def test_a_tool_of_a_namespace_comes_back_with_it() -> None:
     assert names == ["jira__weather", "pipelines", None, None]
 
 
+async def test_a_chosen_name_is_one_in_a_namespace_only_where_no_other_tool_has_it() -> None:
+    space = {"type": "namespace", "name": "github", "description": "d", "tools": [FUNCTION]}
+    name = {"type": "function", "name": "weather"}
+    for tools, meant in (
+        ([space, FUNCTION], ["weather"]),
+        ([space, {**space, "name": "gitlab"}], ["github__weather", "gitlab__weather"]),
+    ):
+        bench = Bench(HELLO)
+        await play(bench, tools=tools, tool_choice=name)
+        assert bench.backend.prompts[0].request.tool_choice == {**name, "name": meant[0]}
+        bench = Bench(HELLO)
+        await play(
+            bench,
+            tools=tools,
+            tool_choice={"type": "allowed_tools", "mode": "auto", "tools": [name]},
+        )
+        allowed = bench.backend.prompts[0].request.tool_choice
+        assert isinstance(allowed, dict)
+        assert [tool["name"] for tool in allowed["tools"]] == meant
+
+
 async def test_a_tool_choice_that_means_nothing_is_refused() -> None:
     """What a server offers is known when it was asked: then, too, before the model is."""
     function = HostedFunction("f", "", {})

@@ -258,8 +258,12 @@ class Toolbox:
         return None
 
     def _meant(self, wanted: Json) -> list[Entry]:
-        """The functions that a tool choice means, the main one first."""
-        return [entry for entry in self.entries.values() if _means(wanted, entry)]
+        """The functions that a tool choice means, the main one first. A name means tools of
+        namespaces only where no other tool has it."""
+        meant = [entry for entry in self.entries.values() if _means(wanted, entry)]
+        named = wanted["type"] in ("function", "custom") and wanted.get("name") is not None
+        own = [entry for entry in meant if entry.known[1] is None] if named else []
+        return own or meant
 
     def _choice(self, entries: Sequence[Entry], *, first: bool) -> Any:
         choice = self.request.tool_choice
