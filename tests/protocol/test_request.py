@@ -317,6 +317,8 @@ def test_names_of_tools_are_unique() -> None:
     assert (error.param, error.code) == ("tools[2].name", "invalid_value")
     assert refused(tools=[CUSTOM, {**FUNCTION, "name": "c"}]).param == "tools[1].name"
     assert refused(tools=[MCP, MCP]).param == "tools[1].server_label"
+    space = {**NAMESPACE, "tools": [CUSTOM, FUNCTION, CUSTOM]}
+    assert refused(tools=[FUNCTION, space]).param == "tools[1].tools[2].name"
     assert ask(tools=[FUNCTION, CUSTOM, MCP, NAMESPACE, {"type": "shell"}]).tools
 
 

@@ -325,8 +325,13 @@ def _texts(items: Sequence[Item]) -> Iterator[str]:
 
 def _unique_names(request: CreateResponse, _: _Front) -> None:
     """A call must lead to one tool."""
+    _check_names(request.tools or (), "tools")
+
+
+def _check_names(tools: Sequence[Json], path: str) -> None:
     seen: set[tuple[str, str]] = set()
-    for index, tool in enumerate(request.tools or ()):
+    for index, tool in enumerate(tools):
+        _check_names(tool.get("tools") or (), f"{path}[{index}].tools")
         key = "server_label" if tool["type"] == "mcp" else "name"
         if key not in tool:
             continue
@@ -334,9 +339,9 @@ def _unique_names(request: CreateResponse, _: _Front) -> None:
         kind = "function" if tool["type"] == "custom" else tool["type"]
         if (kind, tool[key]) in seen:
             raise InvalidRequestError(
-                f"Invalid 'tools[{index}].{key}': '{tool[key]}' is already in use. "
+                f"Invalid '{path}[{index}].{key}': '{tool[key]}' is already in use. "
                 f"Expected every tool to have another {key}.",
-                param=f"tools[{index}].{key}",
+                param=f"{path}[{index}].{key}",
                 code="invalid_value",
             )
         seen.add((kind, tool[key]))
