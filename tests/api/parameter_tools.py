@@ -65,11 +65,12 @@ def _mcp_refused(key: str, value: str, code: str = "invalid_value") -> Row:
 def _client(type_: str, **keys: Any) -> Row:
     """A tool of the client: a function for the model."""
     tool = {"type": type_, **keys}
+    filled = {"description": None, "parameters": None} if type_ == "tool_search" else {}
     return Row(
         f"tools {type_} {keys}",
         {"tools": [tool]},
         {"tools.0.function.name": type_},
-        {"tools.0": tool},
+        {"tools.0": {**filled, **tool}},
     )
 
 

@@ -15,6 +15,10 @@ SCHEMA: dict[str, Any] = {"type": "json_schema", "name": "n", "schema": {"type":
     [
         ({"image": {"context_compression": "auto"}}, {"image": {"context_compression": "auto"}}),
         (
+            {"tools": [{"type": "tool_search"}]},
+            {"tools": [{"type": "tool_search", "description": None, "parameters": None}]},
+        ),
+        (
             {"text": {"format": SCHEMA}},
             {
                 "text": {

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from antiphon.errors import ToolFailed
 from antiphon.protocol.machine import ResponseMachine
+from antiphon.protocol.response import echo_tool
 from antiphon.protocol.tool_secrets import public
 from antiphon.tools.base import Call, HostedFunction
 
@@ -96,7 +97,7 @@ def find(deferred: Sequence[Deferred], arguments: Json) -> list[Json]:
     if not found:
         words = {word for text in wanted for word in text.lower().split()}
         found = [one for one in deferred if any(word in one.line().lower() for word in words)]
-    return [public(one.tool) for one in found]
+    return [public(echo_tool(one.tool)) for one in found]
 
 
 def _names(one: Deferred) -> set[str]:

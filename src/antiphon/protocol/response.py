@@ -97,7 +97,7 @@ def new_response(
         "text": _text(request),
         "tool_choice": "auto" if sent["tool_choice"] is None else sent["tool_choice"],
         "tool_usage": tool_usage([], UNKNOWN),
-        "tools": [_tool(tool) for tool in sent["tools"] or ()],
+        "tools": [echo_tool(tool) for tool in sent["tools"] or ()],
         "top_logprobs": sent["top_logprobs"] or 0,
         "top_p": 1.0 if sent["top_p"] is None else sent["top_p"],
         "truncation": sent["truncation"] or "disabled",
@@ -178,7 +178,7 @@ def _text(request: CreateResponse) -> Json:
     }
 
 
-def _tool(tool: Json) -> Json:
+def echo_tool(tool: Json) -> Json:
     """Echo a tool with its defaults filled in, and without its secrets (spec §3.2, R-91)."""
     fill = _ECHOES.get(tool["type"])
     return dict(tool) if fill is None else fill(tool)
@@ -191,6 +191,10 @@ def _function(tool: Json) -> Json:
 
 def _custom(tool: Json) -> Json:
     return {"description": None, **tool, "format": tool.get("format") or {"type": "text"}}
+
+
+def _tool_search(tool: Json) -> Json:
+    return {"description": None, "parameters": None, **tool}
 
 
 def _web_search(tool: Json) -> Json:
@@ -237,6 +241,7 @@ def _mcp(tool: Json) -> Json:
 _ECHOES: Final[dict[str, Callable[[Json], Json]]] = {
     "function": _function,
     "custom": _custom,
+    "tool_search": _tool_search,
     "mcp": _mcp,
     "file_search": _file_search,
     "image_generation": _image_generation,
