@@ -89,6 +89,26 @@ def test_row(row: Row, api: httpx2.Client, upstream: ChatUpstream) -> None:
     assert {path: at(response, path) for path in row.echo} == row.echo
 
 
+@pytest.mark.parametrize(
+    ("asked", "made", "told"),
+    [
+        ("flex", "default", "default"),
+        ("auto", "priority", "priority"),
+        ("flex", None, "flex"),
+        ("auto", "on_demand", "default"),
+        ("auto", 5, "default"),
+    ],
+)
+def test_the_response_says_in_which_tier_it_was_made(
+    asked: str, made: object, told: str, api: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    """Spec §1: the actual one, whatever was asked for."""
+    counts = {"choices": [], "usage": {"prompt_tokens": 1}, "service_tier": made}
+    upstream.script(Reply(body=[sse(chunk(content="x")), sse(chunk("stop")), sse(counts), DONE]))
+    body = {"model": "openai", "input": "Hi", "service_tier": asked}
+    assert api.post("/v1/responses", json=body).json()["service_tier"] == told
+
+
 def test_what_is_many_is_named_once(api: httpx2.Client) -> None:
     """Clients and proxies take no headers of 8 KB."""
     tools = [{"type": "function", "name": f"f{n}", "async": True} for n in range(9)]

@@ -88,6 +88,8 @@ def test_usage_counts_what_was_cached() -> None:
     assert play([sse(last)]) == [UsageReport(Usage(10, 4, 6, 2)), Finish()]
     odd = end(usage={"input_tokens": -1, "output_tokens": "5", "input_tokens_details": None})
     assert play([sse(odd)]) == [UsageReport(Usage()), Finish()]
+    tier = end(usage=usage((10, 4, 6, 2)), service_tier="flex")
+    assert play([sse(tier)]) == [UsageReport(Usage(10, 4, 6, 2), "flex"), Finish()]
 
 
 def test_free_text_that_went_as_a_function_comes_out_of_it() -> None:

@@ -10,7 +10,8 @@ Rules
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final, NoReturn
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, NoReturn, get_args
 
 import orjson
 
@@ -18,6 +19,7 @@ from antiphon.backends.faults import UpstreamFaultError, shown
 from antiphon.backends.sse import EVENT_LIMIT, Event, EventDecoder, EventTooLargeError
 from antiphon.errors import UpstreamError
 from antiphon.protocol.deltas import Delta
+from antiphon.protocol.parameters import ServiceTier
 
 #: What comes of JSON of another shape, or of none: told apart for the operator only.
 ANOTHER_SHAPE: Final = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
@@ -25,6 +27,14 @@ ANOTHER_SHAPE: Final = (ValueError, TypeError, AttributeError, KeyError, Recursi
 _BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 #: `orjson.dumps` refuses more than 254 levels: with these around it, a value has 128 left.
 _LEVELS: Final = 254 - 128
+#: What an answer can have been made in.
+_TIERS: Final = frozenset(get_args(ServiceTier)) - {"auto"}
+
+
+def tier_of(answer: Mapping[str, Any]) -> str | None:
+    """The service tier that an answer was made in, if it says so in OpenAI's words."""
+    tier = answer.get("service_tier")
+    return tier if isinstance(tier, str) and tier in _TIERS else None
 
 
 def passable(value: Any) -> Any:

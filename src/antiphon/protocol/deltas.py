@@ -103,9 +103,10 @@ class HostedDelta:
 
 @dataclass(slots=True)
 class UsageReport:
-    """Tokens that this turn cost."""
+    """Tokens that this turn cost, and in which tier it was made, if the backend says so."""
 
     usage: Usage
+    tier: str | None = None
 
 
 @dataclass(slots=True)

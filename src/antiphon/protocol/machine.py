@@ -108,6 +108,8 @@ class ResponseMachine:
         self.usage = Usage()
         #: Tokens of the images that were made.
         self.image_usage = UNKNOWN
+        #: The service tier of the last turn that told it.
+        self._tier: str | None = None
         #: How the last turn ended; None until the model said so.
         self.finish_reason: str | None = None
         #: What the text that comes belongs to.
@@ -321,7 +323,7 @@ class ResponseMachine:
             "tool_usage": tool_usage(self.output, self.image_usage),
             **({"truncated": self.truncated} if self.truncated is not None else {}),
             # `auto` is what was asked for; the answer says which tier it was (spec §1).
-            "service_tier": "default" if tier == "auto" else tier,
+            "service_tier": self._tier or ("default" if tier == "auto" else tier),
         }
 
     def _abandon_items(self) -> None:
@@ -380,6 +382,7 @@ class ResponseMachine:
 
     def _on_usage(self, delta: UsageReport) -> None:
         self.usage += delta.usage
+        self._tier = delta.tier or self._tier
 
     def _on_finish(self, delta: Finish) -> None:
         self.finish_reason = delta.reason

@@ -20,7 +20,7 @@ from antiphon.backends.chat_completions.think import Piece, ThinkSplitter
 from antiphon.backends.chat_completions.values import last_tokens, logprob_of, string_of, usage_of
 from antiphon.backends.faults import UpstreamFaultError, printable, shown
 from antiphon.backends.profiles import GENERIC, Profile
-from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader, tier_of
 from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import (
     Delta,
@@ -71,6 +71,7 @@ class ChatStream(BodyReader):
         "_lenient",
         "_logprobs",
         "_splitter",
+        "_tier",
         "_usage",
     )
 
@@ -87,6 +88,7 @@ class ChatStream(BodyReader):
         self._logprobs: list[Logprob] = []  # of text that is held back
         self._finish: FinishReason | None = None
         self._usage: dict[str, Any] | None = None
+        self._tier: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -116,7 +118,7 @@ class ChatStream(BodyReader):
             chunk = self._read(data)
             usage = chunk.get("usage")
             if usage and isinstance(usage, dict):
-                self._usage = usage
+                self._usage, self._tier = usage, tier_of(chunk)
             choices = chunk.get("choices")
             if not choices:
                 self._without_choices(chunk, data)
@@ -252,7 +254,7 @@ class ChatStream(BodyReader):
         if self._calls and not self._calls.close(out):
             self._fail("a tool call without a name")
         if self._usage:
-            out.append(UsageReport(usage_of(self._usage)))
+            out.append(UsageReport(usage_of(self._usage), self._tier))
         out.append(Finish(self._finish))
         self.done = self.told = True
 

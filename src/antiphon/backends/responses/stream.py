@@ -16,7 +16,7 @@ import orjson
 
 from antiphon.backends.faults import UpstreamFaultError, shown
 from antiphon.backends.origins import Origin
-from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader, tier_of
 from antiphon.backends.responses.faults import error_in_stream
 from antiphon.backends.responses.hosted import ITEM_OF, HostedCalls
 from antiphon.backends.responses.spoken import CALLS, Field, Speech
@@ -166,7 +166,7 @@ class ResponsesStream(BodyReader):
         if not self._speech.close(out):
             self._fail("a tool call without a name")
         if response.get("usage"):
-            out.append(UsageReport(usage_of(response["usage"])))
+            out.append(UsageReport(usage_of(response["usage"]), tier_of(response)))
         reason: FinishReason = "stop"
         if status == "incomplete":
             details = response.get("incomplete_details") or {}
