@@ -18,6 +18,7 @@ _G: Final = {"type": "function", "name": "g"}
 _C: Final = {"type": "custom", "name": "c"}
 _FUNCTION_F: Final = {"type": "function", "function": {"name": "f"}}
 _GRAMMAR: Final = {"type": "grammar", "syntax": "regex", "definition": "a+"}
+_MARK: Final = {"prompt_cache_breakpoint": {"mode": "explicit"}}
 _TOLD: Final = "The whole input of the tool, as plain text."
 _GRAMMAR_TOLD: Final = f"{_TOLD} It must match this regular expression:\na+"
 
@@ -392,6 +393,24 @@ PARTS: Final = [
         },
         echo={"reasoning.effort": None},
         ignored=("input[1].reasoning", "input[2].text"),
+    ),
+    Row(
+        "marks for a prompt cache",
+        {
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "Hi", **_MARK}]},
+                {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+                {
+                    "type": "function_call_output",
+                    "call_id": "call_1",
+                    "output": [{"type": "input_text", "text": "Hi", **_MARK}],
+                },
+            ]
+        },
+        ignored=(
+            "input[0].content[0].prompt_cache_breakpoint",
+            "input[2].output[0].prompt_cache_breakpoint",
+        ),
     ),
     Row(
         "input call and output",

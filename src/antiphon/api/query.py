@@ -1,8 +1,8 @@
 """What queries have in common: as strict as a body (spec §6).
 
 Rules
-1. A parameter that has no meaning is a 400 `unknown_parameter`, on every path that takes a query or
-   none at all.
+1. A parameter that has no meaning is a 400 `unknown_parameter`. Where no query has a meaning
+   (``POST /v1/responses``, ``/v1/models``, health) it is let pass.
 2. What SDKs add to every request is taken everywhere, without effect.
 3. Of a parameter that is given twice the last one counts, unless it is a list.
 """

@@ -8,7 +8,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from antiphon.engine.toolbox import key_of
@@ -25,6 +25,7 @@ Json: TypeAlias = dict[str, Any]
 _PLAIN: Final = frozenset({"function", "custom", "namespace", "tool_search"})
 #: Items that bring tools.
 _TOOL_ITEMS: Final = ("additional_tools", "tool_search_output")
+_BREAKPOINT: Final = "prompt_cache_breakpoint"
 
 #: parameter → does this request use it?
 _REFUSED: Final[Mapping[str, Callable[[CreateResponse], bool]]] = {
@@ -83,7 +84,19 @@ async def check_tools(
                 ignored.append(f"input[{place}].tools")
         elif item["type"] == "configuration_update":
             ignored += [f"input[{place}].{key}" for key in ("reasoning", "text") if key in item]
+        else:
+            ignored += _breakpoints(item, f"input[{place}]")
     return ignored
+
+
+def _breakpoints(item: Json, path: str) -> Iterator[str]:
+    """Marks for a prompt cache: no backend is told of them."""
+    for key in ("content", "output"):
+        parts = item.get(key)
+        if isinstance(parts, list):
+            for place, part in enumerate(parts):
+                if part.get(_BREAKPOINT) is not None:
+                    yield f"{path}.{key}[{place}].{_BREAKPOINT}"
 
 
 def _check_once(runs: Tool, tool: Json, path: str, once: list[Tool]) -> None:
