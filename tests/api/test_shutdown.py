@@ -104,6 +104,25 @@ def test_not_ready_from_the_first_moment_on(tmp_path: Path) -> None:
         assert live.process.wait(10) == 0
 
 
+def test_what_is_no_response_is_told_so_too(tmp_path: Path) -> None:
+    """R-16, R-73: who still sends a body when all time is over gets our 503 and no text; nothing of
+    it is a fault."""
+    head = b"POST /v1/conversations HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + KEY.encode()
+    rest = b"\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
+    with serve(tmp_path, None, {"ANTIPHON_SHUTDOWN_GRACE": "0"}) as live:
+        with socket.create_connection(("127.0.0.1", live.port), 10) as sending:
+            sending.sendall(head + rest)
+            time.sleep(0.3)
+            live.process.send_signal(signal.SIGTERM)
+            told = next_reply(sending)
+            assert told.status == 503
+            assert told.json()["error"]["code"] == "server_is_overloaded"
+            assert told.headers["x-request-id"].startswith("req_")
+            assert closed(sending)
+        assert live.process.wait(10) == 0
+        assert "ASGI" not in live.log()
+
+
 def reachable(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()

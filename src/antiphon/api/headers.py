@@ -6,6 +6,7 @@ Rules
 2. An `APIError` that comes up here becomes its JSON answer. Anything else becomes a 500 that says
    no more than the request id could tell, and a line in the log (R-129, R-131; `logbook`).
    When the answer has begun the connection is closed instead: half an answer must not look whole.
+   What a server that ends has no more time for is a 503 (R-73).
 3. One access line a request: no body, no query, no key, no control character (R-130).
 4. Cross-origin answers only for the origins in the settings; never with credentials (R-26).
 5. Pure ASGI: a wrapper around `send`, no task, no queue (R-55).
@@ -13,6 +14,7 @@ Rules
    line is written when it ends. What fails in the middle closes it with 1011.
 """
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Iterable
@@ -26,7 +28,7 @@ from antiphon.api.body import ClientDisconnected
 from antiphon.api.errors import Headers, Reply, error_response, internal_error
 from antiphon.api.logs import printable, without_keys
 from antiphon.engine.mint import random_hex
-from antiphon.errors import APIError, InvalidRequestError
+from antiphon.errors import APIError, InvalidRequestError, Overloaded
 
 #: On every answer, the ones of `wire` included.
 FIXED_HEADERS: Final[Headers] = [
@@ -99,6 +101,9 @@ class Edge:
             exchange.refusal = error_response(exc)
         except ClientDisconnected:
             exchange.status = exchange.status or _CLIENT_LEFT
+        except asyncio.CancelledError:  # by uvicorn, when the grace period is over
+            late = Overloaded("The server is shutting down.", should_retry=False)
+            exchange.refusal = error_response(late)
         except Exception as exc:  # noqa: BLE001  the border of design §10.7: HTTP 500
             self._log.error("unhandled exception", request_id=exchange.request_id, exc_info=exc)
             exchange.refusal = error_response(internal_error(scope))
