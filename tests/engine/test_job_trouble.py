@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from antiphon.errors import APIError, NotFoundError, Overloaded
 from antiphon.protocol.emitter import Frame
@@ -148,6 +149,26 @@ async def test_what_is_claimed_while_leaving_goes_back(store: FlakyStore) -> Non
         assert row is not None
         assert row.owner is None
         assert await store.runs.queued() == 1
+    assert bench.backend.prompts == []
+
+
+async def test_what_is_deleted_while_it_is_claimed_is_no_crash(store: FlakyStore) -> None:
+    """R-59, R-131: its events are gone when they are read."""
+    bench = Bench(HELLO, store=store)
+
+    deleted: list[bool] = []
+
+    async def delete() -> None:
+        deleted.append(await bench.engine.delete("p", made.id))
+
+    store.runs.claimed = delete
+    made = await bench.admit()
+    with capture_logs() as logs:
+        async with bench.working():
+            await until(lambda: bool(deleted))
+            await asyncio.sleep(0.05)
+    assert deleted == [True]
+    assert logs == []
     assert bench.backend.prompts == []
 
 

@@ -329,7 +329,7 @@ class Jobs:
                 await asyncio.sleep(_RETRY)
             else:
                 break
-        if fold is None:
+        if fold is None or not number:  # nothing: it was deleted meanwhile
             raise APIError("The events of this response cannot be read.", should_retry=False)
         journal = self.journal(row, number, is_job=True)
         machine = ResponseMachine(fold, mint, plan.machine_options(), first=number)
