@@ -163,6 +163,14 @@ def test_what_is_allowed_is_served(wire: Wire, said: bytes) -> None:
         assert next_reply(sock).status == 200
 
 
+def test_no_chunks_for_http_1_0(wire: Wire) -> None:
+    """RFC 9112 §6.1: who does not know them would take their sizes for the body."""
+    (answer,) = wire.say(b"GET /stream?3 HTTP/1.0\r\n\r\n")
+    assert "transfer-encoding" not in answer.headers
+    assert answer.headers["connection"] == "close"
+    assert answer.body == b"x" * 3 * 64 * 1024
+
+
 def test_a_refusal_tells_no_more_than_needed(wire: Wire) -> None:
     """R-129: no path, no trace, no words of a library."""
     (answer,) = wire.say(GET + b"Host: a\r\nX: a\0b\r\n\r\n")

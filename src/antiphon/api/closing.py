@@ -122,6 +122,24 @@ class Cycle(RequestResponseCycle):
         self.transport = self.closing_transport
 
 
+class OldCycle(Cycle):
+    """One in HTTP/1.0, which knows no chunks: a body without a length ends with its connection
+    (RFC 9112 §6.3)."""
+
+    _is_open = False
+
+    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
+        """ASGI `send`."""
+        if self._is_open and message["type"] == "http.response.body":
+            self.expected_content_length = len(message.get("body", b""))
+        return super().send(message)
+
+    def _check(self, fields: list[tuple[bytes, bytes]]) -> None:
+        super()._check(fields)
+        if self.chunked_encoding is None:
+            self._is_open, self.chunked_encoding = True, False
+
+
 class WriteWatch:
     """Drops a connection whose reader takes nothing for `timeout` seconds (R-117).
 

@@ -27,7 +27,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from antiphon.api.closing import Cycle, LingeringTransport, WriteWatch, refusal
+from antiphon.api.closing import Cycle, LingeringTransport, OldCycle, WriteWatch, refusal
 from antiphon.api.head import check_head, split_target
 from antiphon.api.limits import WireLimits
 from antiphon.errors import APIError, InvalidRequestError, RequestTimeout
@@ -191,7 +191,8 @@ class GuardedProtocol(HttpToolsProtocol):
             raise InvalidRequestError("The request header is too large.")
 
     def _new_cycle(self, version: str) -> Cycle:
-        cycle = Cycle(
+        is_old = version == "1.0"
+        cycle = (OldCycle if is_old else Cycle)(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -201,7 +202,7 @@ class GuardedProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=not is_old and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         cycle.closing_transport = self._closing
