@@ -24,6 +24,11 @@ CALL: Final[Json] = {
     "arguments": "{}",
 }
 OUTPUT: Final[Json] = {"type": "function_call_output", "call_id": "c1", "output": "x"}
+ACTION: Final[Json] = {"type": "exec", "command": ["ls"], "env": {}}
+DOT: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhf"
+    "DwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 STRAYS: Final[list[Json]] = [
     {"call_id": [1]},
     {"call_id": {"a": 1}},
@@ -33,6 +38,8 @@ STRAYS: Final[list[Json]] = [
     {"output": [1]},
     {"role": "user", "content": True},
     {"role": 5},
+    {"name": [1]},
+    {"name": {"a": 1}},
     {"summary": 3},
 ]
 
@@ -49,12 +56,19 @@ def items(stray: Json) -> list[Json]:
         {"type": "message", "role": "user", "content": LONG},
         CALL,
         OUTPUT,
+        {"type": "local_shell_call", "call_id": "c2", "status": "completed", "action": ACTION},
+        {"type": "local_shell_call_output", "id": "c2", "output": "x"},
         {"type": "reasoning", "summary": []},
         {"type": "web_search_call", "id": "ws_1", "status": "completed"},
         {"type": "message", "role": "assistant", "content": LONG},
         {"type": "message", "role": "user", "content": "Go"},
     ]
-    own = {"reasoning": {"content", "summary"}, "message": {"content", "role"}}
+    own = {
+        "reasoning": {"content", "summary"},
+        "message": {"content", "role"},
+        "function_call_output": {"name"},
+        "local_shell_call_output": {"call_id"},
+    }
     return [
         {key: value for key, value in stray.items() if key not in own.get(kind["type"], ())} | kind
         for kind in kinds
@@ -80,6 +94,32 @@ def test_no_stray_key_breaks_a_response(asker: httpx2.Client, stray: Json, more:
         "/v1/responses/input_tokens", json={"model": "simulator", "input": items(stray)}
     )
     assert counted.status_code == 200, counted.text
+
+
+def test_a_label_on_a_call_names_no_server(asker: httpx2.Client) -> None:
+    """Calls of renamed functions are looked up by what they have."""
+    function = {"type": "function", "name": "f"}
+    group = {"type": "namespace", "name": "n", "description": "d", "tools": [function]}
+    said = [{"role": "user", "content": "x"}, CALL | {"server_label": [1]}, OUTPUT]
+    body = {"model": "simulator", "input": said, "tools": [function, group]}
+    reply = asker.post("/v1/responses", json=body)
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_image", "image_url": DOT, "file_data": [1]},
+        {"type": "input_image", "image_url": DOT, "file_url": "http://127.0.0.1:1/x"},
+        {"type": "input_image", "image_url": DOT, "filename": {"a": 1}},
+        {"type": "input_file", "file_data": "aGk=", "filename": "a.txt", "image_url": [1]},
+    ],
+    ids=lambda part: f"{part['type']} {list(part)[-1]}",
+)
+def test_a_part_is_where_its_type_says(asker: httpx2.Client, part: Json) -> None:
+    body = {"model": "simulator", "input": [{"role": "user", "content": [part]}]}
+    reply = asker.post("/v1/responses", json=body)
+    assert reply.status_code == 200, reply.text
 
 
 @pytest.mark.parametrize("role", ["user", "system", "assistant"])

@@ -54,14 +54,16 @@ MOST_HELD: Final = 256 * 1024 * 1024
 MOST_HELD_EACH: Final = MOST_HELD // 4 * 3
 #: Bytes of text that are kept.
 _MOST_KEPT: Final = 32 * 1024 * 1024
-_PARTS: Final = frozenset({"input_file", "input_image"})
 _PDF: Final = "application/pdf"
 #: Bytes in which most images say what they are.
 _GLANCE: Final = 4 * 1024
 #: Where a PDF may begin (ISO 32000-1, annex H.3.4.1).
 _PDF_HEAD: Final = 1024
-#: The keys of a part of which one says where its bytes are.
-_SOURCES: Final = ("file_id", "file_url", "file_data", "image_url")
+#: The keys of a part of which one says where its bytes are. Any other is one that no type has.
+_SOURCES: Final[Mapping[str, Sequence[str]]] = {
+    "input_file": ("file_id", "file_url", "file_data"),
+    "input_image": ("file_id", "image_url"),
+}
 
 
 @dataclass(slots=True)
@@ -141,13 +143,13 @@ class Attachments:
         here = where is None or where == IN_TEMPLATE
         return [
             await self._part(part, where if here else f"{where}[{place}]", asker)
-            if part["type"] in _PARTS
+            if part["type"] in _SOURCES
             else part
             for place, part in enumerate(parts)
         ]
 
     async def _part(self, part: Json, path: str | None, asker: Asker) -> Json:
-        name = next(key for key in _SOURCES if part.get(key))
+        name = _source_of(part)
         try:
             return await self._filled(part, name, asker)
         except (NotFoundError, InvalidRequestError) as error:
@@ -201,7 +203,7 @@ class Attachments:
         except TimeoutError:
             raise InvalidRequestError("Error while downloading the file at the URL.") from None
         asker.check(len(fetched.body))
-        return Sent(fetched.body, part.get("filename") or fetched.filename)
+        return Sent(fetched.body, _name_of(part) or fetched.filename)
 
     async def _stored(self, part: Json, asker: Asker, held: Held) -> Source:
         row = await self._files.get(asker.project, part["file_id"], asker.now)
@@ -210,7 +212,7 @@ class Attachments:
             raise NoSuchFile(echo(part["file_id"]))
         asker.check(row.bytes)
         await held.take(row.bytes)
-        return Stored(row.id, part.get("filename") or row.filename, row.bytes, self._blobs)
+        return Stored(row.id, _name_of(part) or row.filename, row.bytes, self._blobs)
 
     async def _text(self, source: Source, project: str) -> str:
         key = None if source.key is None else (project, source.key)
@@ -241,7 +243,7 @@ async def _sent(part: Json, asker: Asker, held: Held) -> Source:
         raise _undecodable() from None
     asker.check(len(inline.body))
     extension = mimetypes.guess_extension(inline.media_type) or ""
-    return Sent(inline.body, part.get("filename") or f"file{extension}")
+    return Sent(inline.body, _name_of(part) or f"file{extension}")
 
 
 def _cost(text: str) -> int:
@@ -254,7 +256,7 @@ def media_of(item: Item) -> Iterator[tuple[int, str]]:
     which is the same wherever the item is copied to, and its name."""
     name = PARTS_IN.get(item["type"])
     parts = item[name] if name is not None else None
-    if name is not None and isinstance(parts, list) and any(p["type"] in _PARTS for p in parts):
+    if name is not None and isinstance(parts, list) and any(p["type"] in _SOURCES for p in parts):
         yield id(parts), name
 
 
@@ -271,14 +273,24 @@ def refilled(items: list[Item], filled: Sequence[Item]) -> list[Item]:
         if made is items:
             made = list(items)
         name = PARTS_IN[item["type"]]
-        parts = [known.get(_key(p), p) if p["type"] in _PARTS else p for p in item[name]]
+        parts = [known.get(_key(p), p) if p["type"] in _SOURCES else p for p in item[name]]
         made[place] = changed(item, **{name: parts})
     return made
 
 
 def _media_parts(item: Item) -> Iterator[Json]:
     for _, name in media_of(item):
-        yield from (part for part in item[name] if part["type"] in _PARTS)
+        yield from (part for part in item[name] if part["type"] in _SOURCES)
+
+
+def _source_of(part: Json) -> str:
+    return next(key for key in _SOURCES[part["type"]] if part.get(key))
+
+
+def _name_of(part: Json) -> str | None:
+    """What the client calls a file; images have no names."""
+    name: str | None = part.get("filename") if part["type"] == "input_file" else None
+    return name
 
 
 def _is_full(part: Json) -> bool:
@@ -286,12 +298,13 @@ def _is_full(part: Json) -> bool:
 
 
 def _key(part: Json) -> tuple[Any, ...]:
-    return tuple(part.get(name) for name in ("type", *_SOURCES, "filename", "detail"))
+    source = _source_of(part)
+    return part["type"], source, part[source], _name_of(part), part.get("detail")
 
 
 def _note(part: Json, name: str, problem: NotFoundError | InvalidRequestError) -> Json:
     """What the model is told of a file of history."""
-    called = echo(part.get("filename") or ("image" if name == "image_url" else part[name]))
+    called = echo(_name_of(part) or ("image" if name == "image_url" else part[name]))
     why = "is not available any more" if isinstance(problem, NotFoundError) else "cannot be shown"
     reason = "" if isinstance(problem, NotFoundError) else f" {problem.message}"
     return {"type": "input_text", "text": f"[The file {called} {why}.{reason}]"}

@@ -30,6 +30,7 @@ from antiphon.protocol.ids import Mint, partition_of
 from antiphon.protocol.image_references import blob_of
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, ItemType
+from antiphon.protocol.items.reading import called
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.told import Told, told_before
 from antiphon.protocol.validation import echo
@@ -200,7 +201,7 @@ class _Waiting:
     def add(self, call_id: str, call: Item) -> None:
         """One more call."""
         self.calls[call_id] = call
-        for name in {call.get("name"), None}:
+        for name in {called(call), None}:
             self._queues.setdefault(name, deque()).append((call_id, call))
 
     def first(self, name: str | None) -> str | None:
@@ -261,7 +262,7 @@ def _first(waiting: _Waiting, item: Item) -> str | None:
             id_: str = item["id"]
             return id_
         case _:
-            return waiting.first(item.get("name"))
+            return waiting.first(called(item))
 
 
 def _words(type_: str) -> str:

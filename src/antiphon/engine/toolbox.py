@@ -395,7 +395,7 @@ def _key_of_call(item: Item) -> _CallKey | None:
     match item["type"]:
         case "mcp_call":
             return "mcp_call", item["server_label"], item["name"]
-        case "function_call" | "custom_tool_call" if item.get("server_label"):
+        case "function_call" | "custom_tool_call" if isinstance(item.get("server_label"), str):
             return "mcp_call", item["server_label"], item["name"]
         case "function_call" | "custom_tool_call" if item.get("namespace"):
             return item["type"], item["namespace"], item["name"]

@@ -5,8 +5,14 @@ Rules
    type of the item has it: a `role` on a call makes no message of it.
 """
 
+from typing import Final
+
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item
+
+_NAMED: Final = frozenset(
+    f"{kind}{end}" for kind in ("function_call", "custom_tool_call") for end in ("", "_output")
+)
 
 
 def role_of(item: Item) -> str | None:
@@ -33,6 +39,12 @@ def call_id_of(item: Item) -> str | None:
         return None
     call_id: str | None = item.get("call_id")
     return call_id
+
+
+def called(item: Item) -> str | None:
+    """The name of the function or custom tool that a call is for, or that an output says."""
+    name: str | None = item.get("name") if item["type"] in _NAMED else None
+    return name
 
 
 def last_user_message(items: list[Item]) -> int | None:
