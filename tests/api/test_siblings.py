@@ -109,6 +109,18 @@ def test_errors_are_in_our_words(
     assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_web_page_is_no_answer(
+    client: httpx2.Client, upstream: ChatUpstream, stream: bool
+) -> None:
+    """R-46: the SDK would take it for text, a browser for a page of ours."""
+    page = Reply(200, [b"<html>log in</html>"], {"content-type": "text/html; charset=utf-8"})
+    upstream.script(page)
+    reply = client.post(CHAT, json={"model": "m", "messages": [], "stream": stream})
+    assert reply.status_code == 502
+    assert reply.json()["error"]["code"] == "server_error"
+
+
 def test_a_stream_that_breaks_ends_with_an_error(
     client: httpx2.Client, upstream: ChatUpstream
 ) -> None:

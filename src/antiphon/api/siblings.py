@@ -3,7 +3,7 @@
 Rules
 1. A request goes to the backend of its model, under the model's name there, and comes back as it
    came: nothing is stored, run or read. A backend that speaks another protocol cannot be asked.
-2. An upstream's own errors are told in our words, as everywhere (R-42).
+2. An upstream's own errors, and web pages, are told in our words, as everywhere (R-42, R-46).
 3. A client that leaves stops the call (R-53).
 """
 

@@ -81,6 +81,7 @@ _LIST: Final = 32 * 1024 * 1024
 _PIECE: Final = 64 * 1024
 #: Characters from which on the value of a header may be a secret.
 _SECRET: Final = 8
+_WEB_PAGE: Final = "text/html"
 #: What `Upstream.fetch` raises.
 UNREADABLE: Final = (OSError, ValueError)
 
@@ -267,6 +268,8 @@ class Upstream:
             most = self._limit(None) if sent.is_streamed else config.total_timeout
             response = await self._open(asked, sent.body, began + most)
             try:
+                if response.content_type == _WEB_PAGE:  # of a proxy, or of another server
+                    raise UpstreamFaultError(UpstreamError(), "a web page")
                 yield response.content_type.encode("latin-1", "replace")
                 left, until = began + most - _now(), began + config.total_timeout
                 with IdleTimer(left, response.close, until) as timer:
