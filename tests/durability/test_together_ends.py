@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -159,6 +160,19 @@ def test_no_worker_outlives_the_server(
     found = Background(stack.enter_context(client_of(again.server)))
     for response_id in made:
         assert found.reach(response_id, "completed")["output_text"] == "Done"
+
+
+def test_not_even_a_worker_that_is_being_started(tmp_path: Path, stack: ExitStack) -> None:
+    """It has its socket from its first instant on."""
+    slow = "import sys, time\nif sys.flags.safe_path:\n    time.sleep(60)\n"  # ``python -P``
+    (tmp_path / "sitecustomize.py").write_text(slow, encoding="utf-8")
+    env = {"ANTIPHON_WORKERS": "2", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    started = launch(tmp_path, [PROGRAM, "serve"], "", env)
+    stack.callback(started.stop)
+    assert eventually(lambda: len(children(started.process.pid)) == 2, SOON)
+    pids = children(started.process.pid)
+    started.kill()
+    assert are_gone(pids, 5)
 
 
 # -- the start -------------------------------------------------------------------------------------

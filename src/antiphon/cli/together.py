@@ -34,6 +34,7 @@ from antiphon.cli.server import Signals, banner
 from antiphon.errors import APIError
 from antiphon.settings import Settings
 from antiphon.store.base import StoreError
+from antiphon.workers_side import end_with_parent
 
 #: Deaths of workers in one place, and seconds.
 MOST_DEATHS: Final = 5
@@ -191,6 +192,7 @@ class _Together:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=[self._sockets[place].fileno()],
+            preexec_fn=end_with_parent,  # before all imports: it has the socket already
         )
         worker = self._workers[place] = _Worker(process)
         if self._stopping.is_set():

@@ -3,7 +3,8 @@
 Rules
 1. stdin has one line of JSON: what to serve, and on which socket. stdout gets one line when it is
    served; then what libraries print goes to stderr.
-2. It ends with its parent, at once and however that ends: as if one server had been killed.
+2. It ends with its parent, at once and however that ends: as if one server had been killed. The
+   parent sees to that (`together.py`).
 """
 
 import os
@@ -21,12 +22,10 @@ from antiphon.cli.common import build
 from antiphon.cli.serve import server_of
 from antiphon.cli.together import READY
 from antiphon.settings import Settings
-from antiphon.workers_side import end_with_parent
 
 
 def main() -> None:
     """Serve until a signal comes."""
-    end_with_parent()
     told: dict[str, Any] = orjson.loads(sys.stdin.buffer.readline())
     if os.getppid() != told["parent"]:  # it died before
         return
