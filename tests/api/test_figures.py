@@ -90,3 +90,18 @@ async def test_who_comes_in_the_place_of_another_goes_on_counting(
         assert seen["ended_created status=completed"] == began
         assert seen["running"] == 0
         assert await other.seen() == seen
+
+
+async def test_who_cannot_write_answers_all_the_same(tmp_path: Path) -> None:
+    """Disks are full when somebody wants to see figures."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    one, other = Counting(folder, 1), Counting(folder, 2)
+    one.ended.labels("completed").inc(3)
+    await one.seen()
+    other.ended.labels("completed").inc(4)
+    (folder / "2.new").mkdir()
+    assert (await other.seen())["ended_total status=completed"] == 7
+    (folder / "2.new").rmdir()
+    await other.seen()
+    assert (await one.seen())["ended_total status=completed"] == 7

@@ -4,7 +4,8 @@ Rules
 1. Each process writes its own into its file, every second and before it answers; who is asked adds
    up the files. So figures of others are a second old, and no counter ever goes back.
 2. A process goes on with the counters that the one before it in its place had written.
-3. Gauges are added up, too, but those in `SHARED`: all processes see the same thing, and the one
+3. Who cannot write (a full disk) answers all the same: others then see older figures of it.
+4. Gauges are added up, too, but those in `SHARED`: all processes see the same thing, and the one
    that sees the most of it is right.
 """
 
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import orjson
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+_log = structlog.get_logger(__name__)
 
 #: The length of one queue, and whether anybody lets a backend rest.
 SHARED: Final = frozenset({"antiphon_queue_length", "antiphon_backend_resting"})
@@ -52,18 +56,18 @@ class SharedFigures(Figures):
 
     def __init__(self, registries: Sequence[CollectorRegistry], folder: Path, number: int) -> None:
         super().__init__(registries)
-        self._folder = folder
         self._file = folder / f"{number}.figures"
         before = _Sum(family for family in _read(self._file) if family[1] != "gauge")
         self._before = [_family(metric) for metric in before.collect()]
         self._telling = asyncio.Lock()
+        self._in_trouble = False
 
     async def text(self) -> bytes:
         """See `Figures`."""
-        await self._tell()
-        families = await asyncio.to_thread(_read_all, self._folder)
+        own = await self._tell()
+        others = await asyncio.to_thread(_read_others, self._file)
         registry = CollectorRegistry()
-        registry.register(_Sum(families))
+        registry.register(_Sum([*others, *own]))
         return generate_latest(registry)
 
     async def tell_on(self) -> None:
@@ -72,10 +76,19 @@ class SharedFigures(Figures):
             await self._tell()
             await asyncio.sleep(_EVERY)
 
-    async def _tell(self) -> None:
+    async def _tell(self) -> list[_Family]:
+        """What this process has to tell, which is in its file then, if that can be written."""
         async with self._telling:
             own = [_family(metric) for one in self._registries for metric in one.collect()]
-            await asyncio.to_thread(_write, self._file, orjson.dumps([*self._before, *own]))
+            told = [*self._before, *own]
+            try:
+                await asyncio.to_thread(_write, self._file, orjson.dumps(told))
+                self._in_trouble = False
+            except OSError as error:
+                if not self._in_trouble:
+                    self._in_trouble = True
+                    _log.warning("figures_not_written", reason=error.strerror)
+            return told
 
 
 class _Sum(Collector):
@@ -123,8 +136,9 @@ def _read(file: Path) -> list[_Family]:
     return []
 
 
-def _read_all(folder: Path) -> list[_Family]:
-    return [family for file in sorted(folder.glob("*.figures")) for family in _read(file)]
+def _read_others(own: Path) -> list[_Family]:
+    others = sorted(set(own.parent.glob("*.figures")) - {own})
+    return [family for file in others for family in _read(file)]
 
 
 def _write(file: Path, text: bytes) -> None:
