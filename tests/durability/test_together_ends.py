@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -75,6 +76,20 @@ def test_a_worker_that_is_killed_is_replaced(
         text = client.get("/metrics").text
     ended = re.findall(r'^antiphon_responses_total{status="completed"} (\S+)$', text, re.MULTILINE)
     assert ended == ["12.0"]
+
+
+def test_one_is_replaced_when_somebody_has_tidied_up(tmp_path: Path, stack: ExitStack) -> None:
+    """The folder for temporary files is everybody's."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    together = stack.enter_context(serving(tmp_path, "", {"TMPDIR": str(temporary)}))
+    (folder,) = temporary.glob("antiphon-workers-*")
+    shutil.rmtree(folder)
+    before = together.pids
+    os.kill(before[0], signal.SIGKILL)
+    assert served_again(together, before)
+    assert eventually(lambda: len(list(folder.glob("*.figures"))) == 2, SOON)
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_workers_that_die_again_and_again_end_the_server(tmp_path: Path) -> None:

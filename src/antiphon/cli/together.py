@@ -186,6 +186,7 @@ class _Together:
         """A worker that serves, or has ended. Raises OSError."""
         copied = self._settings.config
         if self._config is not None and not copied.exists():  # who tidies up /tmp may have taken it
+            copied.parent.mkdir(mode=0o700, exist_ok=True)
             copied.write_bytes(self._config)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", _WORKER),
