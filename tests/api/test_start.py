@@ -1,6 +1,7 @@
 """Starting: keys, settings, configuration files and databases that cannot be used (C, M)."""
 
 import re
+import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,16 @@ def test_the_first_start_makes_a_key_and_shows_it_once(tmp_path: Path) -> None:
         assert allowed(live, key)
     assert key.encode() not in files_of(tmp_path)
     assert key not in (tmp_path / "stderr.log").read_text()
+
+
+def test_a_start_that_cannot_listen_keeps_no_key_to_itself(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = antiphon(tmp_path, "serve", "--port", str(port))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "already in use" in done.stderr
+    with serve(tmp_path, env=NO_KEYS) as live:
+        assert "shown only now" in banner(live)
 
 
 def keys(folder: Path, *commands: list[str]) -> list[Outcome]:

@@ -4,7 +4,8 @@ Rules
 1. What lives as long as the server is opened in `working` and closed there in opposite order.
 2. Starting needs no network: discovery asks loopback ports, briefly, and only without a
    configuration file.
-3. There is always a key: when none is configured and none was ever made, the start makes one.
+3. There is always a key: when none is configured and none was ever made, the start makes one, once
+   it listens: a start that fails would keep it to itself.
 """
 
 import asyncio
@@ -221,7 +222,6 @@ class Antiphon:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None, None]:
         async with self.working():
-            self.first_key = await self._ensure_key()
             await self.store.webhooks.set_fixed(self._fixed_webhooks)
             yield
 
@@ -266,7 +266,7 @@ class Antiphon:
         key. Nothing stays open. Raises `StoreError`."""
         await self._open()
         try:
-            self.first_key = await self._ensure_key()
+            await self.ensure_key()
         finally:
             await self._library.aclose()
             await self.store.close()
@@ -279,12 +279,13 @@ class Antiphon:
             await self.store.close()
             raise
 
-    async def _ensure_key(self) -> str | None:
+    async def ensure_key(self) -> None:
+        """Make a key if there is none. Whoever calls this shows it: nobody else can."""
         if self._static_keys or await self.store.keys():
-            return None
+            return
         key = new_key()
         await self.store.add_key(make_key_row(key, "first key", DEFAULT_PROJECT))
-        return key
+        self.first_key = key
 
     async def _sweep(self) -> None:
         """Delete what has expired, and what belongs to nobody, in small steps."""

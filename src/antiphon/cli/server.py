@@ -102,6 +102,7 @@ class Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             gc.set_threshold(_YOUNG)
+            await self._antiphon.ensure_key()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._announce(host, port)
 
