@@ -163,12 +163,17 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, says: 
         "http://.a/v1",
         "http://" + "a" * 64 + ".example/v1",
         "http://host/v1\\n",
+        "http://host/v1?api-version=1",
+        "http://host/v1#x",
     ],
 )
 def test_a_base_url_that_leads_nowhere(tmp_path: Path, url: str) -> None:
     """R-132: at start, not as a 502 of the first request."""
     with pytest.raises(ConfigError, match="base_url"):
         load(tmp_path, f'[[backends]]\nname = "a"\nkind = "chat_completions"\nbase_url = "{url}"\n')
+    for section in (EMBEDDINGS, IMAGES):
+        with pytest.raises(ConfigError, match="base_url"):
+            load(tmp_path, section.replace("http://127.0.0.1:1/v1", url))
 
 
 @pytest.mark.parametrize("url", ["https://api.example/v1", "http://[::1]:8001", "HTTP://h"])
@@ -185,6 +190,29 @@ def test_a_key_variable_that_is_not_set_stops_the_start(
         path.write_text(section + 'api_key_env = "NOT_THERE"\n', encoding="utf-8")
         with pytest.raises(ConfigError, match="NOT_THERE"):
             Antiphon(Settings(config=path, database_url="memory://"))
+
+
+def test_a_key_that_no_header_can_have_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the line break at the end of a file that was read into the variable."""
+    path = tmp_path / "antiphon.toml"
+    for section in (BACKEND, EMBEDDINGS, IMAGES):
+        path.write_text(section + 'api_key_env = "UP_KEY"\n', encoding="utf-8")
+        monkeypatch.setenv("UP_KEY", "k3y\n")
+        Antiphon(Settings(config=path, database_url="memory://"))
+        for key in ("k3y\nk3y", "schl\xfcssel", " \n"):
+            monkeypatch.setenv("UP_KEY", key)
+            with pytest.raises(ConfigError, match="UP_KEY") as caught:
+                Antiphon(Settings(config=path, database_url="memory://"))
+            assert "k3y" not in str(caught.value)
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path: Path) -> None:
+    for text in (BACKEND + 'api_key_env = "sk-k3y"', WEBHOOK.replace("HOOK_SECRET", "sk-k3y")):
+        with pytest.raises(ConfigError, match="_env: String should match") as caught:
+            load(tmp_path, text)
+        assert "k3y" not in str(caught.value)
 
 
 def test_a_responses_backend_is_openai_unless_it_is_said(

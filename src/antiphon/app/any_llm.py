@@ -12,7 +12,7 @@ from antiphon.backends.any_llm.library import Library, NotOpenedError, Opening, 
 from antiphon.backends.base import Backend
 from antiphon.backends.resilience import BreakerSettings
 from antiphon.backends.upstream import UpstreamConfig
-from antiphon.config import BackendConfig, ConfigError
+from antiphon.config import BackendConfig, ConfigError, key_of
 
 _log = structlog.get_logger(__name__)
 
@@ -27,9 +27,7 @@ def any_llm_of(entry: BackendConfig) -> Backend:
         raise ConfigError(f"{where} needs a provider")
     if extra := [key for key in _OF_SERVERS if key in entry.model_fields_set]:
         raise ConfigError(f"{where}: '{extra[0]}' is not for kind 'any_llm'")
-    key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
-    if entry.api_key_env and not key:
-        raise ConfigError(f"{where}: {entry.api_key_env} is not set")
+    key = key_of(where, entry.api_key_env, os.environ)
     config = UpstreamConfig(
         name=entry.name,
         base_url=entry.base_url or "",

@@ -27,7 +27,14 @@ from antiphon.backends.responses.backend import Responses
 from antiphon.backends.routing import Route
 from antiphon.backends.simulator.backend import Simulator
 from antiphon.backends.upstream import UpstreamConfig
-from antiphon.config import BackendConfig, Config, ConfigError, RouteConfig, TargetConfig
+from antiphon.config import (
+    BackendConfig,
+    Config,
+    ConfigError,
+    RouteConfig,
+    TargetConfig,
+    key_of,
+)
 from antiphon.settings import Settings
 
 #: Kinds whose servers have chat completions and embeddings.
@@ -116,7 +123,7 @@ def _check_tools(route: RouteConfig, backends: Iterable[BackendConfig]) -> None:
 
 def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]]]:
     table: list[tuple[Backend, Mapping[str, str]]] = []
-    key = os.environ.get("OPENAI_API_KEY")
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
     if key and _is_our_own(key, settings):
         log.info("openai_api_key_ignored", reason="it is a key of this server")
     elif key:
@@ -147,9 +154,7 @@ def _is_our_own(key: str, settings: Settings) -> bool:
 
 def _server(entry: BackendConfig) -> UpstreamConfig:
     """Where its server is, and how that is asked. Raises `ConfigError`."""
-    key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
-    if entry.api_key_env and not key:
-        raise ConfigError(f"backend '{entry.name}': {entry.api_key_env} is not set")
+    key = key_of(f"backend '{entry.name}'", entry.api_key_env, os.environ)
     is_profile, there_are = _PROFILES.get(entry.kind, _NO_PROFILES)
     if entry.profile is not None and not is_profile(entry.profile):
         raise ConfigError(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-from antiphon.config import ConfigError, ImageGenerationConfig
+from antiphon.config import ConfigError, ImageGenerationConfig, key_of
 from antiphon.images.base import ImageBackend
 from antiphon.images.finishing import Finishing
 from antiphon.images.simulator import DrawingSimulator
@@ -50,9 +50,7 @@ def _backend(
         return DrawingSimulator()
     from antiphon.images.openai import ImageServer, OpenAIImages  # noqa: PLC0415
 
-    key = environment.get(config.api_key_env) if config.api_key_env else None
-    if config.api_key_env and not key:
-        raise ConfigError(f"image_generation: {config.api_key_env} is not set")
+    key = key_of("image_generation", config.api_key_env, environment)
     server = ImageServer(
         base_url=config.base_url or "",
         model=config.model,

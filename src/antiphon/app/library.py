@@ -14,7 +14,7 @@ import structlog
 from antiphon.app.files import blobs_of, container_options, file_options
 from antiphon.app.folder import folder_of
 from antiphon.app.local import embedding_engine, models_folder
-from antiphon.config import Config, ConfigError, EmbeddingsConfig
+from antiphon.config import Config, ConfigError, EmbeddingsConfig, key_of
 from antiphon.documents.fetching import GuardedFetcher
 from antiphon.documents.reader import DocumentReader
 from antiphon.egress import Egress, Policy
@@ -153,9 +153,7 @@ def embedder_of(
     from antiphon.retrieval.embeddings import EmbeddingsServer, OpenAIEmbeddings  # noqa: PLC0415
 
     engine = embedding_engine(config, models) if config.path is not None else None
-    key = environment.get(config.api_key_env) if config.api_key_env else None
-    if config.api_key_env and not key:
-        raise ConfigError(f"embeddings: {config.api_key_env} is not set")
+    key = key_of("embeddings", config.api_key_env, environment)
     return OpenAIEmbeddings(
         EmbeddingsServer(
             base_url=config.base_url or "",

@@ -8,6 +8,7 @@ Rules
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from antiphon.config.tools import (
     McpServerConfig,
     WebSearchConfig,
 )
+from antiphon.config.values import Variable
 
 __all__ = [
     "BackendConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "TargetConfig",
     "WebSearchConfig",
     "WebhookConfig",
+    "key_of",
     "load_config",
 ]
 
@@ -55,7 +58,7 @@ class WebhookConfig(BaseModel):
 
     url: str = Field(min_length=1, max_length=2_048)
     #: The variable that holds the secret: ``whsec_`` and base64, or any text.
-    secret_env: str = Field(min_length=1)
+    secret_env: Variable
     #: Tells the endpoints of a project apart; without it the host does.
     name: str | None = Field(None, min_length=1, max_length=256)
     project: str = "default"
@@ -132,6 +135,19 @@ class Config(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError("two MCP servers have the same name")
         return servers
+
+
+def key_of(where: str, variable: str | None, environment: Mapping[str, str]) -> str | None:
+    """The key in a variable, without the line break that files end with; None: there is no
+    variable. Raises `ConfigError`."""
+    if variable is None:
+        return None
+    key = environment.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"{where}: {variable} is not set")
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"{where}: the key in {variable} has characters that no key can have")
+    return key
 
 
 def load_config(path: Path) -> Config | None:

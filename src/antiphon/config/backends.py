@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from antiphon.config.any_llm import AnyLLMProvider
 from antiphon.config.local import LocalModel
-from antiphon.config.values import http_url, number, sendable
+from antiphon.config.values import Variable, base_url, number, sendable
 
 
 class BackendConfig(LocalModel, AnyLLMProvider):
@@ -26,7 +26,7 @@ class BackendConfig(LocalModel, AnyLLMProvider):
         "anthropic", "any_llm", "chat_completions", "gemini", "local", "responses", "simulator"
     ]
     base_url: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     #: A key that the client sends in ``x-antiphon-upstream-key`` takes the place of that one.
     client_key: bool = False
     #: Model name for clients → name at the upstream.
@@ -102,7 +102,7 @@ class BackendConfig(LocalModel, AnyLLMProvider):
     def _address(cls, value: str | None) -> str | None:
         if value is not None and "@" in urlsplit(value).netloc:
             raise ValueError("must not have a user or a password in it")
-        return None if value is None else http_url(value)
+        return None if value is None else base_url(value)
 
     @field_validator("headers")
     @classmethod

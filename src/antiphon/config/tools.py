@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from antiphon.config.local import LocalEmbeddings
-from antiphon.config.values import Domain, Variable, http_url, number, sendable
+from antiphon.config.values import Domain, Variable, base_url, http_url, number, sendable
 
 
 class McpServerConfig(BaseModel):
@@ -120,7 +120,7 @@ class EmbeddingsConfig(LocalEmbeddings):
     @field_validator("base_url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        return None if value is None else http_url(value)
+        return None if value is None else base_url(value)
 
     @field_validator("headers")
     @classmethod
@@ -172,7 +172,7 @@ class ImageGenerationConfig(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        return None if value is None else http_url(value)
+        return None if value is None else base_url(value)
 
     @field_validator("headers")
     @classmethod

@@ -34,6 +34,13 @@ def http_url(value: str) -> str:
     return value
 
 
+def base_url(value: str) -> str:
+    """An address that paths are put behind. Raises ValueError."""
+    if "?" in value or "#" in value:
+        raise ValueError("must end with its path, without '?' or '#'")
+    return http_url(value)
+
+
 def sendable(headers: dict[str, str]) -> dict[str, str]:
     """Headers. Raises ValueError; a value is not shown: it may be a secret."""
     for name, value in headers.items():
