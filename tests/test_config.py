@@ -102,6 +102,9 @@ def test_who_makes_images_has_defaults(tmp_path: Path) -> None:
         (BACKEND + "max_retries = 99", "backends.0.max_retries"),
         (BACKEND + "models = [1]", "backends.0.models"),
         (BACKEND + "models = []", "backends.0.models"),
+        (BACKEND + 'models = [["a"]]', "backends.0.models"),
+        (BACKEND + 'models = [{"g-*" = "up/g-*"}]', "'up/g-*' is no name"),
+        (BACKEND + '[[routes]]\nmodel = "x"\ntargets = [{backend = "a", model = "y-*"}]', "'y-*'"),
         (BACKEND + "context_window = 0", "backends.0.context_window"),
         (BACKEND + 'context_window = "8k"', "backends.0.context_window"),
         (BACKEND + "context_window = {a = 1.5}", "backends.0.context_window.a"),
@@ -248,6 +251,21 @@ def test_a_simulator_of_images_without_pillow_stops_the_start(
     path.write_text('[image_generation]\nkind = "simulator"\n', encoding="utf-8")
     monkeypatch.setattr("antiphon.app.images.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"antiphon\[images\]"):
+        Antiphon(Settings(config=path, database_url="memory://"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ('"simulator"\napi_key_env = "NOT_THERE"', "'api_key_env' is not for kind 'simulator'"),
+        ('"simulator"\nidle_timeout = 1', "'idle_timeout' is not for kind 'simulator'"),
+        ('"responses"\nbase_url = "http://h/v1"\nthink = "tags"', "'think' is for kind"),
+    ],
+)
+def test_a_key_of_another_kind_is_refused(tmp_path: Path, entry: str, says: str) -> None:
+    path = tmp_path / "antiphon.toml"
+    path.write_text('[[backends]]\nname = "a"\nkind = ' + entry, encoding="utf-8")
+    with pytest.raises(ConfigError, match=says):
         Antiphon(Settings(config=path, database_url="memory://"))
 
 

@@ -155,6 +155,8 @@ def _is_our_own(key: str, settings: Settings) -> bool:
 def _server(entry: BackendConfig) -> UpstreamConfig:
     """Where its server is, and how that is asked. Raises `ConfigError`."""
     key = key_of(f"backend '{entry.name}'", entry.api_key_env, os.environ)
+    if entry.think is not None and entry.kind != "chat_completions":
+        raise ConfigError(f"backend '{entry.name}': 'think' is for kind 'chat_completions'")
     is_profile, there_are = _PROFILES.get(entry.kind, _NO_PROFILES)
     if entry.profile is not None and not is_profile(entry.profile):
         raise ConfigError(
@@ -191,6 +193,12 @@ def _anthropic(entry: BackendConfig) -> Backend:
     return Anthropic(_server(entry))
 
 
+def _simulator(entry: BackendConfig) -> Backend:
+    if extra := sorted(entry.model_fields_set - _OF_SIMULATORS):
+        raise ConfigError(f"backend '{entry.name}': '{extra[0]}' is not for kind 'simulator'")
+    return Simulator(entry.name, entry.windows)
+
+
 def _any_llm(entry: BackendConfig) -> Backend:
     from antiphon.app.any_llm import any_llm_of  # noqa: PLC0415
 
@@ -203,6 +211,8 @@ def _gemini(entry: BackendConfig) -> Backend:
     return Gemini(_server(entry))
 
 
+#: What the configuration says of a simulator.
+_OF_SIMULATORS: Final = frozenset({"name", "kind", "models", "context_window"})
 #: Whether a name is a profile, and which there are.
 _Profiles: TypeAlias = tuple[Callable[[str], bool], str]
 _SERVERS: Final[_Profiles] = (PROFILES.__contains__, ", ".join(PROFILES))
@@ -227,5 +237,5 @@ KINDS: Final[Mapping[str, Callable[[BackendConfig], Backend]]] = {
     "gemini": _gemini,
     "local": local_of,
     "responses": lambda entry: Responses(_server(entry)),
-    "simulator": lambda entry: Simulator(entry.name, entry.windows),
+    "simulator": _simulator,
 }

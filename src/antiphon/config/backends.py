@@ -117,8 +117,24 @@ class BackendConfig(LocalModel, AnyLLMProvider):
             return value
         names: dict[object, object] = {}
         for entry in value:
+            if not isinstance(entry, str | dict):
+                raise ValueError("must be names, wildcards or {alias = name}")
             names.update(entry if isinstance(entry, dict) else {entry: entry})
         return names
+
+    @field_validator("models")
+    @classmethod
+    def _plain(cls, names: dict[str, str]) -> dict[str, str]:
+        for name, there in names.items():
+            _no_pattern(there, name)
+        return names
+
+
+def _no_pattern(there: str, name: str) -> None:
+    """Raise ValueError when `there` could only be understood as a rule for making names: what
+    `name` matches keeps its name."""
+    if "*" in there and there not in ("*", name):
+        raise ValueError(f"'{there}' is no name: what '{name}' matches has the same name there")
 
 
 class TargetConfig(BaseModel):
@@ -161,6 +177,12 @@ class RouteConfig(BaseModel):
         if not isinstance(value, list):
             return value
         return [{"backend": one} if isinstance(one, str) else one for one in value]
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        for target in (*self.targets, *self.fallbacks):
+            _no_pattern(target.model, self.model)
+        return self
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
