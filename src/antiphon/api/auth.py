@@ -72,12 +72,13 @@ def parse_keys(setting: str) -> dict[str, str]:
         key, colon, project = entry.rpartition(":")
         if not colon:
             key, project = entry, DEFAULT_PROJECT
+        where = f"ANTIPHON_API_KEYS, entry {place}"
         if not key.isascii() or not key.isprintable() or " " in key or not key:
-            raise ValueError(f"API_KEYS, entry {place}: a key is printable ASCII without spaces")
+            raise ValueError(f"{where}: a key is printable ASCII without spaces")
         if not is_project(project):
-            raise ValueError(f"API_KEYS, entry {place}: {PROJECT_RULE}")
+            raise ValueError(f"{where}: {PROJECT_RULE}")
         if keys.setdefault(hash_key(key), project) != project:
-            raise ValueError(f"API_KEYS, entry {place}: this key already belongs to a project")
+            raise ValueError(f"{where}: this key already belongs to a project")
     return keys
 
 

@@ -60,8 +60,9 @@ class Folder:
         if self.database_url is None:
             return None
         database = identity(self.database_url)
-        is_used = any((self.path / name).exists() for name in _CONTENTS)
+        is_used = False
         try:
+            is_used = any((self.path / name).exists() for name in _CONTENTS)
             said = (self.path / MARK).read_text(errors="replace").strip()
         except FileNotFoundError:
             has_files = database is not None and database.has_files and self.has_blobs

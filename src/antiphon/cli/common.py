@@ -9,6 +9,7 @@ Rules
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,14 +57,17 @@ def read_settings(**overrides: object) -> Settings:
             name = "ANTIPHON_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
             print(f"antiphon: {name}: {problem['msg']}", file=sys.stderr)
         raise Exit(2) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise refused(ValueError(f".env: {error}")) from error
     open_log(settings.log_level, settings.log_format)
     return settings
 
 
 def needs(config: Path | None) -> None:
     """Refuse a file that was named and is not there."""
-    if config is not None and not config.exists():
-        raise refused(ConfigError(f"{config}: there is no such file"))
+    with suppress(OSError):  # whoever reads it says so
+        if config is not None and not config.exists():
+            raise refused(ConfigError(f"{config}: there is no such file"))
 
 
 def build(settings: Settings, share: Share | None = None) -> Antiphon:

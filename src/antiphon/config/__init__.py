@@ -153,10 +153,10 @@ def key_of(where: str, variable: str | None, environment: Mapping[str, str]) -> 
 def load_config(path: Path) -> Config | None:
     """Read the file; None when there is none. Raises `ConfigError`. A file that is not there is
     no error here: the container image names one that may be mounted."""
-    if not path.exists():
-        return None
     try:
         return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except ValidationError as error:

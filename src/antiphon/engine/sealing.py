@@ -79,8 +79,8 @@ def parse_encryption_keys(setting: str) -> list[EncryptionKey]:
             continue
         if len(entry) < _LEAST_SECRET:
             raise ValueError(
-                f"ENCRYPTION_KEYS, entry {place}: a key is 32 bytes in base64, or a text of at "
-                f"least {_LEAST_SECRET} characters"
+                f"ANTIPHON_ENCRYPTION_KEYS, entry {place}: a key is 32 bytes in base64, or a text "
+                f"of at least {_LEAST_SECRET} characters"
             )
         key = _key_of(_secret(entry), 0)
         keys.setdefault(key.id, key)
