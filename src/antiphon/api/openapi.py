@@ -8,10 +8,11 @@ import asyncio
 import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -103,6 +104,14 @@ _RELAYED: Final[Mapping[str, tuple[str, str]]] = {
     "/v1/embeddings": ("Create embeddings", "Embeddings"),
 }
 
+_BYTES: Final = "application/octet-stream"
+#: What is answered with something else than JSON, and with what.
+_ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    _FILES + "/{file_id}/content": {_BYTES: {"schema": _BINARY}},
+    _CONTAINER_FILES + "/{file_id}/content": {_BYTES: {"schema": _BINARY}},
+    "/metrics": {"text/plain": {"schema": {"type": "string"}}},
+}
+
 #: https://github.com/swagger-api/swagger-ui/blob/master/docs/usage/installation.md
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
@@ -148,12 +157,11 @@ class Description:
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
     """The OpenAPI document."""
     paths: dict[str, dict[str, Any]] = {_CREATE: {"post": _create()}}
-    schemas: dict[str, Any] = {}
+    schemas = _schemas()
     for operation in operations:
         path = re.sub(r":\w+}", "}", operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _operation(path, operation)
     for path, (form, required) in _BODIES.items():
-        schemas[form.__name__] = _schema(form, schemas)
         paths[path]["post"]["requestBody"] = {
             "required": required,
             "content": {"application/json": {"schema": {"$ref": _SCHEMAS + form.__name__}}},
@@ -192,31 +200,38 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         for parameter in operation.in_path
     ]
     in_query = [] if operation.query is None else operation.query.parameters()
+    answer: Mapping[str, Any] = {"application/json": {"schema": {}}}
     return {
+        **({"security": []} if operation.auth is None else {}),
         "tags": [operation.tag],
         "summary": name.replace("_", " ").title(),
         "description": inspect.getdoc(operation.endpoint),
         "operationId": re.sub(r"\W", "_", f"{name}{path}_{method}"),
         "parameters": in_path + in_query,
         "responses": {
-            "200": {"description": "The answer.", "content": {"application/json": {"schema": {}}}},
+            "200": {"description": "The answer.", "content": _ANSWERS.get(path, answer)},
             "4XX": {"description": "OpenAI's error envelope."},
         },
     }
 
 
-def _schema(form: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
-    """That of a body; those that it refers to become common ones."""
-    schema = form.model_json_schema(ref_template=_SCHEMAS + "{model}")
-    schemas.update(schema.pop("$defs", {}))
-    return schema
+def _schemas() -> dict[str, Any]:
+    """Those of all bodies and of what they refer to, by their names; pydantic sees to it that no
+    two have the same one."""
+    forms = [form for form, _ in _BODIES.values()]
+    forms += [form for _, form in _FORMS.values() if form is not None]
+    asked: list[tuple[type[BaseModel], Literal["validation"]]]
+    asked = [(form, "validation") for form in dict.fromkeys(forms)]
+    _, made = models_json_schema(asked, ref_template=_SCHEMAS + "{model}")
+    found: dict[str, Any] = made["$defs"]
+    return found
 
 
 def _form(file: str, form: type[BaseModel] | None, schemas: dict[str, Any]) -> dict[str, Any]:
     """An object of a file and the fields of `form`."""
     if form is None:
         return {"type": "object", "properties": {file: _BINARY}, "required": [file]}
-    body = _schema(form, schemas)
+    body = schemas[form.__name__]
     properties, required = {file: _BINARY, **body["properties"]}, [file, *body["required"]]
     return {**body, "properties": properties, "required": required}
 
