@@ -7,6 +7,7 @@ Rules
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -22,6 +23,8 @@ _DAYS = 36_500
 _HOURS = 876_000.0
 _COUNT = 1_000_000
 _BYTES = 2**62
+#: What browsers send as ``Origin``; anything else would never be met.
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
 
 class Settings(BaseSettings):
@@ -355,6 +358,14 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no origin such as https://app.example, or '*'")
+        return origins
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:

@@ -139,6 +139,11 @@ BAD: Final[list[tuple[Case, str]]] = [
     (_with_env("ANTIPHON_API_KEY", KEY), "ANTIPHON_API_KEY"),
     (_with_env("ANTIPHON_PORT", "eighty"), "ANTIPHON_PORT"),
     (_with_env("ANTIPHON_PORT", "70000"), "ANTIPHON_PORT"),
+    (
+        _with_env("ANTIPHON_CORS_ORIGINS", "https://a.example,https://b.example/"),
+        "b.example/' is no",
+    ),
+    (_with_env("ANTIPHON_CORS_ORIGINS", "a.example"), "ANTIPHON_CORS_ORIGINS"),
     (_with_env("ANTIPHON_LOG_LEVEL", "loud"), "ANTIPHON_LOG_LEVEL"),
     (_with_env("ANTIPHON_WORKERS", "0"), "ANTIPHON_WORKERS"),
     (Case(["serve", "--workers", "65", "--check"]), "ANTIPHON_WORKERS"),
