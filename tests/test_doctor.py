@@ -42,6 +42,12 @@ def test_a_folder_where_nothing_was_started_is_fine() -> None:
     assert done.left == [], "a question makes no file"
 
 
+def test_files_in_a_bucket_are_fine() -> None:
+    done = diagnosis(ANTIPHON_BLOBS="s3://bucket/prefix", AWS_REGION="eu-central-1")
+    assert (done.code, done.left) == (0, [])
+    assert "error" not in {level for level, _ in findings(done)}
+
+
 def test_backends_that_take_no_connections_are_named(listening: int) -> None:
     """A warning: the others work, and it may come back."""
     here = NOBODY.replace("gone", "here").replace(":1/", f":{listening}/")
