@@ -335,6 +335,10 @@ def test_without_a_file_openai_is_there_when_its_key_is(
     router = Antiphon(settings).router
     assert router.route("gpt-9")[0].name == "openai"
     assert router.route("simulator")[0].name == "simulator"
+    for address in ("api.example/v1", "http://h/v1?key=k3y"):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        with pytest.raises(ConfigError, match="OPENAI_BASE_URL: must"):
+            Antiphon(settings)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from antiphon.config import (
     TargetConfig,
     key_of,
 )
+from antiphon.config.values import base_url
 from antiphon.settings import Settings
 
 #: Kinds whose servers have chat completions and embeddings.
@@ -130,7 +131,7 @@ def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]
         openai = ChatCompletions(
             UpstreamConfig(
                 name="openai",
-                base_url=os.environ.get("OPENAI_BASE_URL") or OPENAI,
+                base_url=_openai(),
                 api_key=key,
                 profile="openai",
             )
@@ -144,6 +145,14 @@ def _without_config(settings: Settings) -> list[tuple[Backend, Mapping[str, str]
         # Exact names first; the wildcard is for models that it gets later.
         table.append((backend, {**{name: name for name in server.models}, "*": "*"}))
     return table
+
+
+def _openai() -> str:
+    """Where OpenAI is, for its own SDKs too. Raises `ConfigError`."""
+    try:
+        return base_url(os.environ.get("OPENAI_BASE_URL") or OPENAI)
+    except ValueError as error:
+        raise ConfigError(f"OPENAI_BASE_URL: {error}") from None
 
 
 def _is_our_own(key: str, settings: Settings) -> bool:
