@@ -1,5 +1,7 @@
 """``antiphon keys``: what it refuses, in one line and before anything is stored (R-132)."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -64,6 +66,13 @@ def test_the_version() -> None:
         "",
         [],
     )
+
+
+def test_it_is_a_module_too() -> None:
+    """For who has an interpreter but no ``PATH``."""
+    asked = [sys.executable, "-m", "antiphon", "--version"]
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == f"antiphon {__version__}\n"
 
 
 def test_ctrl_c_ends_a_command_silently() -> None:

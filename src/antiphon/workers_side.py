@@ -134,8 +134,9 @@ def _list_parts(texts: list[str]) -> Iterator[list[str]]:
 
 
 def end_with_parent() -> None:
-    """From now on, whatever this process does meanwhile. Linux."""
-    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
+    """From now on, whatever this process does meanwhile. Linux; elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
 
 
 def depend() -> None:

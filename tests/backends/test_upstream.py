@@ -14,7 +14,7 @@ from antiphon.backends.base import Relayed
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.resilience import BreakerSettings
 from antiphon.backends.upstream import UpstreamConfig
-from antiphon.errors import APIError, Overloaded, UpstreamError
+from antiphon.errors import APIError, Overloaded, RateLimitError, UpstreamError
 from tests.backends.asking import ask, prompt, refusal, using
 from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
 
@@ -63,6 +63,18 @@ async def test_what_is_passed_on_has_one_outcome(
                 pass
         outcomes = backend.health().outcomes
     assert {how: n for how, n in outcomes.items() if n} == {outcome: 1}
+
+
+async def test_a_refusal_whose_body_does_not_come_is_that_refusal(
+    config: UpstreamConfig, upstream: ChatUpstream
+) -> None:
+    """R-39."""
+    json = {"content-type": "application/json"}
+    upstream.script(Reply(429, [b"{", "stall"], json | {"retry-after": "7"}))
+    async with using(replace(config, idle_timeout=0.3)) as backend:
+        with pytest.raises(RateLimitError) as caught:
+            await ask(backend)
+    assert caught.value.retry_after == 7
 
 
 async def test_who_breaks_off_is_the_upstream(

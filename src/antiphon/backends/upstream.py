@@ -70,7 +70,8 @@ _ERROR_BODY: Final = 64 * 1024
 _FOR_A_PLACE: Final = 0.5
 #: Seconds in which a failure has cost an answer that is not streamed little work.
 _SOON: Final = 10.0
-#: Seconds to wait for usage and the last event after the model has come to its end.
+#: Seconds to wait for usage and the last event after the model has come to its end, and for what a
+#: server says behind the status of a refusal.
 _GRACE: Final = 5.0
 #: Seconds in which a list must be there.
 _LIST_TIMEOUT: Final = 10.0
@@ -381,7 +382,8 @@ class Upstream:
         if response.status == 200:
             return response
         try:
-            said = await read_up_to(response, _ERROR_BODY)
+            async with asyncio.timeout(min(_GRACE, self._config.idle_timeout)):
+                said = await read_up_to(response, _ERROR_BODY)
         except OSError as exc:
             said = named(exc).encode()
         finally:
