@@ -62,11 +62,12 @@ FLOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "antiphon.testing": (*_GROUND, *_PORTS, "antiphon.store.memory", "antiphon.engine"),
     "antiphon.app": ("antiphon",),
     "antiphon.cli": ("antiphon",),
+    "antiphon.__main__": ("antiphon.cli",),
 }
 #: Who may import what only the composition root should know.
 ROOT_ONLY: Final[Mapping[str, frozenset[str]]] = {
     "antiphon.app": frozenset({"antiphon.cli"}),
-    "antiphon.cli": frozenset({"antiphon.cli"}),
+    "antiphon.cli": frozenset({"antiphon.cli", "antiphon.__main__"}),
     "antiphon.settings": frozenset({"antiphon.app", "antiphon.cli"}),
     "antiphon.config": frozenset({"antiphon.app", "antiphon.cli"}),
     "antiphon.testing": frozenset(),
