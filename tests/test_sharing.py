@@ -51,6 +51,16 @@ def parts(folder: Path, toml: str) -> tuple[int | None, int, int]:
     )
 
 
+def test_what_has_no_limit_can_be_shared(tmp_path: Path) -> None:
+    """A simulator may have none."""
+    file = tmp_path / "antiphon.toml"
+    file.write_text('[[backends]]\nname = "s"\nkind = "simulator"\n', encoding="utf-8")
+    made = Antiphon(
+        Settings(config=file, database_url=f"sqlite+aiosqlite:///{tmp_path}/db"), None, THREE
+    )
+    assert "s" in [backend.name for backend in made.router.backends]
+
+
 def test_limits_of_the_file_are_divided(tmp_path: Path) -> None:
     more = (
         '[embeddings]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\nat_once = 7\n'

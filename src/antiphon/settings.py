@@ -24,7 +24,7 @@ _HOURS = 876_000.0
 _COUNT = 1_000_000
 _BYTES = 2**62
 #: What browsers send as ``Origin``; anything else would never be met.
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+_ORIGIN = re.compile(r"\*|null|file://|[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
 class Settings(BaseSettings):

@@ -226,7 +226,6 @@ OPENAI: Final = 'base_url = "https://api.openai.com/v1"'
     [
         ("chat_completions", OPENAI, "b", "with and without client_key"),
         ("simulator", "", "simulator", "with and without client_key"),
-        ("simulator", "client_key = true", "b", "on several servers"),
         ("anthropic", "client_key = true", "b", "on several servers"),
         ("gemini", "client_key = true", "b", "on several servers"),
         ("responses", 'client_key = true\nbase_url = "http://api.openai.com/v1"', "b", "several"),

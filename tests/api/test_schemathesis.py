@@ -131,12 +131,23 @@ def _bounded(schema: Any) -> Any:
     }
 
 
+#: No key, path or query: there is nothing that could be wrong.
+TAKE_NOTHING: Final = frozenset({"GET /health/live", "GET /health/ready"})
+
+
 def test_every_operation_is_tried(operations: dict[str, Operation]) -> None:
     assert sorted(operations) == sorted(OPERATIONS)
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode))
-@pytest.mark.parametrize("label", OPERATIONS)
+@pytest.mark.parametrize(
+    ("label", "mode"),
+    [
+        (label, mode)
+        for label in OPERATIONS
+        for mode in GenerationMode
+        if mode is GenerationMode.POSITIVE or label not in TAKE_NOTHING
+    ],
+)
 def test_no_operation_breaks(
     label: str,
     mode: GenerationMode,

@@ -1,5 +1,6 @@
 """``/v1/chat/completions`` and ``/v1/embeddings``, passed on (R-42, R-53)."""
 
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,31 @@ def test_chat_streamed(sdk: Any, upstream: ChatUpstream) -> None:
     assert "".join(texts) == "Hello"
 
 
+def test_half_an_answer_is_no_whole_one_in_http_1_0_either(
+    server: LiveServer, upstream: ChatUpstream
+) -> None:
+    """It has no chunks, and ends with its connection."""
+    upstream.script(Reply(200, [b'{"id":', "cut"], {"content-type": "application/json"}))
+    head = f"POST {CHAT} HTTP/1.0\r\nAuthorization: Bearer {KEY}\r\n"
+    fields = "Content-Type: application/json\r\nContent-Length: 27\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+        sock.sendall(f'{head}{fields}{{"model":"m","messages":[]}}'.encode())
+        with pytest.raises(ConnectionResetError):
+            b"".join(iter(lambda: sock.recv(4096), b""))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_web_page_is_no_answer(
+    client: httpx2.Client, upstream: ChatUpstream, stream: bool
+) -> None:
+    """R-46: the SDK would take it for text, a browser for a page of ours."""
+    page = Reply(200, [b"<html>log in</html>"], {"content-type": "text/html; charset=utf-8"})
+    upstream.script(page)
+    reply = client.post(CHAT, json={"model": "m", "messages": [], "stream": stream})
+    assert reply.status_code == 502
+    assert reply.json()["error"]["code"] == "server_error"
+
+
 def test_embeddings(sdk: Any, upstream: ChatUpstream) -> None:
     row = {"object": "embedding", "index": 0, "embedding": [0.5, -1.0]}
     usage = {"prompt_tokens": 1, "total_tokens": 1}
@@ -107,18 +133,6 @@ def test_errors_are_in_our_words(
     assert answer.status_code == status
     assert "SECRET" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_web_page_is_no_answer(
-    client: httpx2.Client, upstream: ChatUpstream, stream: bool
-) -> None:
-    """R-46: the SDK would take it for text, a browser for a page of ours."""
-    page = Reply(200, [b"<html>log in</html>"], {"content-type": "text/html; charset=utf-8"})
-    upstream.script(page)
-    reply = client.post(CHAT, json={"model": "m", "messages": [], "stream": stream})
-    assert reply.status_code == 502
-    assert reply.json()["error"]["code"] == "server_error"
 
 
 def test_a_stream_that_breaks_ends_with_an_error(

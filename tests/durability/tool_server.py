@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from antiphon.app import Antiphon
 from antiphon.cli.common import read_settings
-from antiphon.cli.serve import server_of
+from antiphon.cli.serve import run
 from antiphon.cli.worker import work
 from antiphon.tools.base import (
     Call,
@@ -119,7 +119,7 @@ def tools(path: Path) -> dict[str, Tool]:
 def main() -> None:
     antiphon = Antiphon(read_settings(), tools(Path(RUNS).absolute()))
     commands: dict[str, Any] = {
-        "serve": lambda: server_of(antiphon).run(),
+        "serve": lambda: run(antiphon),
         "worker": lambda: asyncio.run(work(antiphon)),
     }
     commands[sys.argv[1]]()

@@ -256,9 +256,9 @@ async def test_one_foreign_id_for_many_items_loses_none() -> None:
     """Some clients give all their items the same id: the others get one of their own, because who
     reads a list goes on from an id."""
     store = await stored(([message("fake", "0")], []))
-    sent = [message("fake", text) for text in "0121"]
+    sent = [message("fake", text) for text in "01210"]
     items = await context(store, input=sent, previous_response_id=response_id(0))
-    assert [item["content"][0]["text"] for item in items] == ["0", "1", "2", "1"]
+    assert [item["content"][0]["text"] for item in items] == ["0", "1", "2", "1", "0"]
     assert len({item["id"] for item in items}) == len(items)
 
 

@@ -86,6 +86,13 @@ async def test_what_does_not_match_goes_back_once() -> None:
     assert len(asked) == 2
 
 
+async def test_the_tier_is_that_of_the_last_answer_that_says_it() -> None:
+    first, second = says(BAD), says(GOOD)
+    first[-1] = [UsageReport(Usage(1, 0, 1, 0), "flex"), Finish()]
+    lists, _ = await answer(first, second)
+    assert whole(lists)[-2] == UsageReport(Usage(11, 2, 6, 1), "flex")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -137,7 +137,7 @@ time.sleep(200)
 """
     async with started(launcher) as sandbox:
         with pytest.raises(SandboxGone):
-            await asyncio.wait_for(sandbox.run(PRELUDE + code, 200), 5 * pace())
+            await asyncio.wait_for(sandbox.run(PRELUDE + code, 200), 10 * pace())
     async with started(launcher) as sandbox:
         ran = await sandbox.run(
             "for _ in range(4): get_ipython().system('sleep 0.2; echo yes')", 20

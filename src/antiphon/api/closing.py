@@ -1,12 +1,15 @@
 """How a connection ends: refused, after lingering, or because its reader is dead."""
 
 import asyncio
+import os
+import socket
+import struct
 import sys
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
-from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseStartEvent
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -62,9 +65,17 @@ class LingeringTransport(asyncio.Transport):
         """Pass on."""
         return self._transport.is_closing()
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Pass on."""
+        return self._transport.get_extra_info(name, default)
+
     def close(self) -> None:
         """Linger, then close."""
         self._linger()
+
+
+#: Linger for no time: what is closed is reset.
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Cycle(RequestResponseCycle):
@@ -124,9 +135,18 @@ class Cycle(RequestResponseCycle):
 
 class OldCycle(Cycle):
     """One in HTTP/1.0, which knows no chunks: a body without a length ends with its connection
-    (RFC 9112 §6.3)."""
+    (RFC 9112 §6.3), and half of one with its reset: it must not look whole."""
 
     _is_open = False
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """See uvicorn's, which closes what is not complete."""
+        await super().run_asgi(app)
+        if self._is_open and not self.response_complete:
+            fd = self.transport.get_extra_info("socket").fileno()
+            if fd >= 0:
+                with socket.socket(fileno=os.dup(fd)) as same:
+                    same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
         """ASGI `send`."""

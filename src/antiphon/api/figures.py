@@ -4,7 +4,8 @@ Rules
 1. Each process writes its own into its file, every second and before it answers; who is asked adds
    up the files. So figures of others are a second old, and no counter ever goes back.
 2. A process goes on with the counters that the one before it in its place had written.
-3. Who cannot write (a full disk) answers all the same: others then see older figures of it.
+3. Who cannot write (a full disk) answers all the same: others then see older figures of it. A
+   folder that somebody has tidied up is made again.
 4. Gauges are added up, too, but those in `SHARED`: all processes see the same thing, and the one
    that sees the most of it is right.
 """
@@ -144,5 +145,6 @@ def _read_others(own: Path) -> list[_Family]:
 def _write(file: Path, text: bytes) -> None:
     """Whoever reads it sees all of it, or all of the one before."""
     unnamed = file.with_suffix(".new")
+    file.parent.mkdir(mode=0o700, exist_ok=True)
     unnamed.write_bytes(text)
     unnamed.replace(file)

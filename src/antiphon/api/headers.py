@@ -43,6 +43,8 @@ _EXPOSED = (
 _MAX_CLIENT_ID = 512
 #: nginx's number for "client closed request": only ever in the log.
 _CLIENT_LEFT = 499
+#: In what uvicorn says when it cancels.
+_GRACE_IS_OVER: Final = "graceful shutdown exceeded"
 #: What a WebSocket begins with, and the code that it is closed with after a fault of ours.
 _SWITCHED = 101
 _INTERNAL_ERROR = 1011
@@ -101,7 +103,9 @@ class Edge:
             exchange.refusal = error_response(exc)
         except ClientDisconnected:
             exchange.status = exchange.status or _CLIENT_LEFT
-        except asyncio.CancelledError:  # by uvicorn, when the grace period is over
+        except asyncio.CancelledError as cancelled:
+            if _GRACE_IS_OVER not in str(cancelled):
+                raise
             late = Overloaded("The server is shutting down.", should_retry=False)
             exchange.refusal = error_response(late)
         except Exception as exc:  # noqa: BLE001  the border of design §10.7: HTTP 500

@@ -262,14 +262,11 @@ class Antiphon:
             await self.store.close()
 
     async def prepare(self) -> None:
-        """What is done once, before several processes start: the schema, the folder, the first
-        key. Nothing stays open. Raises `StoreError`."""
+        """What is done once, before several processes start: the schema, the folder. Nothing stays
+        open. Raises `StoreError`."""
         await self._open()
-        try:
-            await self.ensure_key()
-        finally:
-            await self._library.aclose()
-            await self.store.close()
+        await self._library.aclose()
+        await self.store.close()
 
     async def _open(self) -> None:
         await self.store.open()
@@ -280,7 +277,7 @@ class Antiphon:
             raise
 
     async def ensure_key(self) -> None:
-        """Make a key if there is none. Whoever calls this shows it: nobody else can."""
+        """Make a `first_key` if there is no key. Whoever calls this shows it: nobody else can."""
         if self._static_keys or await self.store.keys():
             return
         key = new_key()
@@ -309,7 +306,8 @@ def _figures(backends: Backends, share: Share | None) -> Figures:
 
 
 def create_app() -> ASGIApp:
-    """The application with settings from the environment, for any ASGI server."""
+    """The application with settings from the environment, for any ASGI server. It makes no key:
+    `antiphon keys create` does."""
     return Antiphon(Settings()).asgi
 
 

@@ -165,7 +165,8 @@ def _server(entry: BackendConfig) -> UpstreamConfig:
     """Where its server is, and how that is asked. Raises `ConfigError`."""
     key = key_of(f"backend '{entry.name}'", entry.api_key_env, os.environ)
     if entry.think is not None and entry.kind != "chat_completions":
-        raise ConfigError(f"backend '{entry.name}': 'think' is for kind 'chat_completions'")
+        kinds = "kinds 'chat_completions' and 'any_llm'"
+        raise ConfigError(f"backend '{entry.name}': 'think' is for {kinds}")
     is_profile, there_are = _PROFILES.get(entry.kind, _NO_PROFILES)
     if entry.profile is not None and not is_profile(entry.profile):
         raise ConfigError(

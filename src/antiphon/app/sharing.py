@@ -62,8 +62,8 @@ class Share:
                     f"backend '{entry.name}': max_concurrency = {most} cannot be divided among "
                     f"{self.of} workers"
                 )
-            part = most and self._part(most)
-            yield entry.model_copy(update={"max_concurrency": part})
+            shared = {} if most is None else {"max_concurrency": self._part(most)}
+            yield entry.model_copy(update=shared)
 
     def _part(self, most: int) -> int:
         return -(-most // self.of)

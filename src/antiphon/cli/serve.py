@@ -22,7 +22,7 @@ from antiphon.cli.common import (
     read_settings,
     say_checked,
 )
-from antiphon.cli.server import LAST_WORDS, Server, banner
+from antiphon.cli.server import LAST_WORDS, Announce, Server, banner
 from antiphon.cli.together import serve_together
 
 
@@ -79,7 +79,7 @@ def _socket(limits: WireLimits) -> Callable[..., asyncio.Protocol]:
     return connected
 
 
-def server_of(antiphon: Antiphon, announce: Callable[[str, int], None] | None = None) -> Server:
+def server_of(antiphon: Antiphon, announce: Announce) -> Server:
     """The server that serves it, not yet running; `announce` is told where it listens."""
     settings = antiphon.settings
     # Why the store cannot be opened is said in one line; uvicorn would say it with a trace.
@@ -102,5 +102,5 @@ def server_of(antiphon: Antiphon, announce: Callable[[str, int], None] | None = 
             timeout_graceful_shutdown=round(settings.shutdown_grace) + LAST_WORDS,
         ),
         antiphon,
-        announce or partial(banner, antiphon),
+        announce,
     )

@@ -19,9 +19,9 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import structlog
 import uvicorn
@@ -36,12 +36,17 @@ from antiphon.store.base import Store
 LAST_WORDS: Final = 5
 #: Seconds in which another signal means no more than the first.
 ECHO: Final = 0.5
+#: Seconds that what was cancelled then has to say so.
+_LAST_MOMENT: Final = 1.0
 #: Seconds that a forced end waits for the store, and for the log.
 _STORE: Final = 1.0
 _LOG: Final = 0.5
 #: New objects after which the collector looks at the young ones: a request makes some hundreds that
 #: live until its end, and 64 requests at once are looked at in vain.
 _YOUNG: Final = 20_000
+
+#: Is told the address and the port.
+Announce: TypeAlias = Callable[[str, int], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -68,10 +73,8 @@ class Signals:
 class Server(uvicorn.Server):
     """Says where it listens, once it really does."""
 
-    def __init__(
-        self, config: uvicorn.Config, antiphon: Antiphon, announce: Callable[[str, int], None]
-    ) -> None:
-        """`announce` is told the address and the port."""
+    def __init__(self, config: uvicorn.Config, antiphon: Antiphon, announce: Announce) -> None:
+        """`announce`: once it listens."""
         super().__init__(config)
         self._antiphon = antiphon
         self._announce = announce
@@ -102,9 +105,8 @@ class Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             gc.set_threshold(_YOUNG)
-            await self._antiphon.ensure_key()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._announce(host, port)
+            await self._announce(host, port)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Put jobs back into the queue, let what runs end, stop it when the grace is over.
@@ -121,6 +123,11 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         timer.cancel()
         await draining
+        state = self.server_state
+        if state.tasks:  # a writer waits for a reader that takes nothing: without it, for ever
+            await asyncio.wait(state.tasks, timeout=_LAST_MOMENT)
+            for connection in list(state.connections):
+                connection.transport.abort()
         self._captured_signals.clear()
 
 
@@ -139,8 +146,10 @@ def force(sig: int, loop: asyncio.AbstractEventLoop | None, store: Store) -> Non
     threading.Thread(target=leave, name="forced-end", daemon=True).start()
 
 
-def banner(antiphon: Antiphon, host: str, port: int, model: str = "simulator") -> None:
-    """Print where it listens, and how to try it with `model`."""
+async def banner(antiphon: Antiphon, host: str, port: int, model: str = "simulator") -> None:
+    """Print where it listens, and how to try it with `model`; with the first key, if there is none
+    yet. Raises `APIError`."""
+    await antiphon.ensure_key()
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     backends = ", ".join(backend.name for backend in antiphon.router.backends)
     key = antiphon.first_key or "$OPENAI_API_KEY"

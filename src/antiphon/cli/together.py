@@ -1,8 +1,8 @@
 """Several server processes on one port and one database (``antiphon serve --workers N``).
 
 Rules (decision 0014)
-1. This process serves nothing. It makes what is made once (the schema, the first key), binds the
-   sockets, starts the workers (`together_worker.py`) and looks after them.
+1. This process serves nothing. It makes what is made once (the schema; the first key, once all
+   serve), binds the sockets, starts the workers (`together_worker.py`) and looks after them.
 2. Each worker has a socket of its own at the same address, and the kernel divides connections among
    them. The socket stays open here: what waits in it waits for the next worker in that place.
 3. A worker that dies is replaced. If one in some place dies more than `MOST_DEATHS` times within
@@ -148,7 +148,14 @@ class _Together:
     async def _announce(self) -> None:
         await self._all_ready.wait()
         host, port = self._sockets[1].getsockname()[:2]
-        banner(self._antiphon, host, port)
+        store = self._antiphon.store
+        try:
+            await store.open()
+            await banner(self._antiphon, host, port)
+            await store.close()
+        except (StoreError, APIError) as error:
+            _log.error("no_first_key", error=str(error))
+            self._end(1)
 
     async def _keep(self, place: int) -> None:
         """See that there is a worker in this place, until all are to end."""
@@ -185,8 +192,11 @@ class _Together:
     async def _start(self, place: int) -> _Worker:
         """A worker that serves, or has ended. Raises OSError."""
         copied = self._settings.config
-        if self._config is not None and not copied.exists():  # who tidies up /tmp may have taken it
-            copied.parent.mkdir(mode=0o700, exist_ok=True)
+        # Who tidies up /tmp may have taken it, and somebody else have put something in its place.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        if self._folder.lstat().st_uid != os.getuid():
+            raise PermissionError(f"{self._folder} is somebody else's")
+        if self._config is not None and not copied.exists():
             copied.write_bytes(self._config)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", _WORKER),

@@ -35,7 +35,7 @@ def main() -> None:
     number, of, folder = told["share"]
     open_log(settings.log_level, settings.log_format, worker=number)
 
-    def announce(_host: str, _port: int) -> None:
+    async def announce(_host: str, _port: int) -> None:
         os.write(sink, READY)
         os.close(sink)
 

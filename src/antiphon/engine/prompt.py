@@ -99,11 +99,11 @@ async def own_items(
         is_poorer = _is_poorer(earlier, sent, staying)
         if not is_poorer and _is_same(earlier, item):
             continue
+        known[item["id"]] = item  # as it was sent: so is what may repeat it
         if earlier is not None:
             if item["type"] == "local_shell_call_output" and earlier["type"] == "local_shell_call":
                 item = {"call_id": earlier["call_id"], **item}
             item = {**item, "id": mint.item_id(ITEM_TYPES[item["type"]].prefix)}
-        known[item["id"]] = item
         own.append(item)
     return own
 

@@ -60,6 +60,7 @@ class _Answer:
 
     texts: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    tier: str | None = None
     finish: FinishReason | None = None
     #: Calls or a refusal: its text is no answer.
     is_other: bool = False
@@ -72,7 +73,7 @@ class _Answer:
                 case TextDelta():
                     self.texts.append(delta.text)
                 case UsageReport():
-                    self.usage = delta.usage
+                    self.usage, self.tier = delta.usage, delta.tier
                 case Finish():
                     self.finish = delta.reason
                 case AnnotationDelta() | MessageStart():
@@ -141,10 +142,10 @@ class Prompted:
                 raise UpstreamError(should_retry=False)
             usage += second.usage
             text, _ = await self._read(second.text)
-            answer.finish = second.finish
+            answer.finish, answer.tier = second.finish, second.tier or answer.tier
         if text:
             yield [TextDelta(text)]
-        yield [UsageReport(usage), *([Finish(answer.finish)] if answer.finish else ())]
+        yield [UsageReport(usage, answer.tier), *([Finish(answer.finish)] if answer.finish else ())]
 
     async def count(self, prompt: Prompt) -> int | None:
         """See `Backend.count`."""

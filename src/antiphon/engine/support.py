@@ -8,13 +8,14 @@ Rules
 """
 
 import asyncio
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, TypeAlias
 
 from antiphon.engine.toolbox import key_of
 from antiphon.errors import InvalidRequestError, UnsupportedParameter
 from antiphon.protocol.client_tools import CLIENT_TOOLS
 from antiphon.protocol.grammars import check_grammar
+from antiphon.protocol.items.content import PARTS_IN
 from antiphon.protocol.loaded_tools import loaded
 from antiphon.protocol.request import CreateResponse
 from antiphon.tools.base import Tool
@@ -84,19 +85,16 @@ async def check_tools(
                 ignored.append(f"input[{place}].tools")
         elif item["type"] == "configuration_update":
             ignored += [f"input[{place}].{key}" for key in ("reasoning", "text") if key in item]
-        else:
-            ignored += _breakpoints(item, f"input[{place}]")
+    if any(map(_has_breakpoint, request.input)):
+        ignored.append(_BREAKPOINT)
     return ignored
 
 
-def _breakpoints(item: Json, path: str) -> Iterator[str]:
-    """Marks for a prompt cache: no backend is told of them."""
-    for key in ("content", "output"):
-        parts = item.get(key)
-        if isinstance(parts, list):
-            for place, part in enumerate(parts):
-                if part.get(_BREAKPOINT) is not None:
-                    yield f"{path}.{key}[{place}].{_BREAKPOINT}"
+def _has_breakpoint(item: Json) -> bool:
+    """A mark for a prompt cache: no backend is told of it."""
+    name = PARTS_IN.get(item["type"])
+    parts = None if name is None else item[name]
+    return isinstance(parts, list) and any(part.get(_BREAKPOINT) is not None for part in parts)
 
 
 def _check_once(runs: Tool, tool: Json, path: str, once: list[Tool]) -> None:

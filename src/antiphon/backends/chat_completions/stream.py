@@ -118,7 +118,7 @@ class ChatStream(BodyReader):
             chunk = self._read(data)
             usage = chunk.get("usage")
             if usage and isinstance(usage, dict):
-                self._usage, self._tier = usage, tier_of(chunk)
+                self._usage, self._tier = usage, tier_of(chunk) or self._tier
             choices = chunk.get("choices")
             if not choices:
                 self._without_choices(chunk, data)

@@ -61,4 +61,6 @@ def usage_of(usage: dict[str, Any]) -> Usage:
 
 def _count(counts: Any, key: str) -> int:
     value = counts.get(key) if isinstance(counts, dict) else None
-    return min(value, MAX_INT) if isinstance(value, int) and value > 0 else 0
+    if isinstance(value, (int, float)) and value > 0:  # 5.0 is a number of tokens, too
+        return int(min(value, MAX_INT))
+    return 0
