@@ -276,12 +276,13 @@ class Antiphon:
             await self.store.close()
             raise
 
-    async def ensure_key(self) -> None:
-        """Make a `first_key` if there is no key. Whoever calls this shows it: nobody else can."""
-        if self._static_keys or await self.store.keys():
+    async def ensure_key(self, store: Store) -> None:
+        """Make a `first_key` if there is no key. Whoever calls this shows it: nobody else can.
+        Raises `APIError`."""
+        if self._static_keys or await store.keys():
             return
         key = new_key()
-        await self.store.add_key(make_key_row(key, "first key", DEFAULT_PROJECT))
+        await store.add_key(make_key_row(key, "first key", DEFAULT_PROJECT))
         self.first_key = key
 
     async def _sweep(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,12 @@ def serve(
 
 def run(antiphon: Antiphon, model: str = "simulator") -> None:
     """Serve until it is told to end. `model`: with which it can be tried."""
-    server = server_of(antiphon, partial(banner, antiphon, model=model))
+
+    async def announce(host: str, port: int) -> None:
+        await antiphon.ensure_key(antiphon.store)
+        banner(antiphon, host, port, model)
+
+    server = server_of(antiphon, announce)
     server.run()
     if not server.started:
         raise Exit(3)

@@ -146,10 +146,8 @@ def force(sig: int, loop: asyncio.AbstractEventLoop | None, store: Store) -> Non
     threading.Thread(target=leave, name="forced-end", daemon=True).start()
 
 
-async def banner(antiphon: Antiphon, host: str, port: int, model: str = "simulator") -> None:
-    """Print where it listens, and how to try it with `model`; with the first key, if there is none
-    yet. Raises `APIError`."""
-    await antiphon.ensure_key()
+def banner(antiphon: Antiphon, host: str, port: int, model: str = "simulator") -> None:
+    """Print where it listens, and how to try it with `model`; the first key, if one was made."""
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     backends = ", ".join(backend.name for backend in antiphon.router.backends)
     key = antiphon.first_key or "$OPENAI_API_KEY"

@@ -34,6 +34,7 @@ from antiphon.cli.server import Signals, banner
 from antiphon.errors import APIError
 from antiphon.settings import Settings
 from antiphon.store.base import StoreError
+from antiphon.store.registry import open_store
 from antiphon.workers_side import end_with_parent
 
 #: Deaths of workers in one place, and seconds.
@@ -148,11 +149,12 @@ class _Together:
     async def _announce(self) -> None:
         await self._all_ready.wait()
         host, port = self._sockets[1].getsockname()[:2]
-        store = self._antiphon.store
+        store = open_store(self._settings.database_url)
         try:
             await store.open()
-            await banner(self._antiphon, host, port)
+            await self._antiphon.ensure_key(store)
             await store.close()
+            banner(self._antiphon, host, port)
         except (StoreError, APIError) as error:
             _log.error("no_first_key", error=str(error))
             self._end(1)
