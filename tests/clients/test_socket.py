@@ -3,6 +3,7 @@
 import orjson
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from openai.lib.responses_websocket import ResponsesWebSocketLimits, ResponsesWebSocketSession
 from websockets.exceptions import InvalidStatus
 
 from tests.backends.upstream import ChatUpstream, Reply
@@ -54,6 +55,23 @@ def test_lanes_errors_and_warm_ups(server: LiveServer) -> None:
         event = connection.recv()
         assert event.type == "response.steer.failed"
         assert event.error.code == "steering_not_supported"
+
+
+def test_a_failed_response_is_not_that_of_the_next_request(
+    server: LiveServer, upstream: ChatUpstream
+) -> None:
+    """The SDK's own session: whatever comes after an `error` is taken for the next response."""
+    upstream.script(Reply.json({"error": {"message": "no"}}, 400), Reply.chat("Two"))
+    limits = ResponsesWebSocketLimits(4, 999, 999, 1 << 20, 1 << 20)
+    with (
+        of(server).responses.connect() as connection,
+        ResponsesWebSocketSession(connection, limits=limits) as session,
+    ):
+        lane = session.lane("a")
+        lane.send({"type": "response.create", "model": "m", "input": "A"})
+        assert lane.get_final_response(timeout=10).status == "failed"
+        lane.send({"type": "response.create", "model": "m", "input": "B"})
+        assert lane.get_final_response(timeout=10).output_text == "Two"
 
 
 def test_events_by_their_names(server: LiveServer) -> None:

@@ -5,7 +5,9 @@ Rules
    that is no longer good closes the connection when what runs has ended.
 2. Events are the frames of the log, one a message, with the lane's name if it has one; there is no
    ``[DONE]``, which clients would take for an event of the next response.
-3. What cannot be begun is an ``error`` frame in its lane; what fails later is an event of the log.
+3. What cannot be begun is an ``error`` frame in its lane; what fails later is ``response.failed``,
+   and that alone: clients take any ``error`` for the end of what they have asked, and what follows
+   it for the next answer.
 4. A client that leaves stops its runs (R-53). One that reads slowly slows them (R-117): every send
    waits until the last one was taken.
 5. A connection ends after `minutes`, or when the server stops (R-73): nothing more begins, and what
@@ -237,6 +239,7 @@ class Connection:
         made = await self._engine.start(request, project, recent=self._recent, generate=generate)
         if not isinstance(made, Foreground):
             raise TypeError("a request without background and key became a durable response")
+        made.run.machine.options.errors = False
         return made, request.store is not False
 
     async def _tell(self, made: Foreground, event: Create, *, stored: bool) -> None:

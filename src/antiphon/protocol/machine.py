@@ -286,9 +286,10 @@ class ResponseMachine:
         The event is nested as on OpenAI's wire, and flat as in its published schema.
         """
         self._say_held("incomplete")
-        body: Json = error.body()["error"]
-        flat = {name: body[name] for name in ("code", "message", "param")}
-        self._emitter.emit("error", {**flat, "error": body})
+        if self.options.errors:
+            body: Json = error.body()["error"]
+            flat = {name: body[name] for name in ("code", "message", "param")}
+            self._emitter.emit("error", {**flat, "error": body})
         self._abandon_items()
         self._end(
             "failed",

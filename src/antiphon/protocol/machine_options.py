@@ -25,6 +25,8 @@ class MachineOptions:
     obfuscation: bool = False
     #: Nobody reads the events: only the Response counts.
     unread: bool = False
+    #: A failure has an ``error`` event of its own, before ``response.failed``.
+    errors: bool = True
     logprobs: bool = False
     parallel_tool_calls: bool = True
     #: Names that the model may call; None: any.
