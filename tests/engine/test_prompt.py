@@ -233,6 +233,24 @@ async def test_a_bare_reasoning_item_is_looked_up_and_a_full_one_is_not() -> Non
         await context(store, input=[{"type": "reasoning", "id": "rs_x", "summary": []}])
 
 
+async def test_what_came_of_a_hosted_call_is_looked_up() -> None:
+    """pydantic-ai leaves out what can be read here; LangChain and others drop nulls."""
+    tail = response_id(0).removeprefix("resp_")
+    call = {"id": f"mcp_{tail}", "type": "mcp_call", "server_label": "s", "name": "f"}
+    call |= {"arguments": "{}", "output": "42", "error": None, "status": "completed"}
+    listed = {"id": f"mcpl_{tail}", "type": "mcp_list_tools", "server_label": "s"}
+    listed["tools"] = [{"name": "f", "input_schema": {"type": "object"}}]
+    store = await stored(([], [listed, call]))
+    bare = {**call, "output": None}
+    assert await context(store, input=[{**listed, "tools": []}, bare]) == [listed, call]
+    said = {**call, "output": "trimmed"}
+    assert (await context(store, input=[said]))[0]["output"] == "trimmed"
+    assert store.questions == 1
+    theirs: list[Any] = [{**bare, "id": "mcp_x"}, bare]
+    shown = await context(store, "another project", input=theirs)
+    assert [item.get("output") for item in shown] == [None, None]
+
+
 async def test_what_is_already_there_word_for_word_is_not_repeated() -> None:
     old = message("msg_a", "1")
     store = await stored(([old], []))

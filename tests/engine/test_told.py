@@ -83,11 +83,32 @@ async def test_a_response_without_tools_keeps_nothing() -> None:
     assert row.told is None
 
 
-async def test_what_the_client_sends_back_was_told_to_nobody() -> None:
-    bench = bench_of(calls("1"), ANSWER, ANSWER)
-    first, _ = await play(bench)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_who_sends_the_item_back_has_it(*, whole: bool) -> None:
+    """Whole, or a reference to it; and so do those behind it, in a chain or a conversation."""
+    bench = bench_of(calls("1", more=[WEATHER]), *[ANSWER] * 4)
+    first, _ = await play(bench, tools=[PYTHON, FUNCTION])
+    weather, call = orjson.loads(orjson.dumps(first["output"]))
+    call = call if whole else {"type": "item_reference", "id": call["id"]}
+    again = [{"role": "user", "content": "hi"}, weather, call, *SUNNY]
+    second, _ = await play(bench, input=again)
+    assert told(bench) == [(None, "told [1】 1")]
+    await play(bench, previous_response_id=second["id"])
+    assert told(bench) == [(None, "told [1】 1")]
+    await bench.store.conversations.add(Conversation("conv_1", "p", 0, {}), [])
+    await play(bench, conversation="conv_1", input=again)
+    await play(bench, conversation="conv_1")
+    assert told(bench) == [(None, "told [1】 1")]
+
+
+async def test_what_is_not_stored_was_told_to_nobody() -> None:
+    bench = bench_of(calls("1"), ANSWER, ANSWER, ANSWER)
+    first, _ = await play(bench, store=False)
     again = [{"role": "user", "content": "hi"}, *first["output"]]
     await play(bench, input=orjson.loads(orjson.dumps(again)))
+    assert told(bench) == [(None, None)]
+    says = [item | {"outputs": []} for item in first["output"] if item["type"] == CALL]
+    await play(bench, input=[{"role": "user", "content": "hi"}, *says])
     assert told(bench) == [(None, None)]
 
 

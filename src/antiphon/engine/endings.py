@@ -79,9 +79,9 @@ def _appended(row: ResponseRow, ended: Ended) -> list[Item]:
     """What the conversation of a response gets when it ends: nothing when it failed (spec §9)."""
     if row.conversation is None or ended.status not in ("completed", "incomplete"):
         return []
-    items: list[Item] = orjson.loads(row.input)
-    items += recalled(orjson.loads(ended.body)["output"], ended.told)
-    return [item for item in items if item["type"] != "compaction_trigger"]
+    items: list[Item] = [*orjson.loads(row.input), *orjson.loads(ended.body)["output"]]
+    kept = [item for item in items if item["type"] != "compaction_trigger"]
+    return recalled(kept, ended.told)
 
 
 def dead() -> APIError:

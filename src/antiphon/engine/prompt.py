@@ -4,7 +4,8 @@ Rules
 1. Order: what was said before, oldest first, then this request's input.
 2. Only items are carried over: no instructions, tools, sampling or formats.
 3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
-   stand for, anywhere in the same project.
+   stand for, anywhere in the same project. So are calls of hosted tools that do not say what came of
+   them: clients leave out what the server can read itself.
 4. An item that is already there is not repeated: the same type under an id that we minted, or the
    same word for word under an id that a client chose (some give all items one id). Another item
    under such an id gets a new one: a list is read on from an id. So does an image that comes with
@@ -54,8 +55,8 @@ class Context:
 
     @property
     def told_before(self) -> dict[str, Told]:
-        """What was told of the past, if the response has to keep that."""
-        return told_before(self.past.items) if self.past.unstored else {}
+        """What was told of items that the response has to keep."""
+        return told_before(self.stored_input)
 
 
 async def build_context(
@@ -83,7 +84,8 @@ async def own_items(
     known: dict[str, Item] = {}
     if any("id" in item for item in request.input):  # else none can be a known one
         known = {item["id"]: item for item in past.items if "id" in item}
-    wanted = {item["id"] for item in request.input if needs_lookup(item)} - known.keys()
+    asked = {item["id"] for item in request.input if needs_lookup(item) or _says_little(item)}
+    wanted = asked - known.keys()
     found = await store.items(project, wanted) if wanted else {}
     staying = await _staying(request.input, known, project, store, past)
     own: list[Item] = []
@@ -95,6 +97,8 @@ async def own_items(
             item = known.get(item_id) or found.get(item_id) or _unknown(item_id, request)
         elif "id" not in item:
             item = {"id": mint.item_id(item_type.prefix), **item}
+        elif (there := found.get(item["id"])) is not None and there["type"] == item["type"]:
+            item = there
         earlier = known.get(item["id"])
         is_poorer = _is_poorer(earlier, sent, staying)
         if not is_poorer and _is_same(earlier, item):
@@ -142,6 +146,24 @@ def needs_lookup(item: Item) -> bool:
         case "image_generation_call":
             failed = item.get("status") == "failed" or item.get("error")  # that is all of it
             return "id" in item and item.get("result") is None and not failed
+        case _:
+            return False
+
+
+def _says_little(item: Item) -> bool:
+    """A call of a hosted tool, or a list of tools, that does not say what came of it, under an id
+    that we minted."""
+    if partition_of(item.get("id") or "") is None:
+        return False
+    match item["type"]:
+        case "web_search_call" | "file_search_call":
+            return item.get("results") is None
+        case "code_interpreter_call":
+            return item.get("outputs") is None
+        case "mcp_call":
+            return item.get("output") is None and item.get("error") is None
+        case "mcp_list_tools":
+            return not item["tools"] and item.get("error") is None
         case _:
             return False
 

@@ -96,7 +96,7 @@ PAGES: Final = {
 
 #: An item with this id in any conversation of the project.
 FIND: Final = compiled(
-    select(_ITEM.item)
+    select(_ITEM.item, _ITEM.told)
     .where(_NAMED)
     .order_by(_ITEM.conversation_id)
     .limit(_ONE)

@@ -17,14 +17,14 @@ def turn(id: str, input: bytes, body: bytes, told: bytes | None) -> Turn:  # noq
     return Turn(id, response["status"], own, output)
 
 
-def find(ids: Set[str], rows: Iterable[tuple[bytes, bytes]]) -> dict[str, Item]:
-    """The items with these ids in the (input, body) pairs; output and the first row go first."""
+def find(ids: Set[str], rows: Iterable[tuple[bytes, bytes, bytes | None]]) -> dict[str, Item]:
+    """The items with these ids in the (input, body, told) rows; output and the first row go
+    first."""
     found: dict[str, Item] = {}
-    for encoded_input, body in rows:
-        item: Item
-        for item in (*orjson.loads(body)["output"], *orjson.loads(encoded_input)):
-            if "id" in item and item["id"] in ids:
-                found.setdefault(item["id"], item)
+    for encoded_input, body, told in rows:
+        items = [*orjson.loads(body)["output"], *orjson.loads(encoded_input)]
+        for item in recalled([item for item in items if item.get("id") in ids], told):
+            found.setdefault(item["id"], item)
     return found
 
 

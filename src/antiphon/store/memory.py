@@ -115,7 +115,7 @@ class MemoryStore(MemoryKeys):
         for partition, wanted in items.by_partition(ids).items():
             row = self._live(project, self._rows.holder(partition) or "")
             if row is not None and row.kept == "stored":
-                found |= items.find(wanted, [(row.input, row.body)])
+                found |= items.find(wanted, [(row.input, row.body, row.told)])
         return found | self.conversations.find(project, set(ids) - found.keys())
 
     async def listed(self, project: str, listing: Listing) -> Page | None:

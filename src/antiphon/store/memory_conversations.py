@@ -74,8 +74,8 @@ class MemoryConversations:
         found: dict[str, Item] = {}
         for kept in self._kept.values():
             if kept.about.project == project:
-                for id_ in kept.items.keys() & ids:
-                    found.setdefault(id_, orjson.loads(kept.items[id_]))
+                for id_ in kept.items.keys() & ids - found.keys():
+                    (found[id_],) = recalled([orjson.loads(kept.items[id_])], kept.told.get(id_))
         return found
 
     async def add(self, conversation: Conversation, items: list[Item]) -> None:

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 import orjson
 
 from antiphon.protocol.items.base import Item
-from antiphon.protocol.told import kept, told_before
+from antiphon.protocol.told import kept, recalled, told_before
 from antiphon.store import conversation_statements as sql
 from antiphon.store.base import Conversation, ConversationBusy, ConversationMoved, History
 from antiphon.store.histories import Histories
@@ -75,7 +75,8 @@ def find(connection: sqlite3.Connection, project: str, ids: Iterable[str]) -> di
     for id_ in ids:
         row = connection.execute(sql.FIND, {"project": project, "item_id": id_}).fetchone()
         if row is not None:
-            found[id_] = orjson.loads(row[0])
+            item, told = row
+            (found[id_],) = recalled([orjson.loads(item)], told)
     return found
 
 

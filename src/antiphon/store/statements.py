@@ -91,7 +91,7 @@ DELETE: Final = compiled(
 #: The responses whose ids begin with `:first` and come before `:beyond`: the primary key finds
 #: them, an index of their partitions would cost every save 5 µs.
 PARTITION: Final = compiled(
-    select(_ROW.input, _ROW.body).where(
+    select(_ROW.input, _ROW.body, _ROW.told).where(
         _ROW.id >= bindparam("first"), _ROW.id < bindparam("beyond"), CHAINED
     )
 )

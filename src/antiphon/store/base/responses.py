@@ -172,8 +172,8 @@ class Responses(Protocol):
 
     async def items(self, project: str, ids: Collection[str]) -> dict[str, Item]:
         """Input and output items of any stored responses, and items of conversations, by id
-        (`item_reference`); an id that is not found is not there. One read and one decoding for each
-        response that is meant."""
+        (`item_reference`), with what the model was told of them; an id that is not found is not
+        there. One read and one decoding for each response that is meant."""
         ...
 
     async def listed(self, project: str, listing: Listing) -> Page | None:
