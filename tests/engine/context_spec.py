@@ -81,8 +81,8 @@ def unanswered(items: History) -> History:
 
 
 def paired(items: History) -> History | None:
-    """Outputs know their calls; calls that were cut off and not answered are not there. None: a
-    call or an output is alone."""
+    """Outputs know their calls, and of those of one call the last one is there; calls that were cut
+    off and not answered are not. None: a call or an output is alone."""
     named: History = []
     for said in items:
         known = said
@@ -90,13 +90,18 @@ def paired(items: History) -> History | None:
             waiting = pending(named)
             known = replace(said, call_id=waiting[0] if waiting else "null")
         named.append(known)
-    for index, said in enumerate(named):
-        if said.kind == "output" and call_of(named, index) is None:
-            return None
+    calls = {i: call_of(named, i) for i, said in enumerate(named) if said.kind == "output"}
+    if None in calls.values():
+        return None
+    last = {call: index for index, call in calls.items()}
     left = unanswered(named)
     if any(not call.cut_off for call in left):
         return None
-    return [said for said in named if not any(said is call for call in left)]
+    return [
+        said
+        for index, said in enumerate(named)
+        if not any(said is call for call in left) and last.get(calls.get(index), index) == index
+    ]
 
 
 def call_of(items: Sequence[Said], index: int) -> int | None:

@@ -338,6 +338,30 @@ async def test_calls_and_outputs_belong_together(items: list[Any], text: str) ->
     assert (caught.value.message, caught.value.param) == (text, "input")
 
 
+async def test_a_call_that_is_sent_again_without_its_id_is_shown_once() -> None:
+    """LlamaIndex and the Vercel AI SDK send it beside its output, also where the chain has it."""
+    past = [{**CALL, "id": "fc_" + "0" * 48, "arguments": '{"a":1}'}]
+    store = await stored(([message("msg_a", "1")], past))
+    again = {**CALL, "arguments": '{"a": 1}'}
+    chained: Any = {"previous_response_id": response_id(0)}
+    items = await context(store, input=[message("u", "1"), again, OUTPUT], **chained)
+    assert [item["type"] for item in items] == [
+        *("message", "message", "function_call", "function_call_output")
+    ]
+    other = {**CALL, "arguments": '{"a": 2}'}
+    items = await context(store, input=[other, OUTPUT, OUTPUT], **chained)
+    assert len(items) == 5, "two calls of one id are two"
+
+
+async def test_an_output_that_is_sent_again_is_shown_once() -> None:
+    """The Vercel AI SDK repeats the outputs of all steps in a conversation. The last one counts."""
+    start = [message("u", "1"), CALL, OUTPUT, message("msg_b", "2", "assistant")]
+    items = await context(await stored(), input=[*start, {**OUTPUT, "output": "y"}])
+    assert [item.get("output") for item in items] == [None, None, None, "y"]
+    items = await context(await stored(), input=[*start, {**CALL, "id": "fc_2"}, OUTPUT])
+    assert len(items) == 6, "some models count their calls anew"
+
+
 async def test_a_call_that_was_cut_off_is_not_shown_and_needs_no_output() -> None:
     cut = {**CALL, "status": "incomplete"}
     store = await stored(([message("msg_a", "1")], [cut]))
@@ -350,6 +374,13 @@ async def test_a_call_that_was_cut_off_but_answered_is_shown() -> None:
     cut = {**CALL, "status": "incomplete"}
     items = await context(await stored(), input=[cut, OUTPUT])
     assert [item["type"] for item in items] == ["function_call", "function_call_output"]
+
+
+async def test_a_call_that_was_cut_off_is_not_shown_for_a_later_one_with_its_id() -> None:
+    """Some models count their calls anew in each answer."""
+    cut = {**CALL, "status": "incomplete", "arguments": '{"a'}
+    items = await context(await stored(), input=[cut, message("u", "1"), CALL, OUTPUT])
+    assert [item["type"] for item in items] == ["message", "function_call", "function_call_output"]
 
 
 async def test_an_output_may_answer_a_call_of_the_history() -> None:

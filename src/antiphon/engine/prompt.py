@@ -4,8 +4,8 @@ Rules
 1. Order: what was said before, oldest first, then this request's input.
 2. Only items are carried over: no instructions, tools, sampling or formats.
 3. Own input items all get ids, minted here; `item_reference` and bare ids are replaced by what they
-   stand for, anywhere in the same project. So are calls of hosted tools that do not say what came of
-   them: clients leave out what the server can read itself.
+   stand for, anywhere in the same project. So are calls of hosted tools that do not say what came
+   of them: clients leave out what the server can read itself.
 4. An item that is already there is not repeated: the same type under an id that we minted, or the
    same word for word under an id that a client chose (some give all items one id). Another item
    under such an id gets a new one: a list is read on from an id. So does an image that comes with
@@ -15,13 +15,18 @@ Rules
    belongs to the first call that waits for one, of its `name` if it has one; that of a local shell
    to the call that its `id` names. A call that was cut off needs none, and is shown only if it has
    one.
-6. What of all this a model sees is decided in `carry.py`; pairs are asked for in that.
+6. No upstream accepts a call or an output twice, but clients repeat what has no id. All of it is
+   kept; of a call that is sent again while it waits, and of the outputs of one call, only the last
+   one is shown, and of a call that was cut off nothing where a later one has its id.
+7. What of all this a model sees is decided in `carry.py`; pairs are asked for in that.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
+
+import orjson
 
 from antiphon.engine.carry import Carrier
 from antiphon.engine.history import Past
@@ -30,7 +35,7 @@ from antiphon.protocol.conversations import shown
 from antiphon.protocol.ids import Mint, partition_of
 from antiphon.protocol.image_references import blob_of
 from antiphon.protocol.items import ITEM_TYPES
-from antiphon.protocol.items.base import Item, ItemType
+from antiphon.protocol.items.base import Call, Item, ItemType, object_text
 from antiphon.protocol.items.reading import called
 from antiphon.protocol.request import CreateResponse
 from antiphon.protocol.told import Told, told_before
@@ -72,7 +77,8 @@ async def build_context(
     shown = [
         pairs.named.get(id(item), item)
         for item in items
-        if not _is_cut_off(item) or item.get("call_id") in pairs.answered
+        if id(item) not in pairs.hidden
+        and (not _is_cut_off(item) or item.get("call_id") in pairs.answered)
     ]
     return Context(past, [pairs.named.get(id(item), item) for item in own], shown)
 
@@ -239,11 +245,12 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Pairs:
-    """The call ids that have both, and outputs that got theirs here by the `id()` of what was sent:
-    items are shared with what is remembered, and nobody changes them."""
+    """The call ids that have both; by the `id()` of what was sent, outputs that got theirs here and
+    what others stand for: items are shared with what is remembered, and nobody changes them."""
 
     answered: set[str] = field(default_factory=set)
     named: dict[int, Item] = field(default_factory=dict)
+    hidden: set[int] = field(default_factory=set)
 
 
 def _pair(items: Iterable[Item]) -> _Pairs:
@@ -251,11 +258,20 @@ def _pair(items: Iterable[Item]) -> _Pairs:
     waiting = _Waiting()
     pairs = _Pairs()
     answered = pairs.answered
+    #: Calls without an output by their ids: some have one id. The last output of each id.
+    lacking: Counter[str] = Counter()
+    outputs: dict[str, Item] = {}
     for item in items:
         item_type = ITEM_TYPES[item["type"]]
         if _is_open_call(item_type):
-            if (call_id := item.get("call_id")) is not None:
-                waiting.add(call_id, item)
+            if (call_id := item.get("call_id")) is None:
+                continue
+            earlier = waiting.calls.get(call_id)
+            if earlier is not None and (_is_cut_off(earlier) or _is_repeated(earlier, item)):
+                pairs.hidden.add(id(earlier))
+                lacking[call_id] -= 1
+            waiting.add(call_id, item)
+            lacking[call_id] += 1
         elif item_type.as_result is not None and item_type.as_call is None:
             call_id = item.get("call_id") or _first(waiting, item) or "null"
             if waiting.calls.pop(call_id, None) is None and call_id not in answered:
@@ -265,6 +281,10 @@ def _pair(items: Iterable[Item]) -> _Pairs:
                 )
             if item.get("call_id") is None:
                 pairs.named[id(item)] = {**item, "call_id": call_id}
+            if not lacking[call_id]:
+                pairs.hidden.add(id(outputs[call_id]))
+            lacking[call_id] = max(0, lacking[call_id] - 1)
+            outputs[call_id] = item
             answered.add(call_id)
     for call_id, call in waiting.calls.items():
         if not _is_cut_off(call):
@@ -272,6 +292,21 @@ def _pair(items: Iterable[Item]) -> _Pairs:
                 f"No tool output found for {_words(call['type'])} {call_id}.", param="input"
             )
     return pairs
+
+
+def _is_repeated(earlier: Item, call: Item) -> bool:
+    """Whether a call is the one that waits under its id, sent again."""
+    as_call = ITEM_TYPES[call["type"]].as_call
+    if as_call is None or earlier["type"] != call["type"]:
+        return False
+    first, again = as_call(earlier), as_call(call)
+    return first.name == again.name and _read(first) == _read(again)
+
+
+def _read(call: Call) -> object:
+    """The arguments: clients write them anew."""
+    read: object = orjson.loads(object_text(call.arguments))
+    return read
 
 
 def _first(waiting: _Waiting, item: Item) -> str | None:
