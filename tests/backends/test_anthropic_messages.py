@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from antiphon.backends.anthropic.messages import Conversation, View, conversation
 from antiphon.backends.anthropic.thoughts import Memory
 from antiphon.backends.origins import Origin
+from antiphon.backends.transcript import short_id
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.deltas import ReasoningState
 from antiphon.protocol.items.base import Seen
@@ -235,8 +236,21 @@ CALLS = [
     ),
     Case(
         "ids have few characters",
-        [said("user", "a"), call("call:1/2"), result("call:1/2")],
-        [user("a"), assistant(use("call_1_2")), user(returned("call_1_2", "ok"))],
+        [said("user", "a"), *(call("é"), call("è")), *(result("è", "y"), result("é", "x"))],
+        [
+            user("a"),
+            assistant(use(short_id("é")), use(short_id("è"))),
+            user(returned(short_id("é"), "x"), returned(short_id("è"), "y")),
+        ],
+    ),
+    Case(
+        "an id that comes twice: the API takes each once",
+        [said("user", "a"), *(call("1"), call("1")), *(result("1", "x"), result("1", "y"))],
+        [
+            user("a"),
+            assistant(use("1"), use(short_id("1"))),
+            user(returned("1", "x"), returned(short_id("1"), "y")),
+        ],
     ),
     Case(
         "a custom tool",

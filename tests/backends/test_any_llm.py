@@ -154,6 +154,22 @@ def test_what_converse_would_lose_is_said_in_another_way() -> None:
     assert (plain["p"], "top_p" in plain) == (0.5, False)
 
 
+def test_mistral_takes_ids_of_nine_characters_only() -> None:
+    calls = ("call_1", "D681PevKs")
+    history = [
+        {"role": "user", "content": "Hi"},
+        *({"type": "function_call", "call_id": id_, "name": "f", "arguments": ""} for id_ in calls),
+        *({"type": "function_call_output", "call_id": id_, "output": id_} for id_ in calls[::-1]),
+    ]
+    messages = sent("mistral", input=history)["messages"]
+    first, second = (made["id"] for made in messages[1]["tool_calls"])
+    assert (len(first), first.isalnum(), second) == (9, True, "D681PevKs")
+    assert [(one["tool_call_id"], one["content"]) for one in messages[2:]] == [
+        (first, "call_1"),
+        (second, "D681PevKs"),
+    ]
+
+
 # -- what errors mean -----------------------------------------------------------------------------
 
 

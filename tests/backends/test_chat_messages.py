@@ -253,11 +253,6 @@ CALLS = [
         [assistant(None, "1"), tool("1"), user("And?"), user("So?")],
     ),
     Case(
-        "an upstream that uses the same id in each turn",
-        [call("1"), result("1", "x"), call("1"), result("1", "y")],
-        [assistant(None, "1"), tool("1", "x"), assistant(None, "1"), tool("1", "y")],
-    ),
-    Case(
         "the turn of a chained request begins with results",
         [result("1", "x"), said("user", "a")],
         [tool("1", "x"), user("a")],

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from antiphon.backends.chat_completions.messages import chat_messages
 from antiphon.backends.profiles import GENERIC
+from antiphon.backends.transcript import short_id
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.deltas import Finish, TextDelta, ToolCallDelta
 from antiphon.protocol.items.base import told_of, turn_of
@@ -63,7 +64,7 @@ async def test_a_chain_goes_on_after_a_search() -> None:
     assert [second["status"], third["status"]] == ["completed"] * 2
     ids = [call["id"] for message in sent(bench) for call in message.get("tool_calls", ())]
     answered = [message["tool_call_id"] for message in sent(bench) if message["role"] == "tool"]
-    assert ids == answered == [item["id"] for item in first["output"][0:4:2]]
+    assert ids == answered == [short_id(item["id"]) for item in first["output"][0:4:2]]
 
 
 async def test_a_search_takes_no_other_calls_output() -> None:

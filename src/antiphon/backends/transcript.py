@@ -7,15 +7,30 @@ Rules
    items. A result without such a call stands alone.
 3. What the model says after a call that has its result in itself (a hosted tool) is a new turn.
 4. Items that are neither message, reasoning, call nor result are not shown to a model.
+5. A call has an id that all servers take, and that no other call has: a long one, and one that was
+   there before, gives way to a short one, in the call and in its result. So does a name that no
+   function can have, whoever gave it.
 """
 
+import hashlib
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Call, Item, Result, turn_of
+from antiphon.protocol.names import name_of_call
+
+#: Characters of a call's id: OpenAI's chat completions takes no more, and items have ids of 51.
+_MOST_ID: Final = 40
+#: Those of an id that stands for another one.
+_SHORT: Final = 9
+
+
+def short_id(id_: str) -> str:
+    """What stands for an id that a server does not take. Mistral takes nothing else."""
+    return hashlib.blake2b(id_.encode()).hexdigest()[:_SHORT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,7 @@ class _Writer:
         self._number: int | None = None
         self._results: dict[str, deque[tuple[int, Returned]]] = defaultdict(deque)
         self._used: set[int] = set()  # positions of results that belong to a turn
+        self._ids: set[str] = set()  # of calls so far
         for position, item in enumerate(items):
             as_result = ITEM_TYPES[item["type"]].as_result
             if as_result:
@@ -99,7 +115,8 @@ class _Writer:
         item_type = ITEM_TYPES[item["type"]]
         if item_type.as_call:
             self._end_earlier_turn(item)
-            self._turn.parts.append(Called(item, item_type.as_call(item)))
+            call = item_type.as_call(item)
+            self._turn.parts.append(Called(item, call._replace(name=name_of_call(call.name))))
             self._answered = self._answered or item_type.as_result is not None
         elif item_type.as_result:
             self.end_turn()
@@ -111,16 +128,30 @@ class _Writer:
         if not self._turn.parts:
             return
         turn, self._turn, self._answered = self._turn, Turn(), False
-        turn.results = list(self._results_of(turn))
+        for place, part in enumerate(turn.parts):
+            if isinstance(part, Called):
+                turn.parts[place] = self._with_result(part, turn.results)
         self.steps.append(turn)
 
-    def _results_of(self, turn: Turn) -> Iterator[Returned]:
-        waiting = [self._results[called.call.call_id] for called in turn.calls]
-        for results in waiting:
-            if results:
-                position, returned = results.popleft()
-                self._used.add(position)
-                yield returned
+    def _with_result(self, called: Called, brought: list[Returned]) -> Called:
+        """The call under an id of its own, after what it has brought."""
+        sent = called.call.call_id
+        own = self._own_id(sent)
+        results = self._results[sent]
+        if results:
+            position, returned = results.popleft()
+            self._used.add(position)
+            if own != sent:
+                returned = Returned(returned.item, returned.result._replace(call_id=own))
+            brought.append(returned)
+        return called if own == sent else Called(called.item, called.call._replace(call_id=own))
+
+    def _own_id(self, sent: str) -> str:
+        own = sent if len(sent) <= _MOST_ID else short_id(sent)
+        while own in self._ids:
+            own = short_id(own)
+        self._ids.add(own)
+        return own
 
     def _end_answered_turn(self) -> None:
         if self._answered:

@@ -5,17 +5,10 @@ Rules
    valid and nobody else's, else ``owner__name``, else that with a number.
 """
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
 
-#: What every backend takes as the name of a function.
-_LONGEST: Final = 64
-_FOREIGN: Final = re.compile(r"[^a-zA-Z0-9_-]")
-#: Hex digits that tell two long names apart.
-_DIGITS: Final = 8
+from antiphon.protocol.names import LONGEST, valid_name
 
 
 class Names:
@@ -35,16 +28,7 @@ class Names:
             wanted = valid_name(f"{owner}__{name}")
         free, number = wanted, 2
         while free in self._given:
-            free = f"{wanted[: _LONGEST - 4]}_{number}"
+            free = f"{wanted[: LONGEST - 4]}_{number}"
             number += 1
         self._given.add(free)
         return free
-
-
-def valid_name(name: str) -> str:
-    """The name itself, or what it becomes with characters and a length that all backends take."""
-    plain = _FOREIGN.sub("_", name)
-    if plain == name and 0 < len(plain) <= _LONGEST:
-        return plain
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
-    return f"{plain[: _LONGEST - _DIGITS - 1]}_{digest}"

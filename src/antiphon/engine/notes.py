@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from antiphon.engine.naming import valid_name
 from antiphon.engine.progress import Note, Progress
 from antiphon.protocol.items.base import Item, Seen, object_text
 
@@ -23,8 +22,7 @@ def _noted(notes: Sequence[tuple[int, Note]]) -> Iterator[Item]:
     """Calls and what was said to them, for the model only."""
     for number, note in notes:
         arguments = object_text(note.arguments)
-        name = valid_name(note.name)
-        call = {"call_id": f"call_note{number}", "name": name, "arguments": arguments}
+        call = {"call_id": f"call_note{number}", "name": note.name, "arguments": arguments}
         yield Seen({"type": "function_call", **call}, note.turn)
     for number, note in notes:
         answer = {"call_id": f"call_note{number}", "output": note.text}

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from antiphon.backends.anthropic.thoughts import Block, Prefix
-from antiphon.backends.transcript import Called, Returned, Said, Step, Turn, transcript
+from antiphon.backends.transcript import Called, Returned, Said, Step, Turn, short_id, transcript
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.items.base import Item, object_text
 from antiphon.protocol.items.content import seen_of
@@ -296,4 +296,4 @@ def _is_said(text: str) -> bool:
 
 
 def _id(call_id: str) -> str:
-    return _NOT_IN_IDS.sub("_", call_id)
+    return short_id(call_id) if _NOT_IN_IDS.search(call_id) else call_id

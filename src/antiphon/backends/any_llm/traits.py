@@ -37,6 +37,8 @@ class Traits:
     system_anywhere: bool = True
     #: Results of calls are texts; else what is JSON has to be an object.
     text_results: bool = True
+    #: Ids of calls are nine letters and digits.
+    short_ids: bool = False
     #: The argument of the provider's class with the address; None: it takes none.
     address: str | None = "api_base"
     #: Its SDK has no other calls than those that block.
@@ -96,6 +98,7 @@ _TRAITS: Final[Mapping[str, Traits]] = {
         ),
         strict=True,
         efforts=frozenset({"none", "high"}),
+        short_ids=True,
     ),
     "sagemaker": Traits(_CAREFUL, blocks=True),
     "vertexai": _GOOGLE,

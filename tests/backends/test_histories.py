@@ -1,0 +1,65 @@
+"""What servers refuse in a history that this API takes: ids and names."""
+
+import pytest
+
+from antiphon.backends.chat_completions.messages import chat_messages
+from antiphon.backends.profiles import GENERIC
+from antiphon.backends.transcript import short_id
+from antiphon.protocol.names import valid_name
+from tests.backends.test_chat_messages import (
+    OK,
+    Case,
+    assistant,
+    call,
+    calling,
+    result,
+    search,
+    searching,
+    tool,
+)
+
+LONG = "mcp_" + "0" * 48
+AGAIN = short_id("1")
+ODD = valid_name("functions.f")
+
+
+CASES = [
+    Case(
+        "an upstream that uses the same id in each turn",
+        [call("1"), result("1", "x"), call("1"), result("1", "y")],
+        [assistant(None, "1"), tool("1", "x"), assistant(None, AGAIN), tool(AGAIN, "y")],
+    ),
+    Case(
+        "two calls of a turn that have one id",
+        [call("1"), call("1"), result("1", "x"), result("1", "y")],
+        [assistant(None, "1", AGAIN), tool("1", "x"), tool(AGAIN, "y")],
+    ),
+    Case(
+        "OpenAI takes no ids of more than 40 characters",
+        [search(LONG), call("c" * 40), result("c" * 40)],
+        [
+            assistant(None, calls=[searching(short_id(LONG)), calling("c" * 40)]),
+            *(tool(short_id(LONG), OK), tool("c" * 40)),
+        ],
+    ),
+    Case(
+        "names that no function can have",
+        [call("1", "functions.f"), call("2", "f" * 128), result("1"), result("2")],
+        [
+            assistant(None, calls=[calling("1", ODD), calling("2", "f" * 128)]),
+            *(tool("1"), tool("2")),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_history_that_the_server_takes(case: Case) -> None:
+    assert chat_messages(case.instructions, case.items, case.profile) == case.messages
+
+
+def test_ids_and_names_stay_what_they_were_when_a_history_grows() -> None:
+    """The prompt cache of a server is of use only then."""
+    items = [call("1"), result("1"), call("1", "a.b"), result("1")]
+    before = chat_messages(None, items, GENERIC)
+    assert chat_messages(None, [*items, call("1"), result("1")], GENERIC)[: len(before)] == before
