@@ -85,7 +85,7 @@ BASIC: Final = [
                 {"role": "system", "content": "S"},
                 {"role": "user", "content": "U"},
                 {"role": "assistant", "content": "A"},
-                {"role": "system", "content": "D"},
+                {"role": "user", "content": "<system_message>\nD\n</system_message>"},
             ]
         },
     ),

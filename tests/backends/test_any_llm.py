@@ -150,7 +150,6 @@ def test_what_converse_would_lose_is_said_in_another_way() -> None:
     assert messages[4]["content"] == "<system_message>\nBe brief.\n</system_message>"
     plain = sent("cohere", input=history, instructions="Be kind.", top_p=0.5)
     assert plain["messages"][3]["content"] == "42"
-    assert plain["messages"][4] == {"role": "system", "content": "Be brief."}
     assert (plain["p"], "top_p" in plain) == (0.5, False)
 
 

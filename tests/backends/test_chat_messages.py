@@ -119,12 +119,8 @@ MESSAGES = [
     ),
     Case(
         "system messages at the start become one",
-        [said("developer", "b"), said("system", "c"), said("user", "Hi"), said("system", "d")],
-        [
-            {"role": "system", "content": "a\n\nb\n\nc"},
-            user("Hi"),
-            {"role": "system", "content": "d"},
-        ],
+        [said("developer", "b"), said("system", "c"), said("user", "Hi")],
+        [{"role": "system", "content": "a\n\nb\n\nc"}, user("Hi")],
         instructions="a",
     ),
     Case(

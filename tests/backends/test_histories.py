@@ -1,9 +1,11 @@
-"""What servers refuse in a history that this API takes: ids and names."""
+"""What servers refuse in a history that this API takes: ids, names and roles."""
+
+from typing import Any
 
 import pytest
 
 from antiphon.backends.chat_completions.messages import chat_messages
-from antiphon.backends.profiles import GENERIC
+from antiphon.backends.profiles import GENERIC, PROFILES
 from antiphon.backends.transcript import short_id
 from antiphon.protocol.names import valid_name
 from tests.backends.test_chat_messages import (
@@ -13,14 +15,21 @@ from tests.backends.test_chat_messages import (
     call,
     calling,
     result,
+    said,
     search,
     searching,
     tool,
+    user,
 )
 
 LONG = "mcp_" + "0" * 48
 AGAIN = short_id("1")
 ODD = valid_name("functions.f")
+
+
+def rule(words: str) -> dict[str, Any]:
+    """What the system says late, as the user's words."""
+    return user(f"<system_message>\n{words}\n</system_message>")
 
 
 CASES = [
@@ -49,6 +58,18 @@ CASES = [
             assistant(None, calls=[calling("1", ODD), calling("2", "f" * 128)]),
             *(tool("1"), tool("2")),
         ],
+    ),
+    Case(
+        "system messages that come later are the user's: chat templates refuse them",
+        [said("user", "Hi"), said("developer", "b"), said("system", "c"), said("user", "d")],
+        [{"role": "system", "content": "a"}, user("Hi"), rule("b"), rule("c"), user("d")],
+        instructions="a",
+    ),
+    Case(
+        "OpenAI has them where they are",
+        [said("user", "Hi"), said("developer", "b"), said("system", "c")],
+        [user("Hi"), {"role": "developer", "content": "b"}, {"role": "system", "content": "c"}],
+        profile=PROFILES["openai"],
     ),
 ]
 

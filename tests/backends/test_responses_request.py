@@ -175,7 +175,8 @@ def test_system_messages_at_the_start_are_instructions_where_one_is_enough() -> 
     given = [{"role": role, "content": f"{role} says"} for role in roles]
     made = body({"instructions": "Be kind.", "input": given}, VLLM)
     assert made["instructions"] == "Be kind.\n\ndeveloper says\n\nsystem says"
-    assert [item["role"] for item in made["input"]] == ["user", "system"]
+    assert [item["role"] for item in made["input"]] == ["user", "user"]
+    assert made["input"][1]["content"] == "<system_message>\nsystem says\n</system_message>"
     made = body({"instructions": "Be kind.", "input": given}, OPENAI)
     assert made["instructions"] == "Be kind."
     assert [item["role"] for item in made["input"]] == list(roles)

@@ -25,7 +25,8 @@ class Profile:
     name: str
     #: The role that `developer` messages and instructions get.
     developer_role: Literal["developer", "system"] = "system"
-    #: Several system messages at the start become one: many chat templates allow only one.
+    #: Many chat templates allow only one system message, at the start: several there become one,
+    #: later ones words of the user.
     merge_system: bool = True
     #: The field that limits the tokens of the answer.
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

@@ -21,8 +21,6 @@ from antiphon.protocol.request import CreateResponse
 _LOGPROBS: Final = "message.output_text.logprobs"
 #: An id as Mistral makes it, and takes it.
 _NINE: Final = re.compile("[a-zA-Z0-9]{9}")
-#: A message of the system in the middle of the conversation, as the user tells it.
-_RULE: Final = "<system_message>\n{text}\n</system_message>"
 
 
 def check_request(request: CreateResponse, traits: Traits) -> list[str]:
@@ -52,8 +50,6 @@ def library_body(prompt: Prompt, traits: Traits) -> bytes:
     if not traits.strict:
         for tool in body.get("tools", ()):
             tool["function"].pop("strict", None)
-    if not traits.system_anywhere:
-        body["messages"] = _told_by_user(body["messages"])
     if traits.short_ids:
         _shorten_ids(body["messages"])
     if not traits.text_results:
@@ -85,16 +81,6 @@ def _say_choice(body: dict[str, Any], traits: Traits) -> None:
                 body.pop(key, None)
         case "none":
             body["tool_choice"] = traits.none
-
-
-def _told_by_user(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """System messages behind the first message as the user's, marked."""
-    return [
-        {"role": "user", "content": _RULE.format(text=message["content"])}
-        if message["role"] == "system" and place
-        else message
-        for place, message in enumerate(messages)
-    ]
 
 
 def _shorten_ids(messages: list[dict[str, Any]]) -> None:

@@ -33,8 +33,6 @@ class Traits:
     efforts: frozenset[str] | None = None
     #: Reasoning goes with tools.
     reasons_with_tools: bool = True
-    #: System messages behind others stay where they are; else they are told by the user.
-    system_anywhere: bool = True
     #: Results of calls are texts; else what is JSON has to be an object.
     text_results: bool = True
     #: Ids of calls are nine letters and digits.
@@ -64,7 +62,6 @@ _GOOGLE: Final = Traits(
         json_schema=True,
         media=frozenset({"input_audio", "input_image"}),
     ),
-    system_anywhere=False,
     address=None,
 )
 _TRAITS: Final[Mapping[str, Traits]] = {
@@ -74,7 +71,6 @@ _TRAITS: Final[Mapping[str, Traits]] = {
         _CAREFUL,
         none=None,
         reasons_with_tools=False,
-        system_anywhere=False,
         text_results=False,
         blocks=True,
     ),
@@ -102,7 +98,7 @@ _TRAITS: Final[Mapping[str, Traits]] = {
     ),
     "sagemaker": Traits(_CAREFUL, blocks=True),
     "vertexai": _GOOGLE,
-    "vertexaianthropic": Traits(_CAREFUL, none=None, system_anywhere=False, address=None),
+    "vertexaianthropic": Traits(_CAREFUL, none=None, address=None),
 }
 #: What everybody gets who is asked by OpenAI's own client.
 _OPENAI: Final = Traits(

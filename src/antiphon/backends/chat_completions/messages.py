@@ -11,6 +11,8 @@ Rules
 6. Images that tools of this server made are for models that see (`Profile.vision`); others read
    that they are there. What a client sent is shown: it knows its model. Only where the server has
    no place for it (`Profile.media`) the model reads that there was something.
+7. Where only one system message is taken (`Profile.merge_system`), those at the start are one, and
+   later ones stand where they are as the user's, marked.
 """
 
 from collections.abc import Sequence
@@ -38,6 +40,8 @@ _PERCEIVED = {
     "input_video": ("videos", "[A video that you cannot see.]"),
 }
 _USER_ONLY = "This model backend takes media in user messages only"
+#: A later message of the system or the developer, where only the first can be one.
+_RULE = "<system_message>\n{text}\n</system_message>"
 #: Items with images that this server made.
 _MADE_HERE = frozenset({"image_generation_call"})
 
@@ -57,7 +61,7 @@ def chat_messages(
                 messages += _spoken(step, profile)
             case Returned():
                 messages += _returned([step], profile)
-    return _merge_system(messages) if profile.merge_system else messages
+    return _system_first(messages) if profile.merge_system else messages
 
 
 def check_part(part: Part, path: str, profile: Profile, *, text_only: bool) -> None:
@@ -216,11 +220,13 @@ def _unsupported(param: str, hint: str) -> InvalidRequestError:
     )
 
 
-def _merge_system(messages: list[Message]) -> list[Message]:
-    count = 0
-    while count < len(messages) and messages[count]["role"] in ("system", "developer"):
-        count += 1
-    if count < 2:
-        return messages
+def _system_first(messages: list[Message]) -> list[Message]:
+    """One system message, at the start: many chat templates refuse any other."""
+    count = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages))
     content = "\n\n".join(message["content"] for message in messages[:count])
-    return [{"role": messages[0]["role"], "content": content}, *messages[count:]]
+    first = [{"role": "system", "content": content}] if count else []
+    return first + [_by_user(one) if one["role"] == "system" else one for one in messages[count:]]
+
+
+def _by_user(message: Message) -> Message:
+    return {"role": "user", "content": _RULE.format(text=message["content"])}

@@ -7,7 +7,8 @@ Rules
    `max_tool_calls` and the like.
 4. What cannot be honoured raises in `check_request`; what is dropped is named there (never silent).
 5. A function has its `strict` as we have it: without one, servers have defaults of their own.
-6. Where several system messages are one too many, those at the start go into `instructions`.
+6. Where several system messages are one too many, those at the start go into `instructions`, and
+   later ones are the user's, marked.
 7. Tools that the server runs itself go as the client has them.
 8. A custom tool is sent as a function with the one string parameter `input`, where the server does
    not know custom tools.
@@ -109,14 +110,23 @@ def counted_body(prompt: Prompt, dialect: Dialect, origin: Origin) -> Json:
 
 
 def _merged(instructions: str, items: list[Json]) -> tuple[str, list[Json]]:
-    """Instructions with the system messages at the start, and the other items."""
+    """Instructions with the system messages at the start, and the other items: with later ones as
+    the user's."""
     count = 0
     while count < len(items) and items[count].get("role") == "system":
         count += 1
     texts = [item["content"] for item in items[:count]]
     if count == len(items) or not all(isinstance(text, str) for text in texts):
         return instructions, items
-    return "\n\n".join(filter(None, [instructions, *texts])), items[count:]
+    rest = [_by_user(item) if item.get("role") == "system" else item for item in items[count:]]
+    return "\n\n".join(filter(None, [instructions, *texts])), rest
+
+
+def _by_user(item: Json) -> Json:
+    content = item["content"]
+    if isinstance(content, str):
+        content = f"<system_message>\n{content}\n</system_message>"
+    return {**item, "role": "user", "content": content}
 
 
 def _included(request: CreateResponse, dialect: Dialect) -> list[str]:
