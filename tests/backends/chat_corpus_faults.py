@@ -39,7 +39,13 @@ FAULTS = [
     Fault("finish_reason null", HELLO + sse(chunk(finish=None)) + DONE),
     Fault("finish_reason empty", HELLO + sse(chunk(finish="")) + DONE),
     Fault("finish_reason error", HELLO + sse(chunk(finish="error"))),
-    Fault("finish_reason abort", HELLO + sse(chunk(finish="abort"))),
+    *(
+        Fault(f"finish_reason {reason}", HELLO + sse(chunk(finish=reason)))
+        for reason in (
+            *("abort", "network_error", "insufficient_system_resource"),
+            "function_call_filter: MALFORMED_FUNCTION_CALL",
+        )
+    ),
     Fault("chunk cut off", HELLO + STOP[:40]),
     Fault("chunk is no json", HELLO + b"data: {nonsense}\n\n" + STOP),
     Fault("chunk is a list", HELLO + sse([1]) + STOP),

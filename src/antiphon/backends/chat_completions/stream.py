@@ -47,12 +47,24 @@ _FINISH: dict[str, FinishReason] = {
     "max_tokens": "length",
     "max_output_tokens": "length",
     "model_length": "length",
+    "model_context_window_exceeded": "length",
     "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "refusal": "content_filter",
+    "sensitive": "content_filter",
     "safety": "content_filter",
     "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
 }
-#: Reasons that say that the server gave up (vLLM, OpenRouter).
-_FAILED = {"error", "abort"}
+#: Reasons that say that the server gave up (vLLM, OpenRouter, Zhipu, DeepSeek), or that what it
+#: has is no call (Google).
+_FAILED = {
+    *("error", "abort", "network_error", "insufficient_system_resource"),
+    *("malformed_function_call", "function_call_filter"),
+}
 
 #: What llama.cpp says when the limit of tokens has cut a call or an answer by a schema: its grammar
 #: allows no other way to get there.
@@ -158,7 +170,8 @@ class ChatStream(BodyReader):
                 self._delta(delta, out)
         reason = choice.get("finish_reason")
         if reason:
-            reason = str(reason).lower()
+            # Google says more behind it: "content_filter: RECITATION".
+            reason = str(reason).lower().partition(":")[0]
             if reason in _FAILED or choice.get("error"):
                 self._fail(f"finish_reason {printable(reason, 64)}")
             self._finish = _FINISH.get(reason, "stop")
