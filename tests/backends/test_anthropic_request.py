@@ -151,6 +151,42 @@ def test_strict_is_for_models_that_have_it_and_for_few_tools() -> None:
     assert dropped(tools=tools[:20]) == []
 
 
+def test_strict_is_for_few_optional_properties_and_alternatives() -> None:
+    """The API refuses a request with more, in all of its schemas together."""
+    free = {**CLOSED, "required": []}
+    either = {**CLOSED, "properties": {"a": {"type": ["string", "null"]}}}
+    for schema, most in ((free, 24), (either, 16)):
+        tools = [
+            {**G, "name": f"g{n}", "strict": True, "parameters": one}
+            for n, one in enumerate([_wide(schema, most - 3), _wide(schema, 4), _wide(schema, 3)])
+        ]
+        made = body(tools=tools)["tools"]
+        assert ["strict" in tool for tool in made] == [True, False, True]
+        assert dropped(tools=tools) == ["tools[1].strict"]
+        form = {"type": "json_schema", "name": "a", "schema": _wide(schema, 1)}
+        with_answer = {"tools": tools, "text": {"format": form}}
+        made = body(**with_answer)
+        assert "format" in made["output_config"]
+        assert ["strict" in tool for tool in made["tools"]] == [True, False, False]
+        form["schema"] = _wide(schema, most + 1)
+        assert "output_config" not in body(text={"format": form})
+        assert "JSON Schema" in body(text={"format": form})["system"]
+
+
+def _wide(schema: Json, width: int) -> Json:
+    """The schema with so many properties, one of them further in."""
+    (one,) = schema["properties"].values()
+    many = {f"p{n}": one for n in range(width - 1)}
+    inner = {"$ref": "#/$defs/inner"}
+    required = [*many, "in"] if schema["required"] else ["in"]
+    return {
+        **schema,
+        "properties": {**many, "in": {"type": "array", "items": inner}},
+        "required": required,
+        "$defs": {"inner": schema},
+    }
+
+
 def test_calls_of_the_history_need_tools() -> None:
     call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "1", "output": "ok"}

@@ -19,7 +19,7 @@ import orjson
 
 from antiphon.backends.anthropic.messages import View, check_part, conversation
 from antiphon.backends.anthropic.profiles import Profile
-from antiphon.backends.anthropic.schemas import arguments_of, held
+from antiphon.backends.anthropic.schemas import Room, arguments_of, held
 from antiphon.backends.anthropic.thinking import Thinking, thinking_of
 from antiphon.backends.anthropic.thoughts import Memory
 from antiphon.backends.base import Prompt
@@ -81,7 +81,8 @@ class Asking:
         form = (self.request.text or {}).get("format") or {}
         if form.get("type") != "json_schema" or not self.profile.schemas:
             return None
-        return held(form["schema"])
+        schema = held(form["schema"])
+        return schema if Room().take(schema) else None
 
 
 def check_request(request: CreateResponse, profile: Profile) -> list[str]:
@@ -184,7 +185,7 @@ def _tools(asking: Asking) -> Json:
         named = {"type": "any"}
     if not tools:
         return {}
-    strict = _strict(tools, asking.profile)
+    strict = _strict(tools, asking)
     fields: Json = {"tools": [_tool(tool, strict) for tool in tools]}
     if request.parallel_tool_calls is False and named["type"] != "none":
         return {**fields, "tool_choice": {**named, "disable_parallel_tool_use": True}}
@@ -207,13 +208,18 @@ def _with_calls(tools: Json, messages: list[Json]) -> Json:
     return {"tools": [_NO_TOOL], "tool_choice": {"type": "none"}}
 
 
-def _strict(tools: list[Json], profile: Profile) -> dict[str, Json]:
-    """The schemas that arguments are held to, by the names of the tools."""
+def _strict(tools: list[Json], asking: Asking) -> dict[str, Json]:
+    """The schemas that arguments are held to, by the names of the tools: as many as there is room
+    for beside that of the answer."""
     wanted = [tool for tool in tools if tool.get("strict")]
-    if not profile.schemas or len(wanted) > _MOST_STRICT:
+    if not wanted or not asking.profile.schemas or len(wanted) > _MOST_STRICT:
         return {}
+    room = Room()
+    room.take(asking.schema())
     schemas = {tool["name"]: held(parameters_of(tool)) for tool in wanted}
-    return {name: schema for name, schema in schemas.items() if schema is not None}
+    return {
+        name: schema for name, schema in schemas.items() if schema is not None and room.take(schema)
+    }
 
 
 def _tool(tool: Json, strict: dict[str, Json]) -> Json:
@@ -256,12 +262,12 @@ def _dropped(asking: Asking) -> list[str]:
         dropped.append("text.verbosity")
     if offered(request).mode == "required" and not profile.forced:
         dropped.append("tool_choice")
-    return dropped + _dropped_of_tools(request, profile)
+    return dropped + _dropped_of_tools(asking)
 
 
-def _dropped_of_tools(request: CreateResponse, profile: Profile) -> list[str]:
-    tools = request.tools or []
-    strict = _strict([tool for tool in tools if "name" in tool], profile)
+def _dropped_of_tools(asking: Asking) -> list[str]:
+    tools = asking.request.tools or []
+    strict = _strict([tool for tool in tools if "name" in tool], asking)
     dropped: list[str] = []
     for i, tool in enumerate(tools):
         dropped += [f"tools[{i}].{key}" for key in _TOOL_HINTS if tool.get(key)]

@@ -4,9 +4,12 @@ Rules
 1. What is held to a schema needs closed objects without recursion, and few keywords; the others are
    said in words, in the description (`held`). A schema that is not like that is not sent as one.
 2. The arguments of a tool are an object: `arguments_of` says alternatives at the root in words.
+3. All that is held in one request may have so many optional properties and alternatives in all
+   (`Room`): the API refuses a request with more.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -33,6 +36,11 @@ _OF_TYPE: Final = {
 }
 
 
+#: Properties that may be left out, and schemas with alternatives, of all that is held together.
+_MOST_OPTIONAL: Final = 24
+_MOST_UNIONS: Final = 16
+
+
 class _CannotHoldError(Exception):
     """Nothing can be held to this schema."""
 
@@ -43,6 +51,43 @@ def held(schema: Any) -> Json | None:
         return _Reader(schema).read(schema)
     except _CannotHoldError:
         return None
+
+
+@dataclass(slots=True)
+class Room:
+    """What more can be held in a request."""
+
+    optional: int = _MOST_OPTIONAL
+    unions: int = _MOST_UNIONS
+
+    def take(self, schema: Json | None) -> bool:
+        """Whether there was a place for what `held` gave; a schema that is none has one."""
+        each = list(_schemas_in(schema))
+        optional = sum(map(_optional, each))
+        unions = sum("anyOf" in one for one in each)
+        if optional > self.optional or unions > self.unions:
+            return False
+        self.optional -= optional
+        self.unions -= unions
+        return True
+
+
+def _optional(schema: Json) -> int:
+    return len(set(schema.get("properties", ())).difference(schema.get("required", ())))
+
+
+def _schemas_in(schema: Any) -> Iterator[Json]:
+    """A schema that is held, and all schemas in it."""
+    if not isinstance(schema, dict):
+        return
+    yield schema
+    for key in ("properties", *_DEFINITIONS):
+        for one in schema.get(key, {}).values():
+            yield from _schemas_in(one)
+    for key in ("anyOf", "allOf"):
+        for one in schema.get(key, ()):
+            yield from _schemas_in(one)
+    yield from _schemas_in(schema.get("items"))
 
 
 def arguments_of(schema: Json) -> tuple[Json, str]:
