@@ -1,4 +1,4 @@
-"""What servers refuse in a history that this API takes: ids, names and roles."""
+"""What servers refuse in a history that this API takes: ids, names, roles, nothing."""
 
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.backends.test_chat_messages import (
     said,
     search,
     searching,
+    text,
     tool,
     user,
 )
@@ -70,6 +71,11 @@ CASES = [
         [said("user", "Hi"), said("developer", "b"), said("system", "c")],
         [user("Hi"), {"role": "developer", "content": "b"}, {"role": "system", "content": "c"}],
         profile=PROFILES["openai"],
+    ),
+    Case(
+        "results of nothing",
+        [call("1"), call("2"), result("1", []), result("2", [text("")])],
+        [assistant(None, "1", "2"), tool("1", ""), tool("2", "")],
     ),
 ]
 

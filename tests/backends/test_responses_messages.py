@@ -191,6 +191,16 @@ HISTORIES: dict[str, tuple[list[Item], Dialect, list[Item]]] = {
             message("user", "And?"),
         ],
     ),
+    "results of nothing": (
+        [call("c1"), result("c1", [])],
+        GENERIC,
+        [sent_call("c1"), sent_result("c1", "")],
+    ),
+    "arguments that were cut": (
+        [call("c1", '{"a'), result("c1", "1")],
+        GENERIC,
+        [sent_call("c1", '{"input":"{\\"a"}'), sent_result("c1", "1")],
+    ),
     "text parts of results": (
         [call("c1"), result("c1", [{"type": "input_text", "text": t} for t in "ab"])],
         OPENAI,

@@ -123,7 +123,7 @@ def _returned(results: Sequence[Returned], profile: Profile) -> list[Message]:
             if not (profile.tool_images and beside):
                 others += beside
                 content = "\n".join(part["text"] for part in parts if part["type"] == "text")
-                content = content or "(see the attached content that follows)"
+                content = content or ("(see the attached content that follows)" if beside else "")
             else:
                 content = parts
         messages.append({"role": "tool", "tool_call_id": result.call_id, "content": content})

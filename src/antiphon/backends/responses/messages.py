@@ -24,7 +24,7 @@ from antiphon.backends.responses.dialects import Dialect
 from antiphon.backends.responses.hosted import given_back
 from antiphon.backends.transcript import Called, Returned, Said, Turn, transcript
 from antiphon.errors import InvalidRequestError
-from antiphon.protocol.items.base import Item, Result
+from antiphon.protocol.items.base import Item, Result, object_text
 from antiphon.protocol.items.content import seen_of
 
 Json: TypeAlias = dict[str, Any]
@@ -37,6 +37,8 @@ _UNKNOWN: Final = {
     "input_video": "This model backend takes no videos",
 }
 _NOT_BY_ASSISTANT: Final = "This model backend takes no media in messages of the assistant"
+#: The output of a call that has brought no text.
+_BESIDE: Final = "(see the attached content that follows)"
 #: Items with images that this server made.
 _MADE_HERE: Final = frozenset({"image_generation_call"})
 
@@ -146,8 +148,8 @@ class _Writer:
         place = {"call_id": call.call_id, "name": call.name}
         if item["type"] == "custom_tool_call" and self._profile.custom_tools:
             return {"type": "custom_tool_call", **place, "input": item["input"]}
-        # Servers parse the arguments of the history; a call without any is {} (calls.py).
-        return {"type": "function_call", **place, "arguments": call.arguments or "{}"}
+        # Servers parse the arguments of the history: what was cut is an error of vLLM.
+        return {"type": "function_call", **place, "arguments": object_text(call.arguments)}
 
     def _returned(self, results: Sequence[Returned], custom: set[str]) -> list[Json]:
         written: list[Json] = []
@@ -163,7 +165,7 @@ class _Writer:
                 else:
                     others += beside
                     output = "\n".join(p["text"] for p in parts if p["type"] == "input_text")
-                    output = output or "(see the attached content that follows)"
+                    output = output or (_BESIDE if beside else "")
             kind = "custom_tool_call_output" if result.call_id in custom else "function_call_output"
             written.append({"type": kind, "call_id": result.call_id, "output": output})
         if others:
