@@ -393,6 +393,8 @@ def test_keys_that_only_the_client_knows_are_not_looked_at() -> None:
     [
         ("https://api.openai.com/v1", "openai"),
         ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://api.deepseek.com/v1", "deepseek"),
+        ("https://api.moonshot.ai/v1", "deepseek"),
         ("http://127.0.0.1:11434/v1", "ollama"),
         ("http://gpu-box:1234/v1", "lmstudio"),
         ("http://127.0.0.1:8080/v1", "llama.cpp"),

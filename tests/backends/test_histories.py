@@ -1,4 +1,4 @@
-"""What servers refuse in a history that this API takes: ids, names, roles, nothing."""
+"""What servers refuse in a history that this API takes: ids, names, roles, what is missing."""
 
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.backends.test_chat_messages import (
     search,
     searching,
     text,
+    thought,
     tool,
     user,
 )
@@ -76,6 +77,16 @@ CASES = [
         "results of nothing",
         [call("1"), call("2"), result("1", []), result("2", [text("")])],
         [assistant(None, "1", "2"), tool("1", ""), tool("2", "")],
+    ),
+    Case(
+        "DeepSeek wants reasoning with each message, also where none is known",
+        [said("assistant", "a"), call("1"), result("1"), thought("so"), call("2")],
+        [
+            assistant("a", "1", reasoning_content=" "),
+            tool("1"),
+            assistant(None, "2", reasoning_content="so"),
+        ],
+        profile=PROFILES["deepseek"],
     ),
 ]
 

@@ -63,6 +63,9 @@ class Profile:
     media: frozenset[str] = frozenset({"input_audio", "input_image", "input_video"})
     #: The field of assistant messages in which the server wants its old reasoning back.
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
+    #: Each message of the assistant has to have that field, whatever is known of its reasoning:
+    #: models that think refuse a history without.
+    reasoning_needed: bool = False
     #: It streams `reasoning_details` and wants them back unchanged, signatures and all.
     details_back: bool = False
     #: Its answers hold no reasoning, so that there is none to show as a summary.
@@ -154,6 +157,14 @@ PROFILES: dict[str, Profile] = {
             windows=(("loaded_context_length",),),
             windows_at="/api/v0/models",
         ),
+        # Kimi is like it. Its forms of answers are text and any object.
+        Profile(
+            "deepseek",
+            json_schema=False,
+            reasoning_back="reasoning_content",
+            reasoning_needed=True,
+            windows=(("context_length",),),
+        ),
         Profile(
             "openrouter",
             effort="reasoning",
@@ -168,7 +179,11 @@ PROFILES: dict[str, Profile] = {
     )
 }
 
-_BY_HOST = {"api.openai.com": "openai", "openrouter.ai": "openrouter"}
+_BY_HOST = {
+    "api.openai.com": "openai",
+    "openrouter.ai": "openrouter",
+    **dict.fromkeys(("api.deepseek.com", "api.moonshot.ai", "api.moonshot.cn"), "deepseek"),
+}
 #: The ports on which local servers listen unless told otherwise.
 _BY_PORT = {11434: "ollama", 1234: "lmstudio", 8080: "llama.cpp"}
 _BY_OWNER = {

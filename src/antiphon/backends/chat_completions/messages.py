@@ -98,11 +98,16 @@ def _spoken(turn: Turn, profile: Profile) -> list[Message]:
     message: Message = {"role": "assistant", "content": content or (None if calls else "")}
     if details:
         message[DETAILS] = [detail for each in details.values() for detail in each]
-    elif profile.reasoning_back and (thoughts := "".join(reasoning)):
+    elif profile.reasoning_back and (thoughts := "".join(reasoning) or _no_thought(profile)):
         message[profile.reasoning_back] = thoughts
     if calls:
         message["tool_calls"] = calls
     return [message, *_returned(turn.results, profile)]
+
+
+def _no_thought(profile: Profile) -> str:
+    """What stands for reasoning that is not known. DeepSeek takes no empty one."""
+    return " " if profile.reasoning_needed else ""
 
 
 def _thought(item: Item) -> str:

@@ -105,6 +105,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
         ),
         # Its windows are in a list of another API (chat_completions reads it): to be configured.
         Dialect(replace(_of("lmstudio"), effort="reasoning", windows=()), formats=False),
+        Dialect(replace(_of("deepseek"), effort="reasoning", json_schema=True)),
         Dialect(
             replace(_of("openrouter"), effort="reasoning", verbosity=False),
             encrypts=True,
