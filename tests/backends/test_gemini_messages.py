@@ -129,6 +129,11 @@ MESSAGES = [
     ),
     Case("an empty answer is no content", [HI, said("assistant", ""), HI], [user("Hi")] * 2),
     Case(
+        "a call does not follow another content of the model",
+        [HI, said("assistant", "a"), said("developer", ""), call("1"), result("1")],
+        [user("Hi"), model("a", calling("1", sign=UNSIGNED)), user(answer("1"))],
+    ),
+    Case(
         "the model never begins",
         [said("assistant", "a"), HI],
         [user("(The conversation begins with what you said.)"), model("a"), user("Hi")],

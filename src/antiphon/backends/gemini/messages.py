@@ -83,7 +83,7 @@ def conversation(instructions: str | None, items: Sequence[Item], target: Target
             case Said():
                 contents += _content("user", _user_parts(step.item))
             case Turn():
-                contents += _spoken(step, target, is_current=i > last)
+                _add(contents, _spoken(step, target, is_current=i > last))
             case Returned():
                 contents += _content("user", _stray(step, target))
     if not contents:
@@ -120,6 +120,15 @@ def _is_rule(step: Step) -> bool:
 def _content(role: str, parts: list[Json]) -> list[Json]:
     """A content, if there is something in it: an empty one is an error."""
     return [{"role": role, "parts": parts}] if parts else []
+
+
+def _add(contents: list[Json], spoken: list[Json]) -> None:
+    """A turn of the model; what it said before, if nobody has said anything since, goes on: a call
+    that follows another content of the model is refused."""
+    if spoken and contents and contents[-1]["role"] == "model":
+        contents[-1]["parts"] += spoken[0]["parts"]
+        spoken = spoken[1:]
+    contents += spoken
 
 
 def _user_parts(item: Item) -> list[Json]:
