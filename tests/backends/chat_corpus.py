@@ -235,6 +235,21 @@ NUMBERS = [
         [UsageReport(Usage(9, 6, 8, 0))],
     ),
     Stream(
+        "Kimi's cache, and where it has its usage",
+        sse(
+            {
+                "choices": [
+                    {
+                        **chunk(finish="stop")["choices"][0],
+                        "usage": {"prompt_tokens": 9, "completion_tokens": 8, "cached_tokens": 6},
+                    }
+                ]
+            }
+        )
+        + DONE,
+        [UsageReport(Usage(9, 6, 8, 0))],
+    ),
+    Stream(
         "reasoning beside the completion",
         STOP
         + usage(

@@ -175,6 +175,8 @@ class ChatStream(BodyReader):
             if reason in _FAILED or choice.get("error"):
                 self._fail(f"finish_reason {printable(reason, 64)}")
             self._finish = _FINISH.get(reason, "stop")
+            if isinstance(choice.get("usage"), dict):  # Kimi
+                self._usage = choice["usage"]
 
     def _delta(self, delta: dict[str, Any], out: list[Delta]) -> None:
         content = delta.get("content")

@@ -51,9 +51,14 @@ def usage_of(usage: dict[str, Any]) -> Usage:
     reasoning = _count(completion, "reasoning_tokens")
     if reasoning and _count(usage, "total_tokens") == incoming + outgoing + reasoning:
         outgoing += reasoning  # xAI counts reasoning beside the completion, OpenAI inside it
+    cached = (
+        _count(prompt, "cached_tokens")
+        or _count(usage, "prompt_cache_hit_tokens")  # DeepSeek
+        or _count(usage, "cached_tokens")  # Kimi
+    )
     return Usage(
         input_tokens=incoming,
-        cached_tokens=_count(prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"),
+        cached_tokens=cached,
         output_tokens=outgoing,
         reasoning_tokens=reasoning,
     )
