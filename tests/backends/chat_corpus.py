@@ -10,6 +10,7 @@ import orjson
 
 from antiphon.backends.profiles import GENERIC, PROFILES, Profile
 from antiphon.protocol.deltas import (
+    AnnotationDelta,
     Delta,
     Finish,
     ReasoningDelta,
@@ -23,6 +24,7 @@ from tests.backends.upstream import DONE, chunk, sse
 STOP = sse(chunk(finish="stop"))
 CALLS = sse(chunk(finish="tool_calls"))
 HELLO = sse(chunk(content="Hello"))
+CITED = {"url": "https://x/a", "title": "A", "start_index": 0, "end_index": 5}
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,14 @@ TEXT = [
         [TextDelta("a"), TextDelta("b")],
     ),
     Stream("refusal", sse(chunk(refusal="No.")) + STOP, [RefusalDelta("No.")]),
+    Stream(
+        "a page that is cited, and what is no page",
+        HELLO
+        + sse(chunk(content="", annotations=[{"type": "url_citation", "url_citation": CITED}]))
+        + sse(chunk(annotations=[{"type": "file", "file": {}}, {"url_citation": {"url": 1}}]))
+        + STOP,
+        [TextDelta("Hello"), AnnotationDelta({"type": "url_citation", **CITED})],
+    ),
     Stream("json body", completion(content="Hello"), [TextDelta("Hello")]),
     Stream("json body after blanks", b"\n " + completion(content="Hello"), [TextDelta("Hello")]),
     Stream(

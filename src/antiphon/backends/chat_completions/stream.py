@@ -17,12 +17,19 @@ from antiphon.backends.chat_completions.details import DETAILS, DetailsReader
 from antiphon.backends.chat_completions.faults import error_in_stream
 from antiphon.backends.chat_completions.lenient import LenientReader
 from antiphon.backends.chat_completions.think import Piece, ThinkSplitter
-from antiphon.backends.chat_completions.values import last_tokens, logprob_of, string_of, usage_of
+from antiphon.backends.chat_completions.values import (
+    citation_of,
+    last_tokens,
+    logprob_of,
+    string_of,
+    usage_of,
+)
 from antiphon.backends.faults import UpstreamFaultError, printable, shown
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader, tier_of
 from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import (
+    AnnotationDelta,
     Delta,
     Finish,
     FinishReason,
@@ -188,6 +195,8 @@ class ChatStream(BodyReader):
         if self._details and (content or refusal or calls):
             self._details.tell_state(out)
         self._said(content, out)
+        citations = map(citation_of, delta.get("annotations") or ())
+        out += [AnnotationDelta(citation) for citation in citations if citation]
         if refusal:
             out.append(RefusalDelta(string_of(refusal)))
         if calls:

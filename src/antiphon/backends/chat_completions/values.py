@@ -1,15 +1,18 @@
-"""Values of chat-completions chunks → ours: log probabilities and usage. Pure.
+"""Values of chat-completions chunks → ours: log probabilities, citations and usage. Pure.
 
 Rules
 1. A value of another type raises `TypeError` or `KeyError`: the chunk is not a chat chunk.
 2. Counts that are missing or senseless are 0; larger ones than JSON can carry are cut.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from antiphon.protocol.deltas import Logprob
 from antiphon.protocol.fields import MAX_INT
 from antiphon.protocol.response import Usage
+
+#: What a citation has to have.
+_CITED: Final = {"url": str, "title": str, "start_index": int, "end_index": int}
 
 
 def string_of(value: Any) -> str:
@@ -41,6 +44,15 @@ def last_tokens(logprobs: list[Logprob], text: str) -> list[Logprob]:
         start -= 1
         length += len(logprobs[start]["token"])
     return logprobs[start:]
+
+
+def citation_of(annotation: dict[str, Any]) -> dict[str, Any] | None:
+    """A page that the text cites, as the API shows it; None: the annotation says something else."""
+    cited = annotation.get("url_citation")
+    if not isinstance(cited, dict):
+        return None
+    kept = {key: cited[key] for key, kind in _CITED.items() if isinstance(cited.get(key), kind)}
+    return {"type": "url_citation", **kept} if len(kept) == len(_CITED) else None
 
 
 def usage_of(usage: dict[str, Any]) -> Usage:
