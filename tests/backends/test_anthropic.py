@@ -257,8 +257,10 @@ async def test_a_model_is_what_its_name_at_the_upstream_says(settings: UpstreamC
 async def test_media(settings: UpstreamConfig) -> None:
     async with using(replace(settings, profile=None, vision=["kimi-vl"])) as claude:
         media = claude.media("claude-opus-5")
-        assert media == Media(frozenset({"application/pdf"}), image_urls=True, made=False)
-        kimi = Media(frozenset(), image_urls=False, made=True, schemas=False)
+        assert media == Media(
+            frozenset({"application/pdf"}), image_urls=True, made=False, plain_http=False
+        )
+        kimi = Media(frozenset(), image_urls=False, made=True, schemas=False, plain_http=False)
         assert claude.media("kimi-vl") == kimi
     async with using(replace(settings, profile=None)) as claude:
         assert claude.media("claude-opus-5").made

@@ -117,6 +117,7 @@ _MADE: Final = {"type": "image_generation_call", "id": "ig_1", "result": "AAAA"}
 #: What somebody takes less, and a request that has it.
 _LESSER: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
     ({"image_urls": False}, _holding(_ADDRESS)),
+    ({"plain_http": False}, _holding(_ADDRESS)),
     ({"made": False}, {"input": [_MADE]}),
     ({"files": frozenset()}, _holding(_FILE)),
     ({"schemas": False}, {"text": {"format": _FORM}}),

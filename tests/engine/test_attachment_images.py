@@ -2,6 +2,7 @@
 
 import pytest
 
+from antiphon.backends.base import Media
 from antiphon.documents.base import Fetched
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.inline import inlined
@@ -38,6 +39,15 @@ async def test_an_address_is_asked_for_who_does_not_ask_itself(bench: Bench) -> 
     assert bench.web.asked == []
     url = inlined("image/png", png(1, 1))
     assert await bench.seen(part, media=DATA_URLS) == [image(image_url=url)]
+
+
+async def test_an_address_without_tls_is_asked_for_who_does_not_ask_it(bench: Bench) -> None:
+    """Claude: only HTTPS URLs are supported."""
+    bench.web.held["http://a.example/b"] = Fetched(png(1, 1), "b")
+    secure, plain = image(image_url="HTTPS://a.example/b"), image(image_url="http://a.example/b")
+    assert await bench.seen(plain) == [plain]
+    seen = await bench.seen(secure, plain, media=Media(plain_http=False))
+    assert seen == [secure, image(image_url=inlined("image/png", png(1, 1)))]
 
 
 async def test_an_inline_image_has_the_media_type_that_it_has(bench: Bench) -> None:

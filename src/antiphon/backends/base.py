@@ -74,7 +74,8 @@ class Media:
     that tools of this server have made. `schemas`: forms of answers (`text.format`); otherwise the
     model is told in words. `tools`: types of hosted tools that the model's server runs itself; of
     others, and of all tools that clients run, it gets functions. `images`: images at all; otherwise
-    one in a request is a 400, and of earlier ones the model is told in words."""
+    one in a request is a 400, and of earlier ones the model is told in words. `plain_http`:
+    addresses of images without TLS, too."""
 
     files: frozenset[str] = frozenset()
     image_urls: bool = True
@@ -82,6 +83,7 @@ class Media:
     schemas: bool = True
     images: bool = True
     tools: frozenset[str] = frozenset()
+    plain_http: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,7 @@ def _takes(media: Media, needed: Media) -> bool:
     return (
         needed.files <= media.files
         and needed.image_urls <= media.image_urls
+        and needed.plain_http <= media.plain_http
         and needed.made <= media.made
         and needed.schemas <= media.schemas
         and needed.images <= media.images
@@ -194,4 +195,5 @@ def _needed(request: CreateResponse, media: Media) -> Media:
         media.schemas and form != "text",
         media.images and bool(addresses),
         media.tools & {tool["type"] for tool in request.tools or ()},
+        media.image_urls and any(address[:5].lower() == "http:" for address in addresses),
     )

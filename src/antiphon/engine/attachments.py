@@ -163,7 +163,7 @@ class Attachments:
             _check_sight(asker)
         if name == "image_url" and part[name][:5].lower() == "data:":
             return await _checked_inline(part, part[name])
-        if name == "image_url" and asker.media.image_urls:
+        if name == "image_url" and _takes_address(asker.media, part[name]):
             return part
         held = self._room.hold(asker.project)
         try:
@@ -244,6 +244,11 @@ async def _sent(part: Json, asker: Asker, held: Held) -> Source:
     asker.check(len(inline.body))
     extension = mimetypes.guess_extension(inline.media_type) or ""
     return Sent(inline.body, _name_of(part) or f"file{extension}")
+
+
+def _takes_address(media: Media, url: str) -> bool:
+    """Whether the backend fetches an image itself."""
+    return media.image_urls and (media.plain_http or url[:6].lower() == "https:")
 
 
 def _cost(text: str) -> int:

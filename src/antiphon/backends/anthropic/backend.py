@@ -64,10 +64,10 @@ class Anthropic:
         return check_request(request, self._profile(model))
 
     def media(self, model: str) -> Media:
-        """See `Backend.media`."""
+        """See `Backend.media`: it fetches from addresses with TLS only."""
         profile = self._profile(model)
         files = frozenset({"application/pdf"} if profile.sees else ())
-        return Media(files, profile.sees, self._shows(model), profile.schemas)
+        return Media(files, profile.sees, self._shows(model), profile.schemas, plain_http=False)
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
