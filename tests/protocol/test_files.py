@@ -66,6 +66,13 @@ def test_seconds(seconds: str) -> None:
     assert caught.value.param == "expires_after.seconds"
 
 
+def test_a_large_limit_is_said_in_full() -> None:
+    form = {FILE_FIELDS[0]: "vision", FILE_FIELDS[1]: "created_at", FILE_FIELDS[2]: "2592001"}
+    with pytest.raises(APIError) as caught:
+        parse_file_form(form)
+    assert caught.value.message.endswith("a value <= 2592000, but got 2592001 instead.")
+
+
 def test_a_purpose_is_refused_before_the_file() -> None:
     check_early({})
     check_early({"purpose": "vision", FILE_FIELDS[1]: "nonsense"})

@@ -180,9 +180,10 @@ def _bound(word: str, key: str, sign: str) -> _Text:
     def text(path: str, error: ErrorDetails) -> InvalidRequestError:
         limit = _context(error)[key]
         kind = "decimal" if isinstance(limit, float) else "integer"
+        shown = f"{limit:g}" if isinstance(limit, float) else limit
         return InvalidRequestError(
             f"Invalid '{path}': {kind} {word} {side}imum value. "
-            f"Expected a value {sign} {limit:g}, but got {echo(error['input'])} instead.",
+            f"Expected a value {sign} {shown}, but got {echo(error['input'])} instead.",
             param=path,
             code=f"{kind}_{word}_{side}_value",
         )
