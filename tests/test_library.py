@@ -12,7 +12,7 @@ from antiphon.app.library import Library
 from antiphon.config import Config
 from antiphon.errors import Overloaded
 from antiphon.settings import Settings
-from antiphon.store.base import NewFile, VectorStoreRow
+from antiphon.store.base import FileListing, NewFile, VectorStoreRow
 from antiphon.store.sql import SqliteStore
 from tests.blobs.putting import pieces
 
@@ -94,6 +94,26 @@ async def test_nothing_is_lost_while_the_folder_is_away(world: World, tmp_path: 
     assert await world.swept(0) == ["index_incomplete"]
     assert await world.completed() == 0
     assert await world.swept(0) == []
+
+
+async def test_nothing_is_stored_where_the_folder_should_be(world: World, tmp_path: Path) -> None:
+    """What was acknowledged would be hidden when the disk is back; and no file is missing."""
+    away = tmp_path / "away"
+    world.data.rename(away)
+    world.data.mkdir()  # the place where it is mounted
+    files = world.library.files
+    (row,), _ = await files.listed("p", FileListing())
+    with pytest.raises(Overloaded):
+        [piece async for piece in files.content(row, 0, row.bytes)]
+    async with files.arriving("p") as arrival:
+        with pytest.raises(Overloaded):
+            await arrival.take(pieces(b"zebra"))
+    with pytest.raises(Overloaded):
+        async with files.blobs.local(row.id):
+            pass
+    world.data.rmdir()
+    away.rename(world.data)
+    assert [piece async for piece in files.content(row, 0, row.bytes)] == [b"xylophone"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ Rules
 3. All work on files is done in threads of our own (R-118), one step of a file at a time: when
    somebody leaves in the middle, the file is closed behind the step that runs.
 4. What a killed process left behind goes with the first listing an hour later.
+5. A folder that was there does not go. Where it is not, it is away (a disk that is not mounted):
+   nothing is missing, and nothing is stored in its place, where it would be hidden later.
 """
 
 import asyncio
@@ -51,16 +53,18 @@ class LocalBlobs:
         self._folder = folder
         self._min_free = min_free
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
+        self._was_there = False
 
-    def claim(self, database: str) -> None:
+    def claim(self, database: str) -> None:  # noqa: ARG002
         """See `Blobs.claim`: the folder is that of one database (`app.folder`)."""
+        self._was_there = self._folder.is_dir()
 
     async def put(self, id: str, pieces: AsyncIterable[bytes]) -> int:  # noqa: A002
         """See `Blobs.put`."""
         draft = _Draft(self._place(id), self._folder, self._min_free)
         size = 0
         try:
-            await self._run(draft.open)
+            await self._run(lambda: self._there(draft.open))
             async for piece in joined(pieces):
                 await self._run(lambda piece=piece: draft.write(piece))  # type: ignore[misc]
                 size += len(piece)
@@ -78,7 +82,7 @@ class LocalBlobs:
         """See `Blobs.read`."""
         opened = _Opened(self._place(id), self._folder)
         try:
-            await self._run(opened.open)
+            await self._run(lambda: self._there(opened.open))
             while end is None or start < end:
                 most = PIECE if end is None else min(PIECE, end - start)
                 piece = await self._run(lambda at=start, most=most: opened.read(at, most))  # type: ignore[misc]
@@ -93,7 +97,7 @@ class LocalBlobs:
     async def local(self, id: str) -> AsyncIterator[Path]:  # noqa: A002
         """See `Blobs.local`: the file itself."""
         place = self._place(id)
-        await self._run(lambda: os.close(_open(place, self._folder)))
+        await self._run(lambda: self._there(lambda: os.close(_open(place, self._folder))))
         yield place
 
     async def delete(self, id: str) -> None:  # noqa: A002
@@ -116,6 +120,14 @@ class LocalBlobs:
     async def aclose(self) -> None:
         """See `Blobs.aclose`: what was begun is finished."""
         await asyncio.to_thread(self._threads.shutdown)
+
+    def _there(self, step: Callable[[], _T]) -> _T:
+        """Run a step that needs the folder (rule 5)."""
+        if self._was_there and not self._folder.is_dir():
+            raise OSError(0, "the folder is away")
+        answer = step()
+        self._was_there = self._folder.is_dir()
+        return answer
 
     def _place(self, id_: str) -> Path:
         if not _ID.match(id_):
