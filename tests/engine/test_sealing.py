@@ -294,6 +294,19 @@ async def test_a_running_process_follows_a_rotation_and_a_drop_within_a_minute()
         await one.unseal("reasoning", "p", before)
 
 
+async def test_a_dropped_key_opens_nothing_also_where_no_run_has_begun() -> None:
+    """Items of conversations are opened without one."""
+    store, clock = Keys(), Clock()
+    one = await opened(store, clock)
+    before = one.seal("reasoning", "p", 1)
+    await store.add_encryption_key(new_encryption_key(1), first=False)
+    store.kept.pop()
+    assert await one.unseal("reasoning", "p", before) == 1
+    clock.now = 61.0
+    with pytest.raises(Unverifiable):
+        await one.unseal("reasoning", "p", before)
+
+
 async def test_a_store_in_trouble_is_no_forgery() -> None:
     store, clock = Keys(), Clock()
     one = await opened(store, clock)

@@ -185,6 +185,7 @@ class Sealer:
     async def unseal_all(self, kind: Kind, project: str, texts: Sequence[str]) -> list[Any]:
         """Of each what `unseal` says; an `Unverifiable` is returned, not raised. Many are opened
         together, beside the event loop (R-118). Raises `Overloaded`."""
+        await self.refresh()
         seals = [_parted(text) for text in texts]
         unknown = {key_id for key_id, _ in filter(None, seals) if len(key_id) == _ID}
         unknown -= self._keys.keys()
