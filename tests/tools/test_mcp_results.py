@@ -141,7 +141,6 @@ CLOSE = "</untrusted_tool_output>"
     ("fields", "told", "read"),
     [
         ({"output": "o"}, None, "o"),
-        ({"output": None}, None, ""),
         ({"error": "broken", "output": None}, None, "broken"),
         ({"error": {"type": "http_error"}, "output": "x"}, None, '{"type":"http_error"}'),
         ({"output": "o"}, "told", "told"),
@@ -155,6 +154,14 @@ def test_a_result_is_quoted_as_somebody_elses_text(
     assert as_result is not None
     result = as_result(Seen({**ITEM, **fields}, 1, told))
     assert (result.call_id, result.output) == ("mcp_1", f"{OPEN}\n{read}\n{CLOSE}")
+
+
+@pytest.mark.parametrize("status", ["incomplete", "completed"])
+def test_a_call_without_an_output_says_how_it_ended(status: str) -> None:
+    """One that was broken off has brought nothing: that is not the same as an empty answer."""
+    as_result = ITEM_TYPES["mcp_call"].as_result
+    assert as_result is not None
+    assert as_result({**ITEM, "output": None, "status": status}).output == status
 
 
 def test_what_looks_like_the_end_of_a_quotation_does_not_end_it() -> None:

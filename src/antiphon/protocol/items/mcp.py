@@ -96,8 +96,11 @@ def _unquoted(item: Item) -> str | list[Any]:
 
 
 def _as_result(item: Item) -> Result:
-    output = quoted_output(f"mcp server {item['server_label']}", _unquoted(item))
-    return Result(pair_id(item), _without_citations(output))
+    output = _unquoted(item)
+    if not output:
+        return Result(pair_id(item), item.get("status") or "completed")
+    quoted = quoted_output(f"mcp server {item['server_label']}", output)
+    return Result(pair_id(item), _without_citations(quoted))
 
 
 def _without_citations(output: str | list[Any]) -> str | list[Any]:
