@@ -12,7 +12,7 @@ from antiphon.app.library import Library
 from antiphon.config import Config
 from antiphon.errors import Overloaded
 from antiphon.settings import Settings
-from antiphon.store.base import FileListing, NewFile, VectorStoreRow
+from antiphon.store.base import FileListing, NewFile, VectorStoreRow, Window
 from antiphon.store.sql import SqliteStore
 from tests.blobs.putting import pieces
 
@@ -94,6 +94,21 @@ async def test_nothing_is_lost_while_the_folder_is_away(world: World, tmp_path: 
     assert await world.swept(0) == ["index_incomplete"]
     assert await world.completed() == 0
     assert await world.swept(0) == []
+
+
+async def test_indexes_are_not_empty_while_the_folder_is_away(world: World, tmp_path: Path) -> None:
+    (file,), _ = await world.store.vector_stores.files("p", "vs_1", Window(1)) or ([], False)
+    number = file.number
+    away = tmp_path / "away"
+    world.data.rename(away)
+    world.data.mkdir()
+    with pytest.raises(Overloaded):
+        await world.index.texts("vs_1", number)
+    with pytest.raises(Overloaded):
+        await world.index.put("vs_1", number + 1, "b", ["zebra"], None)
+    world.data.rmdir()
+    away.rename(world.data)
+    assert await world.index.texts("vs_1", number) == ["xylophone"]
 
 
 async def test_nothing_is_stored_where_the_folder_should_be(world: World, tmp_path: Path) -> None:

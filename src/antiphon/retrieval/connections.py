@@ -6,7 +6,8 @@ Rules
 2. A connection is given to one thread at a time; one that met trouble is closed, and so is one
    whose file was removed or replaced, when it is given back or by `let_go`: until then the file
    takes room on the disk.
-3. Only a writer that may `make` an index makes one. Without a file an index is empty.
+3. Only a writer that may `make` an index makes one. Without a file an index is empty; without the
+   folder, once it was there, nothing is known of any (a disk that is not mounted).
 4. Who writes has his turn (`locks.py`); a connection that can write is closed in one, too. What a
    removed index leaves behind is gone before there is another one of its name: SQLite would take
    the log of one for that of the other.
@@ -79,6 +80,7 @@ class Connections:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
+        self._was_there = self._folder.is_dir()
         self._lock = threading.Lock()
         #: The one that was used last is at the end.
         self._idle: list[_Open] = []
@@ -87,8 +89,10 @@ class Connections:
     def reading(self, store_id: str) -> Iterator[sqlite3.Connection | None]:
         """A connection that cannot write; None when there is no such index. What goes wrong is
         `Overloaded`."""
-        with _trouble(store_id), self._lent(store_id, "ro") as connection:
-            yield connection
+        with _trouble(store_id):
+            self._look()
+            with self._lent(store_id, "ro") as connection:
+                yield connection
 
     @contextlib.contextmanager
     def writing(self, store_id: str, *, make: bool) -> Iterator[sqlite3.Connection | None]:
@@ -96,8 +100,10 @@ class Connections:
         What goes wrong is `Overloaded`."""
         path = self._path(store_id)
         with _trouble(store_id):
+            self._look()
             if make:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._was_there = True
             elif _identity(path) is None:
                 yield None
                 return
@@ -171,6 +177,13 @@ class Connections:
             if not self._close(store_id, _SHORT_PATIENCE):
                 for each in self._take(store_id):
                     each.connection.close()  # not the last: who has the turn has one, too
+
+    def _look(self) -> None:
+        """Raises OSError when the folder has gone."""
+        if self._folder.is_dir():
+            self._was_there = True
+        elif self._was_there:
+            raise OSError("the folder is away")
 
     def _path(self, store_id: str) -> Path:
         if not _ID.fullmatch(store_id):
