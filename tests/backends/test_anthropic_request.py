@@ -164,8 +164,7 @@ def test_strict_is_for_few_optional_properties_and_alternatives() -> None:
         assert ["strict" in tool for tool in made] == [True, False, True]
         assert dropped(tools=tools) == ["tools[1].strict"]
         form = {"type": "json_schema", "name": "a", "schema": _wide(schema, 1)}
-        with_answer = {"tools": tools, "text": {"format": form}}
-        made = body(**with_answer)
+        made = body(tools=tools, text={"format": form})
         assert "format" in made["output_config"]
         assert ["strict" in tool for tool in made["tools"]] == [True, False, False]
         form["schema"] = _wide(schema, most + 1)

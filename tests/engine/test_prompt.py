@@ -236,9 +236,9 @@ async def test_a_bare_reasoning_item_is_looked_up_and_a_full_one_is_not() -> Non
 async def test_what_came_of_a_hosted_call_is_looked_up() -> None:
     """pydantic-ai leaves out what can be read here; LangChain and others drop nulls."""
     tail = response_id(0).removeprefix("resp_")
-    call = {"id": f"mcp_{tail}", "type": "mcp_call", "server_label": "s", "name": "f"}
+    call: Item = {"id": f"mcp_{tail}", "type": "mcp_call", "server_label": "s", "name": "f"}
     call |= {"arguments": "{}", "output": "42", "error": None, "status": "completed"}
-    listed = {"id": f"mcpl_{tail}", "type": "mcp_list_tools", "server_label": "s"}
+    listed: Item = {"id": f"mcpl_{tail}", "type": "mcp_list_tools", "server_label": "s"}
     listed["tools"] = [{"name": "f", "input_schema": {"type": "object"}}]
     store = await stored(([], [listed, call]))
     bare = {**call, "output": None}
