@@ -126,7 +126,7 @@ class LocalBlobs:
         if self._was_there and not self._folder.is_dir():
             raise OSError(0, "the folder is away")
         answer = step()
-        self._was_there = self._folder.is_dir()
+        self._was_there |= self._folder.is_dir()
         return answer
 
     def _place(self, id_: str) -> Path:
