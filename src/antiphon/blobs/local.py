@@ -57,7 +57,7 @@ class LocalBlobs:
 
     def claim(self, database: str) -> None:  # noqa: ARG002
         """See `Blobs.claim`: the folder is that of one database (`app.folder`)."""
-        self._was_there = self._folder.is_dir()
+        self._was_there = os.path.isdir(self._folder)
 
     async def put(self, id: str, pieces: AsyncIterable[bytes]) -> int:  # noqa: A002
         """See `Blobs.put`."""
@@ -123,10 +123,10 @@ class LocalBlobs:
 
     def _there(self, step: Callable[[], _T]) -> _T:
         """Run a step that needs the folder (rule 5)."""
-        if self._was_there and not self._folder.is_dir():
+        if self._was_there and not os.path.isdir(self._folder):
             raise OSError(0, "the folder is away")
         answer = step()
-        self._was_there |= self._folder.is_dir()
+        self._was_there |= os.path.isdir(self._folder)
         return answer
 
     def _place(self, id_: str) -> Path:

@@ -80,7 +80,7 @@ class Connections:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
-        self._was_there = self._folder.is_dir()
+        self._was_there = os.path.isdir(self._folder)
         self._lock = threading.Lock()
         #: The one that was used last is at the end.
         self._idle: list[_Open] = []
@@ -122,7 +122,7 @@ class Connections:
         """Remove the files of an index. Who reads it meanwhile does so to the end."""
         path = self._path(store_id)
         with _trouble(store_id):
-            if self._folder.is_dir():
+            if os.path.isdir(self._folder):
                 with turn(path, PATIENCE):
                     _unlink(path, ("", *_BESIDE))
                     for each in self._take(store_id):
@@ -149,7 +149,7 @@ class Connections:
         """The ids of all indexes; what nobody will finish or use any more is
         cleared away."""
         with _trouble(None):
-            if not self._folder.is_dir():
+            if not os.path.isdir(self._folder):
                 return frozenset()
             ids = [path.stem for path in self._folder.glob(f"*{_SUFFIX}")]
             for path in self._folder.glob(f".*{UNFINISHED}*"):
@@ -180,7 +180,7 @@ class Connections:
 
     def _look(self) -> None:
         """Raises OSError when the folder has gone."""
-        if self._folder.is_dir():
+        if os.path.isdir(self._folder):
             self._was_there = True
         elif self._was_there:
             raise OSError("the folder is away")
