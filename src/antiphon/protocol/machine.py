@@ -281,10 +281,8 @@ class ResponseMachine:
         )
 
     def fail(self, error: APIError) -> None:
-        """The ``error`` event, then ``response.failed`` (spec §4.2).
-
-        The event is nested as on OpenAI's wire, and flat as in its published schema.
-        """
+        """The ``error`` event, nested as on OpenAI's wire and flat as in its published schema, then
+        ``response.failed`` (spec §4.2)."""
         self._say_held("incomplete")
         if self.options.errors:
             body: Json = error.body()["error"]
