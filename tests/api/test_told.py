@@ -71,16 +71,19 @@ def test_the_client_answers_its_call_and_the_model_has_both(
 
 
 def test_it_is_for_no_client(api: httpx2.Client, upstream: ChatUpstream) -> None:
-    """Not of the response, nor as input of the next one, nor by a reference."""
+    """Not of the response, nor as input of the next one: also where that names the item, which
+    the model then sees with all it was told."""
     script(upstream, SECRET)
     first = ask(api)
     second = ask(api, previous_response_id=first["id"])
     assert "the answer is 1234" in results(upstream)[0]
     (call,) = (item for item in first["output"] if item["type"] == "code_interpreter_call")
-    for path in (f"{first['id']}", f"{second['id']}", f"{second['id']}/input_items"):
-        assert "the answer is" not in api.get(f"/v1/responses/{path}").text
-    ask(api, input=[{"role": "user", "content": "x"}, {"type": "item_reference", "id": call["id"]}])
-    assert results(upstream) == ["completed"]
+    named = {"type": "item_reference", "id": call["id"]}
+    third = ask(api, input=[{"role": "user", "content": "x"}, named])
+    assert "the answer is 1234" in results(upstream)[0]
+    for answer in (first, second, third):
+        for path in (answer["id"], f"{answer['id']}/input_items"):
+            assert "the answer is" not in api.get(f"/v1/responses/{path}").text
 
 
 def test_long_outputs_stay_cut(api: httpx2.Client, upstream: ChatUpstream) -> None:
