@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 #: Chain of thought in the text: never, between tags at its start, or from its start (the template
 #: has opened the tag) up to the closing tag.
 ThinkTags: TypeAlias = Literal["never", "tags", "opened"]
+#: Who may speak when: anybody; user and assistant by turns; these two alone, without a system.
+Turns: TypeAlias = Literal["free", "alternating", "without_system"]
 #: A value in a row of a model list: the keys that lead to it.
 Place: TypeAlias = tuple[str, ...]
 
@@ -28,6 +30,8 @@ class Profile:
     #: Many chat templates allow only one system message, at the start: several there become one,
     #: later ones words of the user.
     merge_system: bool = True
+    #: What the chat template of a model takes (`chat_completions/turns.py`).
+    turns: Turns = "free"
     #: The field that limits the tokens of the answer.
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     #: Where `reasoning.effort` goes: a field, an object with `effort` in it, or nowhere.

@@ -30,7 +30,7 @@ import structlog
 from antiphon import __version__
 from antiphon.backends.answers import Answer, drain, read_up_to
 from antiphon.backends.base import CLIENT_KEY, Deltas, Health, Relayed
-from antiphon.backends.faults import UNREADABLE_THOUGHTS, UpstreamFaultError, printable
+from antiphon.backends.faults import UpstreamFaultError, printable
 from antiphon.backends.http1.client import Client
 from antiphon.backends.http1.target import merged
 from antiphon.backends.idle import IdleTimer
@@ -145,8 +145,8 @@ class Ask:
     key: str | None = field(default=None, repr=False)
     #: Seconds until it is accepted, if less than `first_byte_timeout`.
     seconds: float | None = None
-    #: The body without thoughts of earlier turns, for a server that cannot read them any more.
-    anew: Callable[[], bytes] | None = None
+    #: What makes another body, which is sent once, after this refusal; None where none would help.
+    anew: Callable[[InvalidRequestError], Callable[[], bytes] | None] | None = None
     #: See `Relayed`.
     is_streamed: ClassVar = True
 
@@ -253,13 +253,14 @@ class Upstream:
             response.close()
 
     async def _accepted(self, ask: Ask, until: float) -> Answer:
-        """The answer, of which nothing is read; asked without old thoughts if it has to be."""
+        """The answer, of which nothing is read; asked anew if it has to be."""
         try:
             return await self._open(ask, await _made(ask.body, ask), until)
-        except InvalidRequestError as error:
-            if ask.anew is None or error.code != UNREADABLE_THOUGHTS:
+        except InvalidRequestError as refusal:
+            body = ask.anew(refusal) if ask.anew is not None else None
+            if body is None:
                 raise
-            return await self._open(ask, await _made(ask.anew, ask), until)
+            return await self._open(ask, await _made(body, ask), until)
 
     async def relay(self, url: str, sent: Relayed, refusal: Refusal) -> AsyncGenerator[bytes, None]:
         """See `Relay`."""

@@ -7,10 +7,10 @@ Rules
    breaker alone (`tokenize.py`, `antiphon.backends.catalog`).
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -20,11 +20,13 @@ from antiphon.backends.chat_completions.faults import error_for_status
 from antiphon.backends.chat_completions.request import chat_body, check_request
 from antiphon.backends.chat_completions.stream import ChatStream
 from antiphon.backends.chat_completions.tokenize import Tokenizer, root_of
+from antiphon.backends.faults import TurnsRefused
 from antiphon.backends.functions import custom_tool_names
 from antiphon.backends.profiles import (
     GENERIC,
     Profile,
     ThinkTags,
+    Turns,
     profile_for,
     profile_named,
     profile_of_owner,
@@ -32,7 +34,11 @@ from antiphon.backends.profiles import (
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, bearer, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
+from antiphon.errors import InvalidRequestError
 from antiphon.protocol.request import CreateResponse
+
+#: Models whose chat templates are remembered.
+_MOST_MODELS: Final = 1_000
 
 
 class ChatCompletions:
@@ -56,6 +62,8 @@ class ChatCompletions:
             name = config.profile
             profile = profile_named(name) if name else profile_for(config.base_url)
         self._profile = replace(profile, think=think) if think else profile
+        #: By models, what their chat templates want: they have refused something else.
+        self._turns: dict[str, Turns] = {}
         self._upstream = Upstream(config, bearer)
         self._catalog = Catalog(self._list)
         self._tokenizer = Tokenizer(config.base_url, self._upstream.ask_aside, self._upstream.tell)
@@ -88,6 +96,7 @@ class ChatCompletions:
             error_for_status,
             prompt.request.client_key,
             prompt.seconds,
+            partial(self._anew, prompt),
         )
         return self._upstream.answer(ask)
 
@@ -125,6 +134,8 @@ class ChatCompletions:
     def _profile_of(self, model: str) -> Profile:
         """The profile, with what the configuration says of a model."""
         profile, config = self._profile, self._config
+        if model in self._turns:
+            profile = replace(profile, turns=self._turns[model])
         if config.vision is None and config.json_schema is None:
             return profile
         sees, has_schemas = config.sees(model), config.has_schemas(model)
@@ -133,6 +144,15 @@ class ChatCompletions:
         if has_schemas is not None:
             profile = replace(profile, json_schema=has_schemas)
         return profile
+
+    def _anew(self, prompt: Prompt, refusal: InvalidRequestError) -> Callable[[], bytes] | None:
+        """See `Ask.anew`: once a model has refused messages, they are as it wants them."""
+        if not isinstance(refusal, TurnsRefused):
+            return None
+        if len(self._turns) >= _MOST_MODELS:  # some servers take any name
+            self._turns.clear()
+        self._turns[prompt.model] = refusal.turns
+        return partial(_encoded, prompt, self._profile_of(prompt.model))
 
     def _is_guessing(self) -> bool:
         """Nobody has said yet what kind of server this is."""

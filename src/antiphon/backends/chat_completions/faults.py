@@ -4,13 +4,14 @@ Rules
 1. The upstream's text is only matched; it never goes into the error (R-42).
 2. 401, 403 and 402 are the operator's fault, not the client's: 502 (R-41).
 3. Once the stream has begun tokens were spent: `should_retry` is false (R-52).
+4. What a chat template refuses is no failure of the server, which says 500 (llama.cpp, Ollama).
 """
 
 import re
 from typing import Any
 
 from antiphon.backends.complaints import Complaint, complaint
-from antiphon.backends.faults import filtered, refused
+from antiphon.backends.faults import TurnsRefused, filtered, refused
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
@@ -89,6 +90,8 @@ def _error_for_refusal(said: Complaint, model: str) -> APIError:
         return ContextLengthExceeded()
     if said.has(_FILTERED):
         return filtered()
+    if said.turns is not None:
+        return TurnsRefused(said.turns)
     param = _CLIENT_NAMES.get(re.split(r"[.\[]", said.param)[0])
     if param:
         return UnsupportedParameter(
@@ -103,6 +106,8 @@ def _error_for_refusal(said: Complaint, model: str) -> APIError:
 def _error_for_failure(said: Complaint) -> APIError:
     if _TOO_LARGE.search(said.message):
         return ContextLengthExceeded()
+    if said.turns is not None:
+        return TurnsRefused(said.turns)
     if found := _NOT_TAKEN.search(said.message):
         name = {"image": "images", "audio": "sounds", "video": "videos"}[found[1].lower()]
         return InvalidRequestError(f"This model takes no {name}.", param="input")

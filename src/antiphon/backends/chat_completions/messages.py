@@ -12,13 +12,14 @@ Rules
    that they are there. What a client sent is shown: it knows its model. Only where the server has
    no place for it (`Profile.media`) the model reads that there was something.
 7. Where only one system message is taken (`Profile.merge_system`), those at the start are one, and
-   later ones stand where they are as the user's, marked.
+   later ones stand where they are as the user's, marked. Stricter templates: `turns.py`.
 """
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from antiphon.backends.chat_completions.details import DETAILS, Detail, details_in
+from antiphon.backends.chat_completions.turns import Message, alternating, by_user
 from antiphon.backends.profiles import Profile
 from antiphon.backends.transcript import Called, Returned, Said, Turn, transcript
 from antiphon.errors import InvalidRequestError
@@ -26,7 +27,6 @@ from antiphon.protocol.items.base import Item, Result, object_text
 from antiphon.protocol.items.content import seen_of
 from antiphon.protocol.items.reasoning import state_of
 
-Message: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]
 
 #: What chat-completions calls another name.
@@ -40,8 +40,6 @@ _PERCEIVED = {
     "input_video": ("videos", "[A video that you cannot see.]"),
 }
 _USER_ONLY = "This model backend takes media in user messages only"
-#: A later message of the system or the developer, where only the first can be one.
-_RULE = "<system_message>\n{text}\n</system_message>"
 #: Items with images that this server made.
 _MADE_HERE = frozenset({"image_generation_call"})
 
@@ -61,7 +59,10 @@ def chat_messages(
                 messages += _spoken(step, profile)
             case Returned():
                 messages += _returned([step], profile)
-    return _system_first(messages) if profile.merge_system else messages
+    messages = _system_first(messages) if profile.merge_system else messages
+    if profile.turns == "free":
+        return messages
+    return alternating(messages, has_system=profile.turns == "alternating")
 
 
 def check_part(part: Part, path: str, profile: Profile, *, text_only: bool) -> None:
@@ -230,8 +231,4 @@ def _system_first(messages: list[Message]) -> list[Message]:
     count = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages))
     content = "\n\n".join(message["content"] for message in messages[:count])
     first = [{"role": "system", "content": content}] if count else []
-    return first + [_by_user(one) if one["role"] == "system" else one for one in messages[count:]]
-
-
-def _by_user(message: Message) -> Message:
-    return {"role": "user", "content": _RULE.format(text=message["content"])}
+    return first + [by_user(one) if one["role"] == "system" else one for one in messages[count:]]

@@ -9,7 +9,7 @@ Rules
    breaker alone (`counting.py`, `antiphon.backends.catalog`).
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import orjson
 
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt, Relayed, RelayPath
 from antiphon.backends.catalog import Catalog, window_of
+from antiphon.backends.faults import UNREADABLE_THOUGHTS
 from antiphon.backends.functions import custom_tool_names
 from antiphon.backends.origins import NOBODY, Origin
 from antiphon.backends.profiles import GENERIC
@@ -35,7 +36,7 @@ from antiphon.backends.responses.stream import ResponsesStream
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, bearer, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
-from antiphon.errors import APIError
+from antiphon.errors import APIError, InvalidRequestError
 from antiphon.protocol.request import CreateResponse
 
 
@@ -87,7 +88,7 @@ class Responses:
             error_for_status,
             prompt.request.client_key,
             prompt.seconds,
-            partial(_encoded, prompt, dialect, NOBODY),
+            partial(_anew, prompt, dialect),
         )
         return self._upstream.answer(ask)
 
@@ -157,6 +158,15 @@ class Responses:
 
 def _encoded(prompt: Prompt, dialect: Dialect, origin: Origin) -> bytes:
     return orjson.dumps(responses_body(prompt, dialect, origin))
+
+
+def _anew(
+    prompt: Prompt, dialect: Dialect, refusal: InvalidRequestError
+) -> Callable[[], bytes] | None:
+    """See `Ask.anew`: without thoughts of earlier turns, where they cannot be read any more."""
+    if refusal.code != UNREADABLE_THOUGHTS:
+        return None
+    return partial(_encoded, prompt, dialect, NOBODY)
 
 
 def _counted(prompt: Prompt, dialect: Dialect, origin: Origin) -> bytes:

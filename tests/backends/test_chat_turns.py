@@ -1,0 +1,129 @@
+"""Chat templates that take nothing but user and assistant by turns (Mistral's, Gemma's)."""
+
+from itertools import product
+from typing import Any, Final
+
+import pytest
+
+from antiphon.backends.chat_completions.backend import ChatCompletions
+from antiphon.backends.chat_completions.turns import alternating
+from antiphon.errors import InvalidRequestError
+from antiphon.protocol.deltas import Finish
+from tests.backends.asking import ask, failed, refusal
+from tests.backends.upstream import ChatUpstream, Reply
+
+Message = dict[str, Any]
+
+#: As llama.cpp says it, with its status, and vLLM.
+JINJA: Final = (
+    "While executing CallExpression at line 189, column 32 in source:\n"
+    "raise_exception('After the optional system message, con...\n"
+    "Error: Jinja Exception: After the optional system message, conversation roles must alternate "
+    "user and assistant roles except for tool calls and results."
+)
+MISTRAL: Final = failed(500, JINJA, code=500, type="server_error")
+GEMMA: Final = failed(400, "Conversation roles must alternate user/assistant/user/assistant/...")
+NO_SYSTEM: Final = failed(400, "System role not supported")
+#: Ollama quotes the one that it runs.
+OLLAMA: Final = Reply.json({"error": '{"error":{"code":500,"message":"' + JINJA[-90:] + '"}}'}, 500)
+
+
+def said(role: str, content: Any) -> Message:
+    return {"role": role, "content": content}
+
+
+USER: Final = said("user", "u")
+ASSISTANT: Final = said("assistant", "a")
+SYSTEM: Final = said("system", "s")
+CALLS: Final[list[Message]] = [
+    {**said("assistant", None), "tool_calls": [{"id": "1"}]},
+    {**said("tool", "t"), "tool_call_id": "1"},
+]
+
+
+def is_taken(messages: list[Message], *, has_system: bool) -> bool:
+    """As the templates of Devstral and Gemma look at it."""
+    if has_system and messages and messages[0]["role"] == "system":
+        messages = messages[1:]
+    spoken = [m["role"] for m in messages if m["role"] != "tool" and not m.get("tool_calls")]
+    return all(role == ("assistant", "user")[i % 2 == 0] for i, role in enumerate(spoken))
+
+
+@pytest.mark.parametrize("has_system", [True, False])
+def test_all_histories_are_taken_and_nothing_is_lost(*, has_system: bool) -> None:
+    for steps in product([[USER], [ASSISTANT], CALLS], repeat=5):
+        messages = [SYSTEM, *(message for step in steps for message in step)]
+        shown = alternating(messages, has_system=has_system)
+        assert is_taken(shown, has_system=has_system), messages
+        words = "".join(m["content"] or "" for m in shown)
+        for word in "uat":
+            sent = sum(m["content"] == word for m in messages)
+            assert words.replace("system_message", "").count(word) == sent
+        assert alternating(shown, has_system=has_system) == shown
+
+
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        ([], []),
+        ([SYSTEM, USER, ASSISTANT, USER], [SYSTEM, USER, ASSISTANT, USER]),
+        ([USER, *CALLS, ASSISTANT], [USER, *CALLS, ASSISTANT]),
+        ([USER, said("user", "v")], [said("user", "u\n\nv")]),
+        ([USER, said("user", "")], [USER]),
+        (
+            [said("user", [{"type": "image_url"}]), USER],
+            [said("user", [{"type": "image_url"}, {"type": "text", "text": "u"}])],
+        ),
+        ([USER, *CALLS, USER], [USER, *CALLS, said("assistant", "…"), USER]),
+        ([ASSISTANT, USER], [said("user", "…"), ASSISTANT, USER]),
+        (
+            [USER, {**ASSISTANT, "reasoning": "r"}, ASSISTANT],
+            [USER, {**said("assistant", "a\n\na"), "reasoning": "r"}],
+        ),
+    ],
+)
+def test_what_becomes_of_a_history(messages: list[Message], shown: list[Message]) -> None:
+    sent = [dict(message) for message in messages]
+    assert alternating(messages, has_system=True) == shown
+    assert messages == sent, "they were changed"
+
+
+TWICE: Final = [{"role": "user", "content": "Hello."}, {"role": "user", "content": "Anyone?"}]
+
+
+@pytest.mark.parametrize("said_no", [MISTRAL, GEMMA, OLLAMA], ids=["llama.cpp", "vllm", "ollama"])
+async def test_a_model_that_refuses_is_asked_as_it_wants(
+    backend: ChatCompletions, upstream: ChatUpstream, said_no: Reply
+) -> None:
+    """Once more, and from then on at once; other models are asked as before."""
+    upstream.script(said_no, Reply.chat("Hi."))
+    assert (await ask(backend, input=TWICE, instructions="Be kind."))[-1][-1] == Finish()
+    await ask(backend, input=TWICE)
+    first, second, third = (request.json["messages"] for request in upstream.requests)
+    assert [message["role"] for message in first] == ["system", "user", "user"]
+    assert second == [said("system", "Be kind."), said("user", "Hello.\n\nAnyone?")]
+    assert third == second[1:]
+
+
+async def test_a_model_without_a_system_role_reads_it_as_the_users(
+    backend: ChatCompletions, upstream: ChatUpstream
+) -> None:
+    upstream.script(NO_SYSTEM, Reply.chat("Hi."))
+    await ask(backend, input="Hello.", instructions="Be kind.")
+    (message,) = upstream.requests[-1].json["messages"]
+    marked = "<system_message>\nBe kind.\n</system_message>\n\nHello."
+    assert message == said("user", marked)
+
+
+async def test_who_refuses_that_too_is_not_asked_again_and_has_not_failed(
+    backend: ChatCompletions, upstream: ChatUpstream
+) -> None:
+    """R-50: a history is no fault of the server, although it says 500."""
+    upstream.script(MISTRAL)
+    for _ in range(6):
+        error = await refusal(backend)
+        assert type(error).__mro__[1] is InvalidRequestError
+        assert (error.status, error.param) == (400, "input")
+        assert "Jinja" not in error.message
+    assert len(upstream.requests) == 12
+    assert not backend.health().is_resting
