@@ -1,5 +1,6 @@
 """Chat templates that take nothing but user and assistant by turns (Mistral's, Gemma's)."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from antiphon.backends.chat_completions.turns import alternating
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.deltas import Finish
 from tests.backends.asking import ask, failed, refusal
-from tests.backends.upstream import ChatUpstream, Reply
+from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
 
 Message = dict[str, Any]
 
@@ -26,6 +27,10 @@ GEMMA: Final = failed(400, "Conversation roles must alternate user/assistant/use
 NO_SYSTEM: Final = failed(400, "System role not supported")
 #: Ollama quotes the one that it runs.
 OLLAMA: Final = Reply.json({"error": '{"error":{"code":500,"message":"' + JINJA[-90:] + '"}}'}, 500)
+
+
+#: In the stream, after status 200.
+LM_STUDIO: Final = Reply(body=[sse({"error": {"message": f"Error rendering prompt: {JINJA}"}})])
 
 
 def said(role: str, content: Any) -> Message:
@@ -91,7 +96,11 @@ def test_what_becomes_of_a_history(messages: list[Message], shown: list[Message]
 TWICE: Final = [{"role": "user", "content": "Hello."}, {"role": "user", "content": "Anyone?"}]
 
 
-@pytest.mark.parametrize("said_no", [MISTRAL, GEMMA, OLLAMA], ids=["llama.cpp", "vllm", "ollama"])
+@pytest.mark.parametrize(
+    "said_no",
+    [MISTRAL, GEMMA, OLLAMA, LM_STUDIO],
+    ids=["llama.cpp", "vllm", "ollama", "lmstudio"],
+)
 async def test_a_model_that_refuses_is_asked_as_it_wants(
     backend: ChatCompletions, upstream: ChatUpstream, said_no: Reply
 ) -> None:
@@ -105,10 +114,12 @@ async def test_a_model_that_refuses_is_asked_as_it_wants(
     assert third == second[1:]
 
 
+@pytest.mark.parametrize("said_no", [[NO_SYSTEM], [GEMMA, GEMMA]], ids=["gemma", "mistral 7b"])
 async def test_a_model_without_a_system_role_reads_it_as_the_users(
-    backend: ChatCompletions, upstream: ChatUpstream
+    backend: ChatCompletions, upstream: ChatUpstream, said_no: list[Reply]
 ) -> None:
-    upstream.script(NO_SYSTEM, Reply.chat("Hi."))
+    """One of them says that roles must alternate: the system's is the first."""
+    upstream.script(*said_no, Reply.chat("Hi."))
     await ask(backend, input="Hello.", instructions="Be kind.")
     (message,) = upstream.requests[-1].json["messages"]
     marked = "<system_message>\nBe kind.\n</system_message>\n\nHello."
@@ -125,5 +136,14 @@ async def test_who_refuses_that_too_is_not_asked_again_and_has_not_failed(
         assert type(error).__mro__[1] is InvalidRequestError
         assert (error.status, error.param) == (400, "input")
         assert "Jinja" not in error.message
-    assert len(upstream.requests) == 12
+    assert len(upstream.requests) == 3 + 5, "all ways, and then the last one"
     assert not backend.health().is_resting
+
+
+async def test_what_has_begun_is_not_asked_again(
+    backend: ChatCompletions, upstream: ChatUpstream
+) -> None:
+    upstream.script(replace(LM_STUDIO, body=[sse(chunk(content="Hel")), *LM_STUDIO.body]))
+    with pytest.raises(InvalidRequestError):
+        await ask(backend, input=TWICE)
+    assert len(upstream.requests) == 1

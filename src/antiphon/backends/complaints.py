@@ -35,7 +35,10 @@ _IS_NO_MODEL: Final = re.compile(
 )
 #: Chat templates of Mistral and Gemma, through any server.
 _MUST_ALTERNATE: Final = re.compile(r"roles must alternate", re.IGNORECASE)
-_NO_SYSTEM: Final = re.compile(r"system role (is )?not supported", re.IGNORECASE)
+_NO_SYSTEM: Final = re.compile(
+    r"system role (is )?not supported|only user(, | and )assistant( and tool)? roles are supported",
+    re.IGNORECASE,
+)
 #: OpenAI: only money helps.
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "credit_balance_exhausted"})
 

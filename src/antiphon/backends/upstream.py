@@ -115,6 +115,8 @@ class Reader(Protocol):
 
     #: All is said: no more bytes are needed.
     done: bool
+    #: Some delta was given out.
+    told: bool
 
     @property
     def finished(self) -> bool:
@@ -145,8 +147,9 @@ class Ask:
     key: str | None = field(default=None, repr=False)
     #: Seconds until it is accepted, if less than `first_byte_timeout`.
     seconds: float | None = None
-    #: What makes another body, which is sent once, after this refusal; None where none would help.
-    anew: Callable[[InvalidRequestError], Callable[[], bytes] | None] | None = None
+    #: What is asked instead, after this was refused before anything was said; None where nothing
+    #: would help.
+    anew: Callable[[APIError], "Ask | None"] | None = None
     #: See `Relayed`.
     is_streamed: ClassVar = True
 
@@ -224,7 +227,7 @@ class Upstream:
 
     async def _answer(self, ask: Ask, began: float | None = None) -> Deltas:
         """`began`: before there was a place."""
-        reader = ask.reader
+        reader, again = ask.reader, None
         began = _now() if began is None else began
         response = await self._accepted(ask, began + self._limit(ask.seconds))
         left = began + self._config.first_byte_timeout - _now()
@@ -245,22 +248,29 @@ class Upstream:
         except UpstreamFaultError as fault:
             self._record.count(outcome_of(fault.error))
             self.tell("upstream_fault", fault.detail, key=ask.key)
-            if fault.said:
-                yield fault.said
-            raise fault.error from None
+            again = None if reader.told else _again(ask, fault.error)
+            if again is None:
+                if fault.said:
+                    yield fault.said
+                raise fault.error from None
         finally:
             # Closes the connection unless the whole body was read.
             response.close()
+        if again is not None:
+            async with aclosing(self._answer(again, began)) as turn:
+                async for deltas in turn:
+                    yield deltas
 
     async def _accepted(self, ask: Ask, until: float) -> Answer:
         """The answer, of which nothing is read; asked anew if it has to be."""
-        try:
-            return await self._open(ask, await _made(ask.body, ask), until)
-        except InvalidRequestError as refusal:
-            body = ask.anew(refusal) if ask.anew is not None else None
-            if body is None:
-                raise
-            return await self._open(ask, await _made(body, ask), until)
+        while True:
+            try:
+                return await self._open(ask, await _made(ask), until)
+            except InvalidRequestError as refusal:
+                again = _again(ask, refusal)
+                if again is None:
+                    raise
+            ask = again
 
     async def relay(self, url: str, sent: Relayed, refusal: Refusal) -> AsyncGenerator[bytes, None]:
         """See `Relay`."""
@@ -433,8 +443,12 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _made(make: Callable[[], bytes], ask: Ask) -> bytes:
-    return await asyncio.to_thread(make) if ask.is_heavy else make()
+async def _made(ask: Ask) -> bytes:
+    return await asyncio.to_thread(ask.body) if ask.is_heavy else ask.body()
+
+
+def _again(ask: Ask, refusal: APIError) -> Ask | None:
+    return None if ask.anew is None else ask.anew(refusal)
 
 
 def named(exc: Exception) -> str:

@@ -7,7 +7,7 @@ Rules
    breaker alone (`tokenize.py`, `antiphon.backends.catalog`).
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -34,7 +34,7 @@ from antiphon.backends.profiles import (
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, bearer, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
-from antiphon.errors import InvalidRequestError
+from antiphon.errors import APIError
 from antiphon.protocol.request import CreateResponse
 
 #: Models whose chat templates are remembered.
@@ -86,8 +86,10 @@ class ChatCompletions:
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
-        profile = self._profile_of(prompt.model)
-        ask = Ask(
+        return self._upstream.answer(self._ask(prompt, self._profile_of(prompt.model)))
+
+    def _ask(self, prompt: Prompt, profile: Profile) -> Ask:
+        return Ask(
             self._chat_url,
             partial(_encoded, prompt, profile),
             is_heavy(prompt),
@@ -96,9 +98,8 @@ class ChatCompletions:
             error_for_status,
             prompt.request.client_key,
             prompt.seconds,
-            partial(self._anew, prompt),
+            partial(self._anew, prompt, profile),
         )
-        return self._upstream.answer(ask)
 
     def relay(self, path: RelayPath, sent: Relayed) -> AsyncGenerator[bytes, None]:
         """See `Relay.relay`."""
@@ -145,14 +146,16 @@ class ChatCompletions:
             profile = replace(profile, json_schema=has_schemas)
         return profile
 
-    def _anew(self, prompt: Prompt, refusal: InvalidRequestError) -> Callable[[], bytes] | None:
-        """See `Ask.anew`: once a model has refused messages, they are as it wants them."""
-        if not isinstance(refusal, TurnsRefused):
+    def _anew(self, prompt: Prompt, asked: Profile, refusal: APIError) -> Ask | None:
+        """See `Ask.anew`: once a model has refused messages, they are as it wants them. Some say
+        that roles must alternate when they mean that there is no system (Mistral 7B)."""
+        if not isinstance(refusal, TurnsRefused) or asked.turns == "without_system":
             return None
+        turns = "without_system" if asked.turns == refusal.turns else refusal.turns
         if len(self._turns) >= _MOST_MODELS:  # some servers take any name
             self._turns.clear()
-        self._turns[prompt.model] = refusal.turns
-        return partial(_encoded, prompt, self._profile_of(prompt.model))
+        self._turns[prompt.model] = turns
+        return self._ask(prompt, replace(asked, turns=turns))
 
     def _is_guessing(self) -> bool:
         """Nobody has said yet what kind of server this is."""

@@ -81,6 +81,8 @@ def error_in_stream(error: Any) -> APIError:
         return RateLimitError(should_retry=False)
     if said.has(_FILTERED):
         return filtered()
+    if said.turns is not None:
+        return TurnsRefused(said.turns)
     # vLLM says so of what it would have answered with that status.
     return refused() if said.has(_REFUSED) else UpstreamError(should_retry=False)
 

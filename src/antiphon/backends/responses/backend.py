@@ -9,7 +9,7 @@ Rules
    breaker alone (`counting.py`, `antiphon.backends.catalog`).
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ from antiphon.backends.responses.stream import ResponsesStream
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, bearer, named
 from antiphon.backends.weight import is_heavy
 from antiphon.backends.windows import configured_window
-from antiphon.errors import APIError, InvalidRequestError
+from antiphon.errors import APIError
 from antiphon.protocol.request import CreateResponse
 
 
@@ -72,12 +72,15 @@ class Responses:
 
     def generate(self, prompt: Prompt) -> Deltas:
         """See `Backend.generate`."""
-        dialect = self._dialect_of(prompt.model)
+        return self._upstream.answer(self._ask(prompt, self._dialect_of(prompt.model)))
+
+    def _ask(self, prompt: Prompt, dialect: Dialect, *, remembers: bool = True) -> Ask:
+        """`remembers`: it is shown its own thoughts of earlier turns."""
         native = dialect.profile.custom_tools
         origin = self._config.origin("responses", self._base_url, prompt.request.client_key)
-        ask = Ask(
+        return Ask(
             self._url,
-            partial(_encoded, prompt, dialect, origin),
+            partial(_encoded, prompt, dialect, origin if remembers else NOBODY),
             is_heavy(prompt),
             prompt.request.model or prompt.model,
             ResponsesStream(
@@ -88,9 +91,14 @@ class Responses:
             error_for_status,
             prompt.request.client_key,
             prompt.seconds,
-            partial(_anew, prompt, dialect),
+            partial(self._anew, prompt, dialect) if remembers else None,
         )
-        return self._upstream.answer(ask)
+
+    def _anew(self, prompt: Prompt, dialect: Dialect, refusal: APIError) -> Ask | None:
+        """See `Ask.anew`: without thoughts that cannot be read any more."""
+        if refusal.code != UNREADABLE_THOUGHTS:
+            return None
+        return self._ask(prompt, dialect, remembers=False)
 
     async def count(self, prompt: Prompt) -> int | None:
         """See `Backend.count`."""
@@ -158,15 +166,6 @@ class Responses:
 
 def _encoded(prompt: Prompt, dialect: Dialect, origin: Origin) -> bytes:
     return orjson.dumps(responses_body(prompt, dialect, origin))
-
-
-def _anew(
-    prompt: Prompt, dialect: Dialect, refusal: InvalidRequestError
-) -> Callable[[], bytes] | None:
-    """See `Ask.anew`: without thoughts of earlier turns, where they cannot be read any more."""
-    if refusal.code != UNREADABLE_THOUGHTS:
-        return None
-    return partial(_encoded, prompt, dialect, NOBODY)
 
 
 def _counted(prompt: Prompt, dialect: Dialect, origin: Origin) -> bytes:
