@@ -57,6 +57,13 @@ REFUSALS: list[tuple[str, Reply, type[APIError], int]] = [
     ("400 no json", Reply(400, [b"bad\x00\x1b[31m"]), InvalidRequestError, 1),
     ("400 no body", Reply(400), InvalidRequestError, 1),
     ("400 parameter", failed(400, "x", param="temperature"), UnsupportedParameter, 1),
+    ("400 no tools", failed(400, "library/gemma3 does not support tools"), UnsupportedParameter, 1),
+    (
+        "404 no tools",
+        failed(404, "No endpoints found that support tool use."),
+        UnsupportedParameter,
+        1,
+    ),
     ("400 model", failed(400, "The model `x` does not exist."), ModelNotFound, 1),
     ("400 filter", failed(400, "x", code="content_filter"), InvalidRequestError, 1),
     ("redirect", Reply(302, headers={"location": "http://127.0.0.1:1/"}), UpstreamError, 1),

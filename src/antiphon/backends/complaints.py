@@ -13,8 +13,6 @@ from typing import Any, Final
 
 import orjson
 
-from antiphon.backends.profiles import Turns
-
 #: The words of OpenAI and llama.cpp for a prompt that does not fit.
 _TOO_LONG: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 #: What others say: OpenRouter, vLLM, SGLang, llama.cpp, LM Studio, Ollama, TGI, Mistral, xAI,
@@ -32,12 +30,6 @@ _IS_TOO_LONG: Final = re.compile(
 _NO_MODEL: Final = frozenset({"model_not_found", "DeploymentNotFound"})
 _IS_NO_MODEL: Final = re.compile(
     r"\bmodel( \S+)? (was |does )?not (be )?(found|exist)", re.IGNORECASE
-)
-#: Chat templates of Mistral and Gemma, through any server.
-_MUST_ALTERNATE: Final = re.compile(r"roles must alternate", re.IGNORECASE)
-_NO_SYSTEM: Final = re.compile(
-    r"system role (is )?not supported|only user(, | and )assistant( and tool)? roles are supported",
-    re.IGNORECASE,
 )
 #: OpenAI: only money helps.
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "credit_balance_exhausted"})
@@ -60,13 +52,6 @@ class Complaint:
     def is_no_model(self) -> bool:
         """There is no such model."""
         return self.has(_NO_MODEL) or bool(_IS_NO_MODEL.search(self.message))
-
-    @property
-    def turns(self) -> Turns | None:
-        """What a chat template wants that refused the messages."""
-        if _NO_SYSTEM.search(self.message):
-            return "without_system"
-        return "alternating" if _MUST_ALTERNATE.search(self.message) else None
 
     @property
     def is_no_credit(self) -> bool:

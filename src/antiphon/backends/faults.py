@@ -10,7 +10,6 @@ Rules
 import re
 from typing import Final
 
-from antiphon.backends.profiles import Turns
 from antiphon.errors import APIError, InvalidRequestError
 from antiphon.protocol.deltas import Delta
 
@@ -31,18 +30,6 @@ class UpstreamFaultError(Exception):
         self.error = error
         self.detail = detail
         self.said: list[Delta] = []
-
-
-class TurnsRefused(InvalidRequestError):
-    """The chat template of the model wants the messages as `turns` says."""
-
-    def __init__(self, turns: Turns) -> None:
-        super().__init__(
-            "The chat template of this model does not take these messages in this order: it wants "
-            "user and assistant by turns, the user first.",
-            param="input",
-        )
-        self.turns = turns
 
 
 def printable(text: str, limit: int = 2048) -> str:

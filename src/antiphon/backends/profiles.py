@@ -32,6 +32,8 @@ class Profile:
     merge_system: bool = True
     #: What the chat template of a model takes (`chat_completions/turns.py`).
     turns: Turns = "free"
+    #: Ids of calls are nine letters and digits (Mistral).
+    short_ids: bool = False
     #: The field that limits the tokens of the answer.
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     #: Where `reasoning.effort` goes: a field, an object with `effort` in it, or nowhere.

@@ -5,7 +5,6 @@ Rules
 2. What any-llm would leave out is refused or reported (`traits`).
 """
 
-import re
 from typing import Any, Final
 
 import orjson
@@ -14,13 +13,10 @@ from antiphon.backends.any_llm.traits import Traits
 from antiphon.backends.base import Prompt
 from antiphon.backends.chat_completions.request import chat_body
 from antiphon.backends.chat_completions.request import check_request as check_chat_request
-from antiphon.backends.transcript import short_id
 from antiphon.errors import UnsupportedParameter
 from antiphon.protocol.request import CreateResponse
 
 _LOGPROBS: Final = "message.output_text.logprobs"
-#: An id as Mistral makes it, and takes it.
-_NINE: Final = re.compile("[a-zA-Z0-9]{9}")
 
 
 def check_request(request: CreateResponse, traits: Traits) -> list[str]:
@@ -50,8 +46,6 @@ def library_body(prompt: Prompt, traits: Traits) -> bytes:
     if not traits.strict:
         for tool in body.get("tools", ()):
             tool["function"].pop("strict", None)
-    if traits.short_ids:
-        _shorten_ids(body["messages"])
     if not traits.text_results:
         for message in body["messages"]:
             if message["role"] == "tool":
@@ -81,19 +75,6 @@ def _say_choice(body: dict[str, Any], traits: Traits) -> None:
                 body.pop(key, None)
         case "none":
             body["tool_choice"] = traits.none
-
-
-def _shorten_ids(messages: list[dict[str, Any]]) -> None:
-    """Ids of calls as Mistral has them."""
-    for message in messages:
-        if message["role"] == "tool":
-            message["tool_call_id"] = _nine(message["tool_call_id"])
-        for call in message.get("tool_calls", ()):
-            call["id"] = _nine(call["id"])
-
-
-def _nine(id_: str) -> str:
-    return id_ if _NINE.fullmatch(id_) else short_id(id_)
 
 
 def _object_or_text(content: str) -> str:

@@ -35,8 +35,6 @@ class Traits:
     reasons_with_tools: bool = True
     #: Results of calls are texts; else what is JSON has to be an object.
     text_results: bool = True
-    #: Ids of calls are nine letters and digits.
-    short_ids: bool = False
     #: The argument of the provider's class with the address; None: it takes none.
     address: str | None = "api_base"
     #: Its SDK has no other calls than those that block.
@@ -91,10 +89,10 @@ _TRAITS: Final[Mapping[str, Traits]] = {
             json_schema=True,
             forwards=frozenset({"prompt_cache_key"}),
             reasoning_back="reasoning",
+            short_ids=True,
         ),
         strict=True,
         efforts=frozenset({"none", "high"}),
-        short_ids=True,
     ),
     "sagemaker": Traits(_CAREFUL, blocks=True),
     "vertexai": _GOOGLE,

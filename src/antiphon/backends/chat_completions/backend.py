@@ -17,16 +17,15 @@ import orjson
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt, Relayed, RelayPath
 from antiphon.backends.catalog import Catalog, window_of
 from antiphon.backends.chat_completions.faults import error_for_status
+from antiphon.backends.chat_completions.quirks import QuirkRefused
 from antiphon.backends.chat_completions.request import chat_body, check_request
 from antiphon.backends.chat_completions.stream import ChatStream
 from antiphon.backends.chat_completions.tokenize import Tokenizer, root_of
-from antiphon.backends.faults import TurnsRefused
 from antiphon.backends.functions import custom_tool_names
 from antiphon.backends.profiles import (
     GENERIC,
     Profile,
     ThinkTags,
-    Turns,
     profile_for,
     profile_named,
     profile_of_owner,
@@ -37,7 +36,7 @@ from antiphon.backends.windows import configured_window
 from antiphon.errors import APIError
 from antiphon.protocol.request import CreateResponse
 
-#: Models whose chat templates are remembered.
+#: Models of which something is remembered.
 _MOST_MODELS: Final = 1_000
 
 
@@ -62,8 +61,8 @@ class ChatCompletions:
             name = config.profile
             profile = profile_named(name) if name else profile_for(config.base_url)
         self._profile = replace(profile, think=think) if think else profile
-        #: By models, what their chat templates want: they have refused something else.
-        self._turns: dict[str, Turns] = {}
+        #: By models, what of the profile is another for them: they have refused something.
+        self._learned: dict[str, dict[str, Any]] = {}
         self._upstream = Upstream(config, bearer)
         self._catalog = Catalog(self._list)
         self._tokenizer = Tokenizer(config.base_url, self._upstream.ask_aside, self._upstream.tell)
@@ -135,8 +134,8 @@ class ChatCompletions:
     def _profile_of(self, model: str) -> Profile:
         """The profile, with what the configuration says of a model."""
         profile, config = self._profile, self._config
-        if model in self._turns:
-            profile = replace(profile, turns=self._turns[model])
+        if model in self._learned:
+            profile = replace(profile, **self._learned[model])
         if config.vision is None and config.json_schema is None:
             return profile
         sees, has_schemas = config.sees(model), config.has_schemas(model)
@@ -147,15 +146,14 @@ class ChatCompletions:
         return profile
 
     def _anew(self, prompt: Prompt, asked: Profile, refusal: APIError) -> Ask | None:
-        """See `Ask.anew`: once a model has refused messages, they are as it wants them. Some say
-        that roles must alternate when they mean that there is no system (Mistral 7B)."""
-        if not isinstance(refusal, TurnsRefused) or asked.turns == "without_system":
+        """See `Ask.anew`: as the model wants it, now and from now on."""
+        change = refusal.mend(asked) if isinstance(refusal, QuirkRefused) else None
+        if change is None:
             return None
-        turns = "without_system" if asked.turns == refusal.turns else refusal.turns
-        if len(self._turns) >= _MOST_MODELS:  # some servers take any name
-            self._turns.clear()
-        self._turns[prompt.model] = turns
-        return self._ask(prompt, replace(asked, turns=turns))
+        if len(self._learned) >= _MOST_MODELS:  # some servers take any name
+            self._learned.clear()
+        self._learned[prompt.model] = {**self._learned.get(prompt.model, {}), **change}
+        return self._ask(prompt, replace(asked, **change))
 
     def _is_guessing(self) -> bool:
         """Nobody has said yet what kind of server this is."""

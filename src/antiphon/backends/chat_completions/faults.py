@@ -10,8 +10,9 @@ Rules
 import re
 from typing import Any
 
+from antiphon.backends.chat_completions.quirks import quirk_in
 from antiphon.backends.complaints import Complaint, complaint
-from antiphon.backends.faults import TurnsRefused, filtered, refused
+from antiphon.backends.faults import filtered, refused
 from antiphon.errors import (
     APIError,
     ContextLengthExceeded,
@@ -31,6 +32,12 @@ _LIMITED = frozenset({"429", "rate_limit_exceeded"})
 #: batch; it was loaded without eyes or ears.
 _TOO_LARGE = re.compile(r"is too large to process", re.IGNORECASE)
 _NOT_TAKEN = re.compile(r"(image|audio|video) input is not supported", re.IGNORECASE)
+#: OpenRouter (404), Ollama, and vLLM that was started without a parser of calls.
+_NO_TOOLS = re.compile(
+    r"endpoints found that support tool use|does not support tools"
+    r"|requires --enable-auto-tool-choice",
+    re.IGNORECASE,
+)
 
 #: Parameters of the chat API as the client knows them.
 _CLIENT_NAMES = {
@@ -58,7 +65,7 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
     """
     said = complaint(body)
     match status:
-        case 404:
+        case 404 if not _NO_TOOLS.search(said.message):
             return ModelNotFound(model)
         case 413:
             return PayloadTooLarge("The input is too large for the model backend.")
@@ -66,7 +73,7 @@ def error_for_status(status: int, body: bytes, model: str) -> APIError:
             return UpstreamTimeout()
         case 429:
             return RateLimitError(should_retry=False if said.is_no_credit else None)
-        case 400 | 422:
+        case 400 | 404 | 422:
             return _error_for_refusal(said, model)
         case _:
             return _error_for_failure(said)
@@ -81,8 +88,8 @@ def error_in_stream(error: Any) -> APIError:
         return RateLimitError(should_retry=False)
     if said.has(_FILTERED):
         return filtered()
-    if said.turns is not None:
-        return TurnsRefused(said.turns)
+    if quirk := quirk_in(said):
+        return quirk
     # vLLM says so of what it would have answered with that status.
     return refused() if said.has(_REFUSED) else UpstreamError(should_retry=False)
 
@@ -92,9 +99,11 @@ def _error_for_refusal(said: Complaint, model: str) -> APIError:
         return ContextLengthExceeded()
     if said.has(_FILTERED):
         return filtered()
-    if said.turns is not None:
-        return TurnsRefused(said.turns)
+    if quirk := quirk_in(said):
+        return quirk
     param = _CLIENT_NAMES.get(re.split(r"[.\[]", said.param)[0])
+    if _NO_TOOLS.search(said.message):
+        param = "tools"
     if param:
         return UnsupportedParameter(
             f"Unsupported parameter: '{param}' is not supported in this form with this model.",
@@ -108,8 +117,8 @@ def _error_for_refusal(said: Complaint, model: str) -> APIError:
 def _error_for_failure(said: Complaint) -> APIError:
     if _TOO_LARGE.search(said.message):
         return ContextLengthExceeded()
-    if said.turns is not None:
-        return TurnsRefused(said.turns)
+    if quirk := quirk_in(said):
+        return quirk
     if found := _NOT_TAKEN.search(said.message):
         name = {"image": "images", "audio": "sounds", "video": "videos"}[found[1].lower()]
         return InvalidRequestError(f"This model takes no {name}.", param="input")

@@ -15,13 +15,14 @@ Rules
    later ones stand where they are as the user's, marked. Stricter templates: `turns.py`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from antiphon.backends.chat_completions.details import DETAILS, Detail, details_in
 from antiphon.backends.chat_completions.turns import Message, alternating, by_user
 from antiphon.backends.profiles import Profile
-from antiphon.backends.transcript import Called, Returned, Said, Turn, transcript
+from antiphon.backends.transcript import Called, Returned, Said, Turn, short_id, transcript
 from antiphon.errors import InvalidRequestError
 from antiphon.protocol.items.base import Item, Result, object_text
 from antiphon.protocol.items.content import seen_of
@@ -39,6 +40,8 @@ _PERCEIVED = {
     "input_image": ("images", "[An image that you cannot see.]"),
     "input_video": ("videos", "[A video that you cannot see.]"),
 }
+#: An id as Mistral makes it, and takes it.
+_NINE = re.compile("[a-zA-Z0-9]{9}")
 _USER_ONLY = "This model backend takes media in user messages only"
 #: Items with images that this server made.
 _MADE_HERE = frozenset({"image_generation_call"})
@@ -60,9 +63,11 @@ def chat_messages(
             case Returned():
                 messages += _returned([step], profile)
     messages = _system_first(messages) if profile.merge_system else messages
-    if profile.turns == "free":
-        return messages
-    return alternating(messages, has_system=profile.turns == "alternating")
+    if profile.turns != "free":
+        messages = alternating(messages, has_system=profile.turns == "alternating")
+    if profile.short_ids:
+        _shorten_ids(messages)
+    return messages
 
 
 def check_part(part: Part, path: str, profile: Profile, *, text_only: bool) -> None:
@@ -224,6 +229,18 @@ def _unsupported(param: str, hint: str) -> InvalidRequestError:
     return InvalidRequestError(
         f"Unsupported value at '{param}'. {hint}.", param=param, code="unsupported_value"
     )
+
+
+def _shorten_ids(messages: list[Message]) -> None:
+    for message in messages:
+        if message["role"] == "tool":
+            message["tool_call_id"] = _nine(message["tool_call_id"])
+        for call in message.get("tool_calls", ()):
+            call["id"] = _nine(call["id"])
+
+
+def _nine(id_: str) -> str:
+    return id_ if _NINE.fullmatch(id_) else short_id(id_)
 
 
 def _system_first(messages: list[Message]) -> list[Message]:

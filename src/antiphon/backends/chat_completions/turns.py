@@ -1,8 +1,8 @@
 """Messages for chat templates that take nothing but user and assistant by turns. Pure.
 
 Rules
-1. Templates of Mistral and Gemma refuse the rest, whatever server they run on. None says so before:
-   it is learned from the first refusal of a model (`ChatCompletions`).
+1. Templates of Mistral and Gemma refuse the rest, whatever server they run on. None says so before
+   it refuses (`quirks.py`).
 2. Calls and their results count for nothing, and stay where they are.
 3. What stands side by side becomes one message; over calls between them the other says `_WAIT`.
 4. A model without a system role reads that message as the user's, marked.

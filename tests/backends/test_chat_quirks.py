@@ -1,4 +1,5 @@
-"""Chat templates that take nothing but user and assistant by turns (Mistral's, Gemma's)."""
+"""What a model refuses is made another way: chat templates with turns (Mistral, Gemma), short ids,
+another name for a parameter."""
 
 from dataclasses import replace
 from itertools import product
@@ -147,3 +148,53 @@ async def test_what_has_begun_is_not_asked_again(
     with pytest.raises(InvalidRequestError):
         await ask(backend, input=TWICE)
     assert len(upstream.requests) == 1
+
+
+IDS: Final = failed(
+    400, "Tool call id was call_of_another_model but must be a-z, A-Z, 0-9, with a length of 9."
+)
+IDS_OF_A_TEMPLATE: Final = failed(
+    500, "Jinja Exception: Tool call IDs should be alphanumeric strings with length 9!"
+)
+HISTORY: Final = [
+    {"role": "user", "content": "Hello."},
+    {"type": "function_call", "call_id": "call_of_another_model", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "call_of_another_model", "output": "fine"},
+    {"role": "user", "content": "Go on."},
+]
+
+
+@pytest.mark.parametrize("said_no", [IDS, IDS_OF_A_TEMPLATE], ids=["mistral", "template"])
+async def test_ids_and_turns_are_learned_one_after_the_other(
+    backend: ChatCompletions, upstream: ChatUpstream, said_no: Reply
+) -> None:
+    order = failed(400, "Unexpected role 'user' after role 'tool'", code="3230")
+    upstream.script(said_no, order, Reply.chat("Hi."))
+    await ask(backend, input=HISTORY)
+    await ask(backend, input=HISTORY)
+    assert len(upstream.requests) == 4
+    for request in upstream.requests[2:]:
+        user, calls, result, wait, again = request.json["messages"]
+        assert [each["role"] for each in (user, wait, again)] == ["user", "assistant", "user"]
+        id_ = calls["tool_calls"][0]["id"]
+        assert id_ == result["tool_call_id"]
+        assert len(id_) == 9
+        assert id_.isalnum()
+
+
+async def test_models_that_have_another_name_for_the_limit(
+    backend: ChatCompletions, upstream: ChatUpstream
+) -> None:
+    """OpenAI's, behind a gateway."""
+    said_no = "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+    error = failed(400, said_no + "'max_completion_tokens' instead.", param="max_tokens")
+    upstream.script(error, Reply.chat("Hi."))
+    await ask(backend, max_output_tokens=50)
+    await ask(backend, max_output_tokens=60)
+    first, second, third = (request.json for request in upstream.requests)
+    assert first["max_tokens"] == 50
+    assert (second["max_completion_tokens"], third["max_completion_tokens"]) == (50, 60)
+    assert "max_tokens" not in second
+    upstream.script(error)
+    found = await refusal(backend)
+    assert (found.status, found.param) == (400, "max_output_tokens")
