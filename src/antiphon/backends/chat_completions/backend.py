@@ -152,6 +152,7 @@ class ChatCompletions:
             return None
         if len(self._learned) >= _MOST_MODELS:  # some servers take any name
             self._learned.clear()
+        self._upstream.tell("upstream_quirk", f"{prompt.model} is asked with {change} from now on")
         self._learned[prompt.model] = {**self._learned.get(prompt.model, {}), **change}
         return self._ask(prompt, replace(asked, **change))
 
