@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from tests.backends.tiny_gguf import write_model
 from tests.live import KEY, LiveServer, launch
 
 Run: TypeAlias = Callable[..., Outcome]
-BYTES = bytes(range(256)) * 4_000
+BYTES = b"GGUF" + struct.pack("<IQQ", 3, 0, 0) + bytes(range(256)) * 4_000
 REPO = "someone/Some-Model-GGUF"
 NAMES = ["README.md", "Some-Model-Q4_K_M.gguf", "Some-Model-Q8_0.gguf", "mmproj-Some-Model.gguf"]
 
@@ -158,7 +159,7 @@ def test_a_file_of_a_hub(run: Run, hub: Hub, folder: Path, wanted: str) -> None:
 def test_what_is_there_is_not_fetched_again(run: Run, hub: Hub, folder: Path) -> None:
     assert run("pull", REPO).code == run("pull", REPO).code == 0
     assert len(hub.gets()) == 1
-    (folder / "Some-Model-Q4_K_M.gguf").write_bytes(BYTES[::-1])
+    (folder / "Some-Model-Q4_K_M.gguf").write_bytes(BYTES[:-1] + b"x")
     assert run("pull", REPO).code == 0
     assert (folder / "Some-Model-Q4_K_M.gguf").read_bytes() == BYTES, "another one"
 
@@ -180,7 +181,7 @@ def test_a_broken_download_goes_on(run: Run, hub: Hub, folder: Path, takes_range
 def test_another_file_is_not_joined_to_what_was_begun(run: Run, hub: Hub, folder: Path) -> None:
     hub.breaks = 500_000
     run("pull", REPO)
-    hub.breaks, hub.content = None, BYTES[::-1]
+    hub.breaks, hub.content = None, BYTES[:-1] + b"x"
     hub.sha256 = hashlib.sha256(hub.content).hexdigest()
     assert run("pull", REPO).code == 0
     assert (folder / "Some-Model-Q4_K_M.gguf").read_bytes() == hub.content
@@ -192,6 +193,20 @@ def test_what_is_not_what_the_hub_has_is_thrown_away(run: Run, hub: Hub, folder:
     assert result.code == 2
     assert "SHA-256" in result.stderr
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("content", [b"<html>Log in</html>", b"version https://git-lfs", b""])
+def test_what_is_no_model_is_thrown_away(
+    run: Run, hub: Hub, folder: Path, tmp_path: Path, content: bytes
+) -> None:
+    hub.content, hub.sha256 = content, hashlib.sha256(content).hexdigest()
+    (tmp_path / "mine.gguf").write_bytes(content)
+    for wanted in (REPO, "mine.gguf"):
+        result = run("pull", wanted)
+        assert result.code == 2
+        assert "what came is no GGUF file" in result.stderr
+        assert os.listdir(folder) == []
+    assert (tmp_path / "mine.gguf").exists()
 
 
 def test_all_files_of_a_model_in_several(run: Run, hub: Hub, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 Rules
 1. What is not whole has another name (``.NAME.….part``) until its size and, where the hub says it,
-   its SHA-256 are right: no half of a file is ever loaded.
+   its SHA-256 are right: no half of a file is ever loaded. What is no GGUF file (a web
+   page, a pointer of Git LFS) goes.
 2. What is there already is not fetched again; what was begun goes on, if the file is still the
    same (`ETag`).
 3. A hub is asked as Hugging Face is: ``HUB/REPO/resolve/main/FILE`` and ``HUB/api/models/REPO``.
@@ -24,6 +25,7 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 
 from antiphon import __version__
+from antiphon.backends.local.header import NotGGUF, read_header
 
 SUFFIX: Final = ".gguf"
 _HUB: Final = "https://huggingface.co"
@@ -133,8 +135,7 @@ class Puller:
             part.hardlink_to(path.resolve())
         except OSError:
             shutil.copyfile(path, part)
-        part.replace(target)
-        return target
+        return _named(part, target)
 
     async def _fetched(self, session: aiohttp.ClientSession, url: str) -> Path:
         remote = await self._asked(session, url)
@@ -153,8 +154,7 @@ class Puller:
         if remote.sha256 is not None and _digest(part) != remote.sha256:
             part.unlink()
             raise CannotPull(f"{url}: what came is not what the hub has (SHA-256)")
-        part.replace(target)
-        return target
+        return _named(part, target)
 
     async def _asked(self, session: aiohttp.ClientSession, url: str) -> _Remote:
         """What the hub says of a file: of a large one it only says where it is, and what."""
@@ -174,7 +174,7 @@ class Puller:
     ) -> None:
         """The rest of the file."""
         have = _length(part)
-        if remote.size is not None and have == remote.size:
+        if have and have == remote.size:
             return
         headers = {**self._key(url), **({"Range": f"bytes={have}-"} if have else {})}
         async with session.get(url, headers=headers) as response:
@@ -201,6 +201,17 @@ def _parts(name: str) -> list[str]:
 
 def _is_first(name: str) -> bool:
     return (part := _PART.search(name)) is None or int(part[1]) == 1
+
+
+def _named(part: Path, target: Path) -> Path:
+    """What is whole, under its name."""
+    try:
+        read_header(part)
+    except NotGGUF:
+        part.unlink()
+        raise CannotPull(f"{target.name}: what came is no GGUF file") from None
+    part.replace(target)
+    return target
 
 
 def _length(path: Path) -> int:
