@@ -392,6 +392,9 @@ def test_keys_that_only_the_client_knows_are_not_looked_at() -> None:
     ("url", "name"),
     [
         ("https://api.openai.com/v1", "openai"),
+        ("https://mine.openai.azure.com/openai/v1", "openai"),
+        ("https://mine.services.ai.azure.com/openai/v1", "generic"),
+        ("https://evil-openai.azure.com.example/v1", "generic"),
         ("https://openrouter.ai/api/v1", "openrouter"),
         ("https://api.deepseek.com/v1", "deepseek"),
         ("https://api.moonshot.ai/v1", "deepseek"),

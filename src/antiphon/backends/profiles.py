@@ -190,6 +190,8 @@ _BY_HOST = {
     "openrouter.ai": "openrouter",
     **dict.fromkeys(("api.deepseek.com", "api.moonshot.ai", "api.moonshot.cn"), "deepseek"),
 }
+#: Hosts below which Azure serves OpenAI's models, as OpenAI does.
+_AZURE = (".openai.azure.com", ".cognitiveservices.azure.com")
 #: The ports on which local servers listen unless told otherwise.
 _BY_PORT = {11434: "ollama", 1234: "lmstudio", 8080: "llama.cpp"}
 _BY_OWNER = {
@@ -210,7 +212,9 @@ def profile_named(name: str) -> Profile:
 def profile_for(base_url: str) -> Profile:
     """The profile that the address of a server suggests."""
     parts = urlsplit(base_url)
-    name = _BY_HOST.get(parts.hostname or "") or _BY_PORT.get(parts.port or 0)
+    host = parts.hostname or ""
+    name = "openai" if host.endswith(_AZURE) else _BY_HOST.get(host)
+    name = name or _BY_PORT.get(parts.port or 0)
     return PROFILES[name] if name else GENERIC
 
 

@@ -114,8 +114,8 @@ DIALECTS: Final[dict[str, Dialect]] = {
     )
 }
 
-#: Hosts below which OpenAI's models are served as OpenAI serves them.
-_AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+#: Hosts below which many models are served, and over this API only those of OpenAI.
+_FOUNDRY: Final = ".services.ai.azure.com"
 
 
 def tool_types(hosted: Iterable[str]) -> frozenset[str]:
@@ -140,7 +140,7 @@ def dialect_named(name: str) -> Dialect:
 def dialect_for(base_url: str) -> Dialect:
     """The dialect that the address of a server suggests."""
     host = urlsplit(base_url).hostname or ""
-    return DIALECTS["openai" if host.endswith(_AZURE) else profile_for(base_url).name]
+    return DIALECTS["openai" if host.endswith(_FOUNDRY) else profile_for(base_url).name]
 
 
 def dialect_of_owner(owned_by: str) -> Dialect:
