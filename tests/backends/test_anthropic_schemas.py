@@ -38,6 +38,7 @@ CHANGED: list[tuple[Json, Json]] = [
         {"type": "string", "minLength": 2, "description": "A name."},
         {"type": "string", "description": 'A name.\n{"minLength":2}'},
     ),
+    ({"type": "string", "format": []}, {"type": "string", "description": '{"format":[]}'}),
     ({"type": "string", "format": "iban"}, {"type": "string", "description": '{"format":"iban"}'}),
     ({"oneOf": [{"type": "null"}]}, {"anyOf": [{"type": "null"}]}),
     (
@@ -75,6 +76,10 @@ OPEN = [
     closed(a={"$ref": "#"}),
     closed(a={"$ref": "#/$defs/nowhere"}),
     closed(a={"$ref": 1}),
+    closed(a={"$ref": ["#"]}),
+    {**closed(a={"$ref": "#/$defs/x"}), "$defs": [1]},
+    {**closed(), "required": None},
+    {**closed(), "required": [["a"]]},
     {"type": ["string", "null"], "anyOf": [{"type": "string"}]},
 ]
 

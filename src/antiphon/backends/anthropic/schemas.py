@@ -141,14 +141,22 @@ class _Reader:
         return {name: self.read(schema) for name, schema in schemas.items()}
 
     def _check(self, schema: Json) -> None:
-        """Raise for an object that is open, and for recursion."""
+        """Raise for an object that is open, for recursion, and for what is no schema: it may come
+        before anybody else has looked at it."""
         is_object = schema.get("type") == "object"
         if is_object and schema.get("additionalProperties") is not False:
             raise _CannotHoldError
         if "properties" in schema and not is_object:
             raise _CannotHoldError
+        required = schema.get("required", [])
+        if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+            raise _CannotHoldError
         reference = schema.get("$ref")
-        if reference is None or reference in self._done:
+        if reference is None:
+            return
+        if not isinstance(reference, str):
+            raise _CannotHoldError
+        if reference in self._done:
             return
         if reference in self._open:
             raise _CannotHoldError
@@ -157,11 +165,12 @@ class _Reader:
         self._open.remove(reference)
         self._done.add(reference)
 
-    def _target(self, reference: Any) -> Any:
-        steps = reference.split("/") if isinstance(reference, str) else []
+    def _target(self, reference: str) -> Any:
+        steps = reference.split("/")
         if len(steps) != 3 or steps[0] != "#" or steps[1] not in _DEFINITIONS:
             raise _CannotHoldError
-        return self._root.get(steps[1], {}).get(steps[2])
+        definitions = self._root.get(steps[1])
+        return definitions.get(steps[2]) if isinstance(definitions, dict) else None
 
 
 def _split(schema: Json) -> Json:
@@ -182,5 +191,5 @@ def _one_by_one(schema: Json, about: Json) -> Iterator[Json]:
 
 def _is_known(key: str, value: Any) -> bool:
     if key == "format":
-        return value in _FORMATS
+        return isinstance(value, str) and value in _FORMATS
     return key == "minItems" and value in (0, 1)
