@@ -111,6 +111,8 @@ TEXT = [
         HELLO
         + sse(chunk(content="", annotations=[{"type": "url_citation", "url_citation": CITED}]))
         + sse(chunk(annotations=[{"type": "file", "file": {}}, {"url_citation": {"url": 1}}]))
+        + sse(chunk(annotations=[None, "https://example.com/"]))
+        + sse(chunk(annotations={"url_citation": CITED}))
         + STOP,
         [TextDelta("Hello"), AnnotationDelta({"type": "url_citation", **CITED})],
     ),
@@ -258,6 +260,16 @@ NUMBERS = [
         )
         + DONE,
         [UsageReport(Usage(9, 6, 8, 0))],
+    ),
+    Stream(
+        "usage of the chunk and not of its choice",
+        sse(
+            {
+                "choices": [{**chunk(finish="stop")["choices"][0], "usage": {}}],
+                "usage": {"prompt_tokens": 9, "completion_tokens": 8},
+            }
+        ),
+        [UsageReport(Usage(9, 0, 8, 0))],
     ),
     Stream(
         "reasoning beside the completion",

@@ -182,7 +182,7 @@ class ChatStream(BodyReader):
             if reason in _FAILED or choice.get("error"):
                 self._fail(f"finish_reason {printable(reason, 64)}")
             self._finish = _FINISH.get(reason, "stop")
-            if isinstance(choice.get("usage"), dict):  # Kimi
+            if self._usage is None and isinstance(choice.get("usage"), dict):  # Kimi
                 self._usage = choice["usage"]
 
     def _delta(self, delta: dict[str, Any], out: list[Delta]) -> None:
@@ -195,8 +195,9 @@ class ChatStream(BodyReader):
         if self._details and (content or refusal or calls):
             self._details.tell_state(out)
         self._said(content, out)
-        citations = map(citation_of, delta.get("annotations") or ())
-        out += [AnnotationDelta(citation) for citation in citations if citation]
+        annotations = delta.get("annotations")
+        if isinstance(annotations, list):
+            out += [AnnotationDelta(page) for page in map(citation_of, annotations) if page]
         if refusal:
             out.append(RefusalDelta(string_of(refusal)))
         if calls:

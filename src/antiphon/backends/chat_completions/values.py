@@ -46,9 +46,9 @@ def last_tokens(logprobs: list[Logprob], text: str) -> list[Logprob]:
     return logprobs[start:]
 
 
-def citation_of(annotation: dict[str, Any]) -> dict[str, Any] | None:
+def citation_of(annotation: Any) -> dict[str, Any] | None:
     """A page that the text cites, as the API shows it; None: the annotation says something else."""
-    cited = annotation.get("url_citation")
+    cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
     if not isinstance(cited, dict):
         return None
     kept = {key: cited[key] for key, kind in _CITED.items() if isinstance(cited.get(key), kind)}
