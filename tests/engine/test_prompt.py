@@ -353,6 +353,14 @@ async def test_a_call_that_is_sent_again_without_its_id_is_shown_once() -> None:
     assert len(items) == 5, "two calls of one id are two"
 
 
+@pytest.mark.parametrize("arguments", ['{"a":%s}' % ("[" * 1000 + "]" * 1000), '{"a":1}'])
+async def test_calls_of_one_id_are_told_apart_by_what_they_say(arguments: str) -> None:
+    """However deep that is; and true is not 1."""
+    sent = [{**CALL, "arguments": text} for text in (arguments, arguments, '{"a":true}')]
+    items = await context(await stored(), input=[message("u", "1"), *sent, OUTPUT, OUTPUT])
+    assert [item["type"] for item in items].count("function_call") == 2
+
+
 async def test_an_output_that_is_sent_again_is_shown_once() -> None:
     """The Vercel AI SDK repeats the outputs of all steps in a conversation. The last one counts."""
     start = [message("u", "1"), CALL, OUTPUT, message("msg_b", "2", "assistant")]

@@ -303,10 +303,13 @@ def _is_repeated(earlier: Item, call: Item) -> bool:
     return first.name == again.name and _read(first) == _read(again)
 
 
-def _read(call: Call) -> object:
-    """The arguments: clients write them anew."""
-    read: object = orjson.loads(object_text(call.arguments))
-    return read
+def _read(call: Call) -> bytes:
+    """The arguments in one form: clients write them anew."""
+    text = object_text(call.arguments)
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # nested too deeply for that
+        return text.encode()
 
 
 def _first(waiting: _Waiting, item: Item) -> str | None:
