@@ -16,7 +16,7 @@ from antiphon.errors import (
     NotFoundError,
     Overloaded,
 )
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.base import Item, Seen, told_of
 from antiphon.store.base import History
 from antiphon.store.memory import MemoryStore
 from antiphon.store.memory_conversations import MemoryConversations
@@ -211,6 +211,23 @@ async def test_a_reference_means_what_is_in_the_same_conversation_first(
     [copy] = await service.add("p", made.id, [{"type": "item_reference", "id": "m"}])
     assert text_of(copy) == "here"
     assert copy["id"] != "m"
+
+
+async def test_a_hosted_call_that_is_added_has_what_came_of_it() -> None:
+    """openai-agents adds all items of a run to its conversation."""
+    store = MemoryStore()
+    service = ConversationService(store, Sealer(store), clock=lambda: NOW)
+    call: Item = {"id": "fs_" + "0" * 48, "type": "file_search_call", "queries": ["q"]}
+    call |= {"status": "completed", "results": None}
+    await service.create("p", {}, [Seen(call, None, "A page.")])
+    for project, told in (("p", "A page."), ("another", None)):
+        made = await service.create(project, {}, [said("q"), call])
+        await service.add(project, made.id, [call])
+        history = await store.conversations.history(project, made.id)
+        assert history is not None
+        first, again = history.items[1:]
+        assert [first["id"], told_of(first), told_of(again)] == [call["id"], told, told]
+        assert again["id"] != first["id"]
 
 
 async def test_what_is_said_of_an_unknown_item_is_short_and_printable(

@@ -4,8 +4,9 @@ Rules
 1. Another project's conversation, and what is in it, is unknown (R-29, R-30).
 2. An item without an id gets one in the partition of its conversation, and so does one whose id is
    taken in there. Any other id is kept: that is how an item is the same here and in a response.
-3. References and bare ids become copies of what they stand for, anywhere in the same project. An
-   image that comes with its bytes is kept as it came (decision 0010).
+3. References and bare ids become copies of what they stand for, anywhere in the same project, and
+   so do calls of hosted tools that do not say what came of them. An image that comes with its bytes
+   is kept as it came (decision 0010).
 4. Calls and outputs may come one by one; whether they are pairs is asked when a response is made.
 5. Items stay as they are while a response is made (R-64). Who adds while another adds comes behind:
    in one process they queue, other processes are tried against with growing pauses.
@@ -22,7 +23,7 @@ from weakref import WeakValueDictionary
 
 from antiphon.engine.carry import Seals
 from antiphon.engine.mint import SystemMint
-from antiphon.engine.prompt import needs_lookup
+from antiphon.engine.prompt import needs_lookup, says_little
 from antiphon.engine.sealing import OURS, Kind, Unverifiable
 from antiphon.errors import (
     ConversationLocked,
@@ -34,7 +35,7 @@ from antiphon.errors import (
 )
 from antiphon.protocol.ids import partition_of
 from antiphon.protocol.items import ITEM_TYPES
-from antiphon.protocol.items.base import Item
+from antiphon.protocol.items.base import Item, changed
 from antiphon.protocol.validation import echo
 from antiphon.store.base import Conversation, ConversationBusy, ConversationMoved, Store
 
@@ -183,7 +184,7 @@ class ConversationService:
                     raise InvalidEncryptedContent(item.get("id") or kind, "items")
 
     async def _referred(self, project: str, items: list[Item]) -> dict[str, Item]:
-        wanted = {item["id"] for item in items if needs_lookup(item)}
+        wanted = {item["id"] for item in items if needs_lookup(item) or says_little(item)}
         return await self._store.items(project, wanted) if wanted else {}
 
 
@@ -215,8 +216,10 @@ def _fresh(
                 text = f"Item with id '{echo(item['id'])}' not found."
                 raise NotFoundError(text, param="items")
             item = original
+        elif says_little(item) and (kept := found.get(item["id"])) is not None:
+            item = kept if kept["type"] == item["type"] else item
         if "id" not in item or item["id"] in known:
-            item = {**item, "id": mint.item_id(ITEM_TYPES[item["type"]].prefix)}
+            item = changed(item, id=mint.item_id(ITEM_TYPES[item["type"]].prefix))
         known[item["id"]] = item
         fresh.append(item)
     return fresh

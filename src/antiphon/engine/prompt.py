@@ -90,7 +90,7 @@ async def own_items(
     known: dict[str, Item] = {}
     if any("id" in item for item in request.input):  # else none can be a known one
         known = {item["id"]: item for item in past.items if "id" in item}
-    asked = {item["id"] for item in request.input if needs_lookup(item) or _says_little(item)}
+    asked = {item["id"] for item in request.input if needs_lookup(item) or says_little(item)}
     wanted = asked - known.keys()
     found = await store.items(project, wanted) if wanted else {}
     staying = await _staying(request.input, known, project, store, past)
@@ -156,7 +156,7 @@ def needs_lookup(item: Item) -> bool:
             return False
 
 
-def _says_little(item: Item) -> bool:
+def says_little(item: Item) -> bool:
     """A call of a hosted tool, or a list of tools, that does not say what came of it, under an id
     that we minted."""
     if partition_of(item.get("id") or "") is None:
