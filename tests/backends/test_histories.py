@@ -62,6 +62,11 @@ CASES = [
         ],
     ),
     Case(
+        "functions of an MCP server that is not there any more: OpenAI takes names of 64",
+        [{**search("1"), "name": "f" * 65}],
+        [assistant(None, calls=[calling("1", valid_name("f" * 65))]), tool("1", OK)],
+    ),
+    Case(
         "system messages that come later are the user's: chat templates refuse them",
         [said("user", "Hi"), said("developer", "b"), said("system", "c"), said("user", "d")],
         [{"role": "system", "content": "a"}, user("Hi"), rule("b"), rule("c"), user("d")],

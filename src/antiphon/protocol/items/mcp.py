@@ -23,6 +23,7 @@ from antiphon.protocol.items.base import (
     pair_id,
     told_of,
 )
+from antiphon.protocol.names import valid_name
 from antiphon.protocol.sources import unmarked
 from antiphon.protocol.untrusted import quoted_output
 
@@ -82,7 +83,8 @@ class McpApprovalResponse(ItemShape):
 
 
 def _as_call(item: Item) -> Call:
-    return Call(pair_id(item), item["name"], object_text(item["arguments"]))
+    # The server may be gone: its functions were offered under such names (`engine.naming`).
+    return Call(pair_id(item), valid_name(item["name"]), object_text(item["arguments"]))
 
 
 def _unquoted(item: Item) -> str | list[Any]:
