@@ -248,8 +248,8 @@ CALLS = [
         [said("user", "a"), *(call("1"), call("1")), *(result("1", "x"), result("1", "y"))],
         [
             user("a"),
-            assistant(use("1"), use(short_id("1"))),
-            user(returned("1", "x"), returned(short_id("1"), "y")),
+            assistant(use("1"), use(short_id("1 1"))),
+            user(returned("1", "x"), returned(short_id("1 1"), "y")),
         ],
     ),
     Case(

@@ -1,5 +1,6 @@
 """What servers refuse in a history that this API takes: ids, names, roles, what is missing."""
 
+import time
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from tests.backends.test_chat_messages import (
 )
 
 LONG = "mcp_" + "0" * 48
-AGAIN = short_id("1")
+AGAIN = short_id("1 1")
+KIMI = f"functions.{'f' * 40}:"
 ODD = valid_name("functions.f")
 
 
@@ -51,6 +53,14 @@ CASES = [
         [
             assistant(None, calls=[searching(short_id(LONG)), calling("c" * 40)]),
             *(tool(short_id(LONG), OK), tool("c" * 40)),
+        ],
+    ),
+    Case(
+        "what Kimi calls its calls: its template shows the id, and the name nowhere else",
+        [call(f"{KIMI}0"), result(f"{KIMI}0"), call(f"{KIMI}3"), call(f"{KIMI}0")],
+        [
+            *(assistant(None, f"{KIMI}0"), tool(f"{KIMI}0")),
+            assistant(None, f"{KIMI}3", f"{KIMI}4"),
         ],
     ),
     Case(
@@ -106,3 +116,13 @@ def test_ids_and_names_stay_what_they_were_when_a_history_grows() -> None:
     items = [call("1"), result("1"), call("1", "a.b"), result("1")]
     before = chat_messages(None, items, GENERIC)
     assert chat_messages(None, [*items, call("1"), result("1")], GENERIC)[: len(before)] == before
+
+
+@pytest.mark.parametrize("ids", [["x"], ["functions.f:0"], [f"functions.f:{n}" for n in range(99)]])
+def test_many_calls_of_one_id_take_no_time(ids: list[str]) -> None:
+    """R-118: each looks for an id where the last one has found one."""
+    items = [call(ids[number % len(ids)]) for number in range(20_000)]
+    before = time.process_time()
+    (message,) = chat_messages(None, items, GENERIC)
+    assert time.process_time() - before < 5
+    assert len({one["id"] for one in message["tool_calls"]}) == len(items)

@@ -8,12 +8,14 @@ Rules
 3. What the model says after a call that has its result in itself (a hosted tool) is a new turn.
 4. Items that are neither message, reasoning, call nor result are not shown to a model.
 5. A call has an id that all servers take, and that no other call has: a long one, and one that was
-   there before, gives way to a short one, in the call and in its result. So does a name that no
-   function can have, whoever gave it.
+   there before, gives way to a short one, in the call and in its result. One that Kimi made keeps
+   its form, and counts on: of all that is said of a call, its template shows the id and no name. A
+   name that no function can have, whoever gave it, gives way, too.
 """
 
 import hashlib
-from collections import defaultdict, deque
+import re
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -26,6 +28,8 @@ from antiphon.protocol.names import name_of_call
 _MOST_ID: Final = 40
 #: Those of an id that stands for another one.
 _SHORT: Final = 9
+#: An id of Kimi, and of vLLM and SGLang for it: the name of the function, and a number.
+_KIMI: Final = re.compile(r"(functions\.[a-zA-Z0-9_.-]+:)([0-9]{1,9})")
 
 
 def short_id(id_: str) -> str:
@@ -93,6 +97,8 @@ class _Writer:
         self._results: dict[str, deque[tuple[int, Returned]]] = defaultdict(deque)
         self._used: set[int] = set()  # positions of results that belong to a turn
         self._ids: set[str] = set()  # of calls so far
+        #: Ids that came again, how often; and what Kimi counts, up to where.
+        self._numbers: Counter[str] = Counter()
         for position, item in enumerate(items):
             as_result = ITEM_TYPES[item["type"]].as_result
             if as_result:
@@ -147,9 +153,15 @@ class _Writer:
         return called if own == sent else Called(called.item, called.call._replace(call_id=own))
 
     def _own_id(self, sent: str) -> str:
-        own = sent if len(sent) <= _MOST_ID else short_id(sent)
+        kimi = _KIMI.fullmatch(sent)
+        key = kimi[1] if kimi else sent
+        own = sent if kimi or len(sent) <= _MOST_ID else short_id(sent)
         while own in self._ids:
-            own = short_id(own)
+            self._numbers[key] += 1
+            number = self._numbers[key]
+            own = f"{key}{number}" if kimi else short_id(f"{sent} {number}")
+        if kimi:
+            self._numbers[key] = max(self._numbers[key], int(kimi[2]))
         self._ids.add(own)
         return own
 
