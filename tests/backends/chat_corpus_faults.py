@@ -58,6 +58,15 @@ FAULTS = [
     Fault("tool call is a string", HELLO + sse(chunk(tool_calls=["x"])) + STOP),
     Fault("tool call without a name", HELLO + calls(call(0, "c", arguments="{}")) + CALLS),
     Fault("logprobs are strings", HELLO + sse(chunk(content="a", logprobs={"content": ["a"]}))),
+    *(
+        Fault(f"logprobs with {wrong}", HELLO + sse(chunk(content="a", logprobs=wrong)) + STOP)
+        for wrong in (
+            {"content": [{"token": "a", "logprob": "-1"}]},
+            {"content": [{"token": "a", "logprob": -1, "bytes": 2**63}]},
+            {"content": [{"token": "a", "logprob": -1, "bytes": [256]}]},
+            {"content": [{"token": "a", "logprob": -1, "top_logprobs": [{"token": 1}]}]},
+        )
+    ),
     Fault("json body cut off", completion(content="Hello")[:-3], retry=None),
     Fault("json body with another object", b'{"hello": "world"}', retry=None),
     Fault(

@@ -52,6 +52,14 @@ FAULTS: dict[str, tuple[bytes, type[APIError], bool | None]] = {
     "no JSON": (HEL + b"data: {boom\n\n", UpstreamError, False),
     "no object": (HEL + b'data: "boom"\n\n', UpstreamError, False),
     "no text": (sse(event("output_text.delta", delta=5)), UpstreamError, None),
+    **{
+        f"logprobs with {wrong}": (
+            sse({**text("Hel"), "logprobs": [{"token": "Hel", "logprob": -1, **wrong}]}),
+            UpstreamError,
+            None,
+        )
+        for wrong in ({"logprob": "-1"}, {"bytes": 2**63}, {"bytes": 3}, {"bytes": [256]})
+    },
     "an item that is none": (sse(event("output_item.done", item="boom")), UpstreamError, None),
     "a call without a name": (sse(end({**called(), "name": None})), UpstreamError, None),
     "an error": (

@@ -22,7 +22,10 @@ from antiphon.protocol.deltas import Delta
 from antiphon.protocol.parameters import ServiceTier
 
 #: What comes of JSON of another shape, or of none: told apart for the operator only.
-ANOTHER_SHAPE: Final = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+ANOTHER_SHAPE: Final = (
+    *(ValueError, TypeError, AttributeError, KeyError),
+    *(RecursionError, OverflowError),
+)
 #: Blanks and the bytes of a byte order mark, before the body.
 _BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 #: `orjson.dumps` refuses more than 254 levels: with these around it, a value has 128 left.

@@ -11,7 +11,7 @@ Rules
 
 from typing import Any, Final
 
-from antiphon.backends.chat_completions.values import string_of
+from antiphon.backends.values import string_of
 from antiphon.protocol.deltas import Delta, ReasoningDelta, ReasoningState, SummaryDelta
 
 Detail = dict[str, Any]

@@ -8,10 +8,9 @@ Rules
 
 import json
 import math
-from typing import Any, Final
+from typing import Any
 
-#: OpenAI's "-9999.0 signifies that the token is very unlikely" (API reference, logprobs).
-_UNLIKELY: Final = -9999.0
+from antiphon.backends.values import UNLIKELY
 
 
 class LenientReader:
@@ -56,9 +55,9 @@ def _mended(text: str) -> str:
 
 
 def _constant(_: str) -> float:
-    return _UNLIKELY
+    return UNLIKELY
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
-    return value if math.isfinite(value) else _UNLIKELY
+    return value if math.isfinite(value) else UNLIKELY

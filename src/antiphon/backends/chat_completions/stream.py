@@ -21,13 +21,13 @@ from antiphon.backends.chat_completions.values import (
     citation_of,
     last_tokens,
     logprob_of,
-    string_of,
     usage_of,
 )
 from antiphon.backends.faults import UpstreamFaultError, printable, shown
 from antiphon.backends.profiles import GENERIC, Profile
 from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader, tier_of
 from antiphon.backends.sse import Event
+from antiphon.backends.values import string_of
 from antiphon.protocol.deltas import (
     AnnotationDelta,
     Delta,

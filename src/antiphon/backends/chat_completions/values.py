@@ -7,6 +7,7 @@ Rules
 
 from typing import Any, Final
 
+from antiphon.backends.values import token_of
 from antiphon.protocol.deltas import Logprob
 from antiphon.protocol.fields import MAX_INT
 from antiphon.protocol.response import Usage
@@ -15,26 +16,13 @@ from antiphon.protocol.response import Usage
 _CITED: Final = {"url": str, "title": str, "start_index": int, "end_index": int}
 
 
-def string_of(value: Any) -> str:
-    """The value, if it is a string."""
-    if not isinstance(value, str):
-        raise TypeError(type(value).__name__)
-    return value
-
-
 def logprob_of(entry: dict[str, Any]) -> Logprob:
     """One token with its alternatives; `bytes` are added where the server left them out."""
     return {**_token(entry), "top_logprobs": [_token(top) for top in entry.get("top_logprobs", ())]}
 
 
 def _token(entry: dict[str, Any]) -> Logprob:
-    token = string_of(entry["token"])
-    spelled = entry.get("bytes")
-    return {
-        "token": token,
-        "bytes": list(token.encode()) if spelled is None else spelled,
-        "logprob": entry["logprob"],
-    }
+    return token_of(entry["token"], entry["logprob"], entry.get("bytes"))
 
 
 def last_tokens(logprobs: list[Logprob], text: str) -> list[Logprob]:

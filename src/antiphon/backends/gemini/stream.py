@@ -19,10 +19,11 @@ from antiphon.backends.calls import CallAssembler
 from antiphon.backends.faults import UpstreamFaultError, filtered, printable, shown
 from antiphon.backends.gemini.faults import error_in_stream
 from antiphon.backends.gemini.signatures import SIGNATURE, SignatureReader
-from antiphon.backends.gemini.values import logprobs_of, string_of, usage_of
+from antiphon.backends.gemini.values import logprobs_of, usage_of
 from antiphon.backends.origins import Origin
 from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
 from antiphon.backends.sse import Event
+from antiphon.backends.values import string_of
 from antiphon.protocol.deltas import (
     Delta,
     Finish,

@@ -7,18 +7,12 @@ Rules
 
 from typing import Any
 
+from antiphon.backends.values import token_of
 from antiphon.protocol.deltas import Logprob
 from antiphon.protocol.fields import MAX_INT
 from antiphon.protocol.response import Usage
 
 Json = dict[str, Any]
-
-
-def string_of(value: Any) -> str:
-    """The value, if it is a string."""
-    if not isinstance(value, str):
-        raise TypeError(type(value).__name__)
-    return value
 
 
 def logprobs_of(result: Json | None) -> list[Logprob]:
@@ -35,12 +29,8 @@ def logprobs_of(result: Json | None) -> list[Logprob]:
 
 
 def _token(candidate: Json) -> Logprob:
-    token = string_of(candidate["token"])
-    return {
-        "token": token,
-        "bytes": list(token.encode()),
-        "logprob": candidate.get("logProbability", 0.0),  # JSON of protobuf leaves zeros out
-    }
+    # JSON of protobuf leaves zeros out.
+    return token_of(candidate["token"], candidate.get("logProbability", 0.0))
 
 
 def usage_of(usage: Json) -> Usage:

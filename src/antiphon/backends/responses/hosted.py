@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from antiphon.backends.reader import passable
-from antiphon.backends.responses.values import string_of
+from antiphon.backends.values import string_of
 from antiphon.protocol.deltas import AnnotationDelta, Delta, HostedDelta
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Item, told_of

@@ -20,7 +20,8 @@ from antiphon.backends.calls import CallAssembler
 from antiphon.backends.origins import Origin
 from antiphon.backends.reader import passable
 from antiphon.backends.responses.hosted import annotation_of
-from antiphon.backends.responses.values import logprobs_of, string_of
+from antiphon.backends.responses.values import logprobs_of
+from antiphon.backends.values import string_of
 from antiphon.protocol.deltas import (
     Delta,
     MessageStart,

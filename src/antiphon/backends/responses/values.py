@@ -7,16 +7,10 @@ Rules
 
 from typing import Any
 
+from antiphon.backends.values import token_of
 from antiphon.protocol.deltas import Logprob
 from antiphon.protocol.fields import MAX_INT
 from antiphon.protocol.response import Usage
-
-
-def string_of(value: Any) -> str:
-    """The value, if it is a string."""
-    if not isinstance(value, str):
-        raise TypeError(type(value).__name__)
-    return value
 
 
 def logprobs_of(entries: Any) -> list[Logprob] | None:
@@ -31,12 +25,7 @@ def logprobs_of(entries: Any) -> list[Logprob] | None:
 
 
 def _token(entry: dict[str, Any]) -> Logprob:
-    token, spelled = string_of(entry["token"]), entry.get("bytes")
-    return {
-        "token": token,
-        "bytes": list(token.encode() if spelled is None else bytes(spelled)),
-        "logprob": float(entry["logprob"]),
-    }
+    return token_of(entry["token"], entry["logprob"], entry.get("bytes"))
 
 
 def usage_of(usage: dict[str, Any]) -> Usage:
