@@ -407,6 +407,11 @@ BROKEN = {
         start(),
         event("content_block_delta", index=3, delta={"type": "text_delta", "text": "x"}),
     ],
+    "thinking that no event can hold": [
+        start(),
+        *block(0, {**SECRET, "data": orjson.loads("[" * 200 + "]" * 200)}),
+        *stop("end_turn"),
+    ],
     "an error": [*HELLO, event("error", error={"type": "overloaded_error", "message": "SECRET"})],
     "an error of another shape": [*HELLO, event("error", error="SECRET")],
     "a call without a name": [

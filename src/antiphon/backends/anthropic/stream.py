@@ -20,7 +20,7 @@ from antiphon.backends.anthropic.faults import error_in_stream
 from antiphon.backends.anthropic.thoughts import Block, Memory
 from antiphon.backends.calls import CallAssembler
 from antiphon.backends.faults import UpstreamFaultError, shown
-from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader
+from antiphon.backends.reader import ANOTHER_SHAPE, BodyReader, passable
 from antiphon.backends.sse import Event
 from antiphon.protocol.deltas import (
     Delta,
@@ -160,7 +160,7 @@ class MessagesStream(BodyReader):
             block["thinking"] = "".join(block.pop("pieces"))
             if self._memory.signed and not block.get("signature"):  # it was cut off
                 return
-        self._thoughts.append(block)
+        self._thoughts.append(passable(block))
         out.append(self._memory.state(self._thoughts))
 
     def _message_delta(self, event: Json, out: list[Delta]) -> None:
