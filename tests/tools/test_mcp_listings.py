@@ -36,6 +36,11 @@ async def test_unusable_tools_are_left_out_and_the_others_stay(mcp: Mcp) -> None
         {"name": "\u202ea", "inputSchema": SCHEMA},
         {"name": "list", "inputSchema": [1]},
         {"name": "text", "inputSchema": {"type": "string"}},
+        {"name": "properties", "inputSchema": {"type": "object", "properties": []}},
+        {"name": "a property", "inputSchema": {"type": "object", "properties": {"a": 5}}},
+        {"name": "required", "inputSchema": {**SCHEMA, "required": "x"}},
+        {"name": "a required one", "inputSchema": {**SCHEMA, "required": [1]}},
+        {"name": "dialect", "inputSchema": {**SCHEMA, "$schema": 5}},
         {"name": "long", "inputSchema": {**SCHEMA, "title": "x" * 70_000}},
         {"name": "huge number", "inputSchema": {**SCHEMA, "maxProperties": 10**30}},
         {"name": "deep", "inputSchema": deep},
@@ -43,17 +48,18 @@ async def test_unusable_tools_are_left_out_and_the_others_stay(mcp: Mcp) -> None
         {"name": "odd text", "inputSchema": SCHEMA, "description": 7, "outputSchema": 7},
         {"name": "odd text", "inputSchema": SCHEMA, "description": "twice"},
         {"name": "no type", "inputSchema": {}, "description": "a\u200bb\x00\tc\U000e0041"},
+        {"name": "any", "inputSchema": {"properties": {"a": True}, "required": None}},
         {"name": "hides", "inputSchema": {"title": "a\u202e\U000e0041b", "default": "\n"}},
     ]
     async with Raw(tools_list=tools(*bad)) as server:
         tool, stage = opened(mcp, server.url), Staged()
         await tool.prepare(stage)
         names = [function.name for function in tool.functions]
-        assert names == ["odd hints", "odd text", "no type", "hides"]
-        assert [function.description for function in tool.functions] == ["", "", "ab\tc", ""]
+        assert names == ["odd hints", "odd text", "no type", "any", "hides"]
+        assert [function.description for function in tool.functions] == ["", "", "ab\tc", "", ""]
         assert tool.functions[2].parameters == {"type": "object"}
         hides = {"type": "object", "title": "ab", "default": "\n"}
-        assert tool.functions[3].parameters == hides
+        assert tool.functions[4].parameters == hides
         assert not tool.functions[0].repeatable
         assert "description" not in stage.begun[0].fields["tools"][0]
 

@@ -4,7 +4,7 @@ Rules
 1. Whatever stands in a definition is somebody else's text: bounded, without characters that a
    human does not see (reliability R-89, R-123).
 2. A tool that cannot be used is left out, and the others stay: one whose name is not 1 to 256
-   printable characters, or whose schema is no object, too long or too deep.
+   printable characters, or whose schema is no object's, too long or too deep.
 3. Reading a definition that was read before changes nothing: what an approval is bound to is the
    same whether the list came from the server or out of the context (R-125).
 4. A list that is shown is marked with what it was made for: the server, and the tools that were
@@ -14,7 +14,7 @@ Rules
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import orjson
 
@@ -59,11 +59,25 @@ class Definition:
         return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+def is_objects(schema: object) -> TypeGuard[Json]:
+    """Whether it is the schema of an object, and well-formed as far as everybody reads it."""
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        return False
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, dict | None) or not isinstance(required, list | None):
+        return False
+    return (
+        all(isinstance(one, dict | bool) for one in (properties or {}).values())
+        and all(isinstance(name, str) for name in required or ())
+        and isinstance(schema.get("$schema"), str | None)
+    )
+
+
 def definition(name: object, description: object, schema: object, read_only: object) -> Definition:
     """A usable definition. Raises `ValueError` (rule 2)."""
     if not isinstance(name, str) or not 0 < len(name) <= _MOST_NAME or not name.isprintable():
         raise ValueError("the name cannot be used")
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+    if not is_objects(schema):
         raise ValueError("the schema is no object's")
     if _depth(schema) > _MOST_DEPTH:
         raise ValueError("the schema is too deep")

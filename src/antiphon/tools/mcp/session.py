@@ -40,6 +40,7 @@ from mcp.shared.transport_context import TransportContext
 from pydantic import ValidationError
 
 from antiphon import __version__
+from antiphon.tools.mcp.definitions import is_objects
 from antiphon.tools.mcp.exchange import EXCHANGE, MOST_LISTENED, Exchange
 from antiphon.tools.mcp.faults import (
     BadStatus,
@@ -309,7 +310,7 @@ def _clean(entry: object) -> dict[str, Any] | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return None
     schema, hints = entry.get("inputSchema"), entry.get("annotations")
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+    if not is_objects(schema):
         return None
     tool = {"name": entry["name"], "inputSchema": {"type": "object", **schema}}
     if isinstance(entry.get("description"), str):
