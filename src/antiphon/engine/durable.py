@@ -82,12 +82,15 @@ class DurableLog:
         await self._room.wait()
 
     async def checkpoint(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Commit all that was said, and with it how far the run is by then."""
+        """Commit all that was said, and with it how far the run is by then. Nothing more is done
+        by a run that is lost: its task is being cancelled, but could begin something until then."""
         self._snapshot = snapshot
         self._asked += 1
         mine = self._asked
         await asyncio.sleep(0)  # calls that end at once need only one
         await self._persist(lambda: self._kept >= mine)
+        if self.lost:
+            raise asyncio.CancelledError
 
     async def finish(self, frames: list[Frame], ending: Ending) -> None:
         """Commit the last frames with the terminal state, then show them."""
