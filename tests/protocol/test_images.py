@@ -148,3 +148,21 @@ def test_any_bytes_are_read_to_the_end() -> None:
         for seed in range(2_000):
             random = Random(seed)
             image_of(start + random.randbytes(random.randrange(60)))
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (jpeg(1, 1)[:20] + b"\xff" * 9_000, jpeg(640, 480)[20:]),
+        (jpeg(1, 1)[:20] + b"\xff\xe1\0\2" * 9_000, jpeg(640, 480)[20:]),
+        (PNG + png_chunk(b"tEXt") * 9_000, png_chunk(b"acTL", bytes(8))),
+        (gif(1, 1) + bytes(3) + b"!\xfe\1a\0" * 9_000, LOOP),
+        (gif(1, 1) + bytes(3) + b"!\xfe" + b"\1a" * 9_000 + b"\0", LOOP),
+    ],
+)
+def test_only_so_many_pieces_are_looked_at(head: bytes, tail: bytes) -> None:
+    """R-118: the event loop waits meanwhile, and a MiB of them took a second."""
+    found = image_of(head + tail)
+    assert found is not None
+    assert not found.is_animated
+    assert found.media_type != "image/jpeg" or found.size is None
