@@ -1,6 +1,7 @@
 """The item of a hosted call while the model writes it (spec §4.1, "code")."""
 
 import json
+import time
 from itertools import pairwise
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from antiphon.protocol.deltas import Delta, Finish, TextDelta, ToolCallDelta
 from antiphon.protocol.machine_options import MachineOptions
 from antiphon.protocol.streamed_calls import Streamed, StringReader
 from antiphon.testing import assert_valid_log, decode
+from tests.pace import pace
 from tests.protocol.test_machine import make, types
 
 FIELDS: Final = {"code": "", "container_id": "cntr_1", "outputs": []}
@@ -85,6 +87,19 @@ def test_a_string_is_read_wherever_it_is_cut(
 def test_what_models_write(written: str, code: str) -> None:
     assert read(written) == code
     assert read(written, *range(len(written))) == code
+
+
+@pytest.mark.parametrize(
+    ("escape", "shown"), [("\\n", 1_000_000), ("\\u00e9", 1_000_000), ("\\q", 1_000)]
+)
+def test_escapes_without_end_do_not_hold_the_event_loop(escape: str, shown: int) -> None:
+    """R-118: a MiB of them in one piece took a second."""
+    reader, limit = StringReader("code"), 0.1 * pace()
+    started = time.process_time()
+    said = reader.feed('{"code": "' + escape * 1_000_000)
+    assert time.process_time() - started < limit
+    assert len(said) == shown
+    assert reader.feed('\\n"}') == ("\n" if shown == 1_000_000 else "")
 
 
 # -- items ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ Rules
 3. Arguments that are no such object show nothing while they come, and in the end what can be read.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +23,10 @@ from antiphon.protocol.writers import HostedWriter
 
 #: Characters before the string from which on it is not waited for any more.
 _MOST_LEAD: Final = 200
-_SHORT: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_HEX: Final = re.compile("[0-9A-Fa-f]{4}")
-_PLAIN: Final = re.compile(r'[^"\\]+')
-_HIGH: Final = range(0xD800, 0xDC00)
-_LOW: Final = range(0xDC00, 0xE000)
+#: Escapes that JSON does not have, but models write; behind so many nothing is shown any more.
+_MOST_WRONG: Final = 1_000
+#: What can be decoded at once: a loop over each escape would hold the event loop (R-118).
+_RUN: Final = re.compile(r'[^"\\]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\]*+)*+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,14 @@ class StringReader:
         self._whole: list[str] = []
         self._is_in = False
         self._high = ""
+        self._wrong = 0
         #: The object has ended, behind the string.
         self.is_over = False
 
     def feed(self, text: str) -> str:
         """More of the object: what the string has more."""
         self._whole.append(text)
-        if self.is_over:
+        if self.is_over or self._wrong == _MOST_WRONG:
             return ""
         if not self._is_in and len(self._text) > _MOST_LEAD:
             return ""
@@ -81,38 +82,29 @@ class StringReader:
         return value if isinstance(value, str) else ""
 
     def _read(self) -> str:
-        parts: list[str] = []
+        parts = [self._high]
         at, text = 0, self._text
-        while at < len(text) and not self.is_over:
-            if text[at] == '"':
-                self.is_over = True
-            elif text[at] != "\\":
-                plain = _PLAIN.match(text, at)
-                end = plain.end() if plain else at + 1
-                parts.append(text[at:end])
-                at = end
-            else:
-                length = 6 if text[at + 1 : at + 2] == "u" else 2
-                if at + length > len(text):
-                    break
-                parts.append(self._escaped(text[at + 1 : at + length]))
-                at += length
+        while self._wrong < _MOST_WRONG:
+            run = _RUN.match(text, at)
+            end = run.end() if run else at
+            parts.append(json.loads(f'"{text[at:end]}"', strict=False))
+            at = end
+            self.is_over = text[at : at + 1] == '"'
+            length = 6 if text[at + 1 : at + 2] == "u" else 2
+            if self.is_over or at + length > len(text):
+                break
+            parts.append(text[at + 1] if length == 2 else "")
+            at += length
+            self._wrong += 1
         self._text = text[at:]
-        return "".join(parts)
+        return self._without_halves("".join(parts))
 
-    def _escaped(self, escape: str) -> str:
-        if len(escape) == 1:
-            return _SHORT.get(escape, escape)
-        if not _HEX.fullmatch(escape, 1):
-            return ""
-        number = int(escape[1:], 16)
-        if number in _HIGH:
-            self._high = chr(number)
-            return ""
-        if number in _LOW:
-            pair, self._high = self._high + chr(number), ""
-            return pair.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return chr(number)
+    def _without_halves(self, text: str) -> str:
+        """Half a character at the end waits for the other one; other halves are left out."""
+        self._high = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        if text.isascii():
+            return text
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
 
 
 class StreamedWriter:
