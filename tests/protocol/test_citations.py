@@ -414,3 +414,14 @@ def test_the_work_is_linear_whatever_the_text(text: str, size: int, linked: bool
             reader.feed(chunk)
         reader.close()
         assert time.process_time() - started < 10
+
+
+def test_many_sources_are_numbered_one_by_one() -> None:
+    """R-118: code may make a thousand files in a call, and each was compared with all before it."""
+    sources, started = Sources(), time.process_time()
+    for number in range(20_000):
+        sources.made("cntr_1", f"cfile_{number}", f"/mnt/data/{number}")
+    assert sources.file("cfile_7", "7") == 8
+    assert time.process_time() - started < 2
+    sources.restore(sources.rows())
+    assert sources.file("cfile_7", "7") == 8

@@ -138,6 +138,13 @@ class Sources:
     """All sources of one response, numbered from 1 in the order in which they came."""
 
     found: list[Source] = field(default_factory=list)
+    #: By what tells them from each other.
+    _numbers: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._numbers = {}
+        for number, source in enumerate(self.found, 1):
+            self._numbers.setdefault(source.key, number)
 
     def page(self, url: str, title: str) -> int:
         """The number of a page."""
@@ -163,13 +170,13 @@ class Sources:
     def restore(self, rows: Iterable[Sequence[str]]) -> None:
         """Those that were kept, in the place of all that is here."""
         self.found[:] = map(_source, rows)
+        self.__post_init__()
 
     def _number(self, source: Source) -> int:
-        for number, known in enumerate(self.found, 1):
-            if known.key == source.key:
-                return number
-        self.found.append(source)
-        return len(self.found)
+        if source.key not in self._numbers:
+            self.found.append(source)
+            self._numbers[source.key] = len(self.found)
+        return self._numbers[source.key]
 
 
 def _source(row: Sequence[str]) -> Source:
