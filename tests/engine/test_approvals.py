@@ -165,6 +165,21 @@ async def test_an_approval_is_good_once() -> None:
     assert len(world.tool.calls) == 1
 
 
+@pytest.mark.parametrize("sent", [["mcp_call", "message"], ["message"]], ids=["call", "no call"])
+async def test_an_answer_before_what_a_model_said_is_history(sent: list[str]) -> None:
+    """Clients send a call again without its request's id, or not at all."""
+    world = World(asks(), ANSWER, ANSWER)
+    first = await world.ask(store=False)
+    answered: list[Json] = [*first["output"], says(request_of(first))]
+    second = await world.ask(input=answered, store=False)
+    for item in second["output"]:
+        item.pop("approval_request_id", None)
+    said = [item for item in second["output"] if item["type"] in sent]
+    await world.ask(input=[*answered, *said, {"role": "user", "content": "And?"}], store=False)
+    assert [item["type"] for item in world.shown()] == [*sent, "message"]
+    assert len(world.tool.calls) == 1
+
+
 async def test_of_two_responses_with_one_approval_one_runs_the_call() -> None:
     """R-124, where both were accepted at the same time."""
     world = World(asks(), ANSWER)

@@ -115,19 +115,38 @@ async def read_decisions(
             )
         if request_id in done:
             continue
-        if approve:
-            await _check_unused(store, project, request_id, response)
+        if approve and not await _is_unused(store, project, request_id, response):
+            if _was_heard(request, own):
+                continue
+            raise InvalidRequestError(
+                f"Approval request '{echo(request_id)}' was answered before, in another response.",
+                param="input",
+                code="invalid_value",
+            )
         decisions.append(Decision(request, approve, _is_asked_again(request, own)))
     return decisions
 
 
 def _is_asked_again(request: Item, own: list[Item]) -> bool:
     """Whether a later item asks for the same call; who stores nothing sends all of them again."""
-    places = [place for place, item in enumerate(own) if _is_answer(item, request["id"])]
     return any(
         item["type"] == request["type"] and all(item[key] == request[key] for key in _SAME)
-        for item in own[places[-1] :]
+        for item in _behind_answer(request, own)
     )
+
+
+def _was_heard(request: Item, own: list[Item]) -> bool:
+    """Whether a model spoke since the answer: then that is history. Not every client says with a
+    call which request it was for (Microsoft Agent Framework), or sends it again."""
+    return any(
+        item["type"].endswith("_call") or item.get("role") == "assistant"
+        for item in _behind_answer(request, own)
+    )
+
+
+def _behind_answer(request: Item, own: list[Item]) -> list[Item]:
+    places = [place for place, item in enumerate(own) if _is_answer(item, request["id"])]
+    return own[places[-1] + 1 :]
 
 
 _SAME: Final = ("server_label", "name", "arguments")
@@ -139,14 +158,8 @@ def _is_answer(item: Item, request_id: str) -> bool:
     return bool(item["approval_request_id"] == request_id)
 
 
-async def _check_unused(store: Store, project: str, request_id: str, response: str) -> None:
-    user = await store.approvals.user(project, request_id)
-    if user is not None and user != response:
-        raise InvalidRequestError(
-            f"Approval request '{echo(request_id)}' was answered before, in another response.",
-            param="input",
-            code="invalid_value",
-        )
+async def _is_unused(store: Store, project: str, request_id: str, response: str) -> bool:
+    return await store.approvals.user(project, request_id) in (None, response)
 
 
 def _text(partition: str, head: str, label: str, call: Sequence[str]) -> bytes:
