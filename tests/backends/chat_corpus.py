@@ -111,7 +111,7 @@ TEXT = [
         HELLO
         + sse(chunk(content="", annotations=[{"type": "url_citation", "url_citation": CITED}]))
         + sse(chunk(annotations=[{"type": "file", "file": {}}, {"url_citation": {"url": 1}}]))
-        + sse(chunk(annotations=[None, "https://example.com/"]))
+        + sse(chunk(annotations=[None, "https://example.com/", {"url_citation": CITED}]))
         + sse(chunk(annotations={"url_citation": CITED}))
         + STOP,
         [TextDelta("Hello"), AnnotationDelta({"type": "url_citation", **CITED})],

@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 
 from antiphon.errors import UpstreamError
 from antiphon.protocol.deltas import (
-    AnnotationDelta,
     Delta,
     Finish,
     ReasoningDelta,
@@ -60,15 +59,6 @@ def play(
 
 def types(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"].removeprefix("response.") for event in events]
-
-
-def test_an_annotation_that_is_repeated_is_one() -> None:
-    """Some servers send all pages that they cite with each chunk."""
-    pages = [AnnotationDelta({"type": "url_citation", "url": url}) for url in "ab"]
-    events = play(TextDelta("x"), pages[0], TextDelta("y"), *pages, pages[1], Finish())
-    (part,) = assert_valid_log(events)["output"][0]["content"]
-    assert [one["url"] for one in part["annotations"]] == ["a", "b"]
-    assert types(events).count("output_text.annotation.added") == 2
 
 
 def test_a_message_has_the_events_of_the_grammar_in_order() -> None:

@@ -142,8 +142,6 @@ class MessageWriter:
         #: Of the open text; None: nothing can be cited, or no text is open.
         self._reader: CitationReader | None = None
         self._waiting: list[Logprob] = []
-        #: Annotations of the backend: some servers repeat them with each chunk.
-        self._annotated: set[frozenset[tuple[str, Any]]] = set()
         item: Json = {
             "id": emitter.mint.item_id("msg"),
             "type": "message",
@@ -171,10 +169,7 @@ class MessageWriter:
                 self._reader = CitationReader(self._sources, linked=self._linked)
             self._say_pieces(self._reader.feed(delta.text))
         elif isinstance(delta, AnnotationDelta):
-            fields = frozenset(delta.annotation.items())
-            if fields not in self._annotated:
-                self._annotated.add(fields)
-                self._content.annotate(delta.annotation)
+            self._content.annotate(delta.annotation)
         else:
             self._end_text()
             self._content.write("refusal", delta.text)

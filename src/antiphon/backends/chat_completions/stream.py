@@ -84,6 +84,7 @@ class ChatStream(BodyReader):
     __slots__ = (
         "_alike",
         "_calls",
+        "_cited",
         "_custom",
         "_details",
         "_finish",
@@ -101,6 +102,8 @@ class ChatStream(BodyReader):
         self._calls: CallAssembler | None = None
         self._details = DetailsReader() if profile.details_back else None
         self._lenient: LenientReader | None = None
+        #: Pages: some servers say all of them again with each chunk.
+        self._cited: set[frozenset[tuple[str, Any]]] | None = None
         self._splitter = (
             None if profile.think == "never" else ThinkSplitter(opened=profile.think == "opened")
         )
@@ -195,9 +198,8 @@ class ChatStream(BodyReader):
         if self._details and (content or refusal or calls):
             self._details.tell_state(out)
         self._said(content, out)
-        annotations = delta.get("annotations")
-        if isinstance(annotations, list):
-            out += [AnnotationDelta(page) for page in map(citation_of, annotations) if page]
+        if annotations := delta.get("annotations"):
+            self._cite(annotations, out)
         if refusal:
             out.append(RefusalDelta(string_of(refusal)))
         if calls:
@@ -220,6 +222,16 @@ class ChatStream(BodyReader):
             return
         if self._logprobs and not delta.get("content"):
             self._logprobs = []  # ours are of visible text only
+
+    def _cite(self, annotations: Any, out: list[Delta]) -> None:
+        if not isinstance(annotations, list):
+            return
+        self._cited = self._cited or set()
+        for page in filter(None, map(citation_of, annotations)):
+            fields = frozenset(page.items())
+            if fields not in self._cited:
+                self._cited.add(fields)
+                out.append(AnnotationDelta(page))
 
     def _said(self, content: str | list[dict[str, Any]] | None, out: list[Delta]) -> None:
         if not content:
