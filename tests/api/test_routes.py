@@ -47,6 +47,26 @@ model = "shared-*"
 targets = [{{ backend = "first", weight = 3 }}, "second"]
 """
 
+#: The first one would fetch images itself, and takes no sounds.
+DEAF: Final = """
+[[backends]]
+name = "deaf"
+kind = "responses"
+base_url = "{first}"
+profile = "openai"
+
+[[backends]]
+name = "inline"
+kind = "chat_completions"
+base_url = "{second}"
+profile = "lmstudio"
+
+[[routes]]
+model = "m"
+targets = ["deaf"]
+fallbacks = ["inline"]
+"""
+
 
 @pytest.fixture
 def second() -> Iterator[ChatUpstream]:
@@ -134,6 +154,19 @@ def test_the_clients_mistake_is_told_at_once(
     reply = api.post("/v1/responses", json={"model": "m", "input": "Hi"})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "temperature")
     assert second.requests == []
+
+
+def test_files_are_for_the_one_that_takes_the_request(
+    tmp_path: Path, upstream: ChatUpstream, second: ChatUpstream
+) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+    image = {"type": "input_image", "image_url": "http://127.0.0.1:1/x.png"}
+    said = [{"role": "user", "content": [sound, image]}]
+    toml = DEAF.format(first=upstream.base_url, second=second.base_url)
+    with serve(tmp_path, toml) as live, client_of(live) as api:
+        reply = api.post("/v1/responses", json={"model": "m", "input": said})
+    assert reply.json()["error"]["message"].startswith("The URL cannot be requested")
+    assert (reply.status_code, second.requests) == (400, [])
 
 
 def test_a_tool_loop_and_a_job_go_on_elsewhere(

@@ -156,8 +156,7 @@ class Planner:
             request = await revealed(request, project, self.sealer)
         ignored = check_support(request) + foreign_seals(request)
         backend, model = self.router.route(request.model or "", _kin(request))
-        media = backend.media(model)
-        theirs = media.tools
+        theirs = backend.media(model).tools
         ignored += await check_tools(request, project, self.tools, theirs)
         response_id = mint.item_id("resp") if accepted is None else accepted.id
         scope = self._scope(request, project, response_id)
@@ -175,7 +174,8 @@ class Planner:
         _check_servers(request, decisions)
         context = await build_context(own, past, carrier, sent=accepted is None)
         toolbox.refresh(context.shown)
-        asker = Asker(project, media, mint.now())
+        # That of the one that has taken the request (`Fallback.check`).
+        asker = Asker(project, backend.media(model), mint.now())
         items, album = await self._filled(request, front, context, asker)
         size = await backend.window(model)
         compact_at = threshold(request, size)
