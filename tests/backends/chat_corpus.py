@@ -16,6 +16,7 @@ from antiphon.protocol.deltas import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    ToolCallDelta,
     UsageReport,
 )
 from antiphon.protocol.response import Usage
@@ -25,6 +26,8 @@ STOP = sse(chunk(finish="stop"))
 CALLS = sse(chunk(finish="tool_calls"))
 HELLO = sse(chunk(content="Hello"))
 CITED = {"url": "https://x/a", "title": "A", "start_index": 0, "end_index": 5}
+PAGE = {"type": "url_citation", "url_citation": CITED}
+NOWHERE = {"type": "url_citation", "url_citation": {"url": "https://x/a", "title": "A"}}
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,25 @@ TEXT = [
     Stream(
         "a page that is cited, and what is no page",
         HELLO
-        + sse(chunk(content="", annotations=[{"type": "url_citation", "url_citation": CITED}]))
+        + sse(chunk(content="", annotations=[PAGE]))
         + sse(chunk(annotations=[{"type": "file", "file": {}}, {"url_citation": {"url": 1}}]))
         + sse(chunk(annotations=[None, "https://example.com/", {"url_citation": CITED}]))
         + sse(chunk(annotations={"url_citation": CITED}))
         + STOP,
         [TextDelta("Hello"), AnnotationDelta({"type": "url_citation", **CITED})],
+    ),
+    Stream(
+        "pages before the text and with each chunk of it, and a call after it",
+        sse(chunk(content="", annotations=[PAGE, NOWHERE]))
+        + sse(chunk(content="Hello", annotations=[PAGE]))
+        + sse(chunk(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f"}}]))
+        + STOP,
+        [
+            TextDelta("Hello"),
+            AnnotationDelta({"type": "url_citation", **CITED}),
+            AnnotationDelta({"type": "url_citation", **CITED, "start_index": 0, "end_index": 0}),
+            *(ToolCallDelta(0, "", "f", "c"), ToolCallDelta(0, "{}")),
+        ],
     ),
     Stream("json body", completion(content="Hello"), [TextDelta("Hello")]),
     Stream("json body after blanks", b"\n " + completion(content="Hello"), [TextDelta("Hello")]),

@@ -73,6 +73,9 @@ _FAILED = {
     *("malformed_function_call", "function_call_filter"),
 }
 
+#: Pages that are cited at one place (R-47).
+_MOST_CITED = 1000
+
 #: What llama.cpp says when the limit of tokens has cut a call or an answer by a schema: its grammar
 #: allows no other way to get there.
 _CUT = b"does not match the expected"
@@ -100,10 +103,9 @@ class ChatStream(BodyReader):
         self._custom = custom
         self._alike = Alike()
         self._calls: CallAssembler | None = None
+        self._cited: dict[tuple[Any, ...], AnnotationDelta] = {}
         self._details = DetailsReader() if profile.details_back else None
         self._lenient: LenientReader | None = None
-        #: Pages: some servers say all of them again with each chunk.
-        self._cited: set[frozenset[tuple[str, Any]]] | None = None
         self._splitter = (
             None if profile.think == "never" else ThinkSplitter(opened=profile.think == "opened")
         )
@@ -199,7 +201,9 @@ class ChatStream(BodyReader):
             self._details.tell_state(out)
         self._said(content, out)
         if annotations := delta.get("annotations"):
-            self._cite(annotations, out)
+            self._cite(annotations)
+        if refusal or calls:
+            self._tell_cited(out)
         if refusal:
             out.append(RefusalDelta(string_of(refusal)))
         if calls:
@@ -207,6 +211,19 @@ class ChatStream(BodyReader):
                 self._calls = CallAssembler(self._custom)
             for call in calls:
                 self._calls.feed(call, out)
+
+    def _cite(self, annotations: Any) -> None:
+        """Keep what is cited until the text is said: OpenRouter says it before, Perplexity again
+        with each chunk."""
+        if not isinstance(annotations, list):
+            return
+        for page in filter(None, map(citation_of, annotations)):
+            if len(self._cited) < _MOST_CITED:
+                self._cited[tuple(page.values())] = AnnotationDelta(page)
+
+    def _tell_cited(self, out: list[Delta]) -> None:
+        out += self._cited.values()
+        self._cited = {}
 
     def _thoughts(self, delta: dict[str, Any], out: list[Delta]) -> None:
         details = delta.get(DETAILS)
@@ -222,16 +239,6 @@ class ChatStream(BodyReader):
             return
         if self._logprobs and not delta.get("content"):
             self._logprobs = []  # ours are of visible text only
-
-    def _cite(self, annotations: Any, out: list[Delta]) -> None:
-        if not isinstance(annotations, list):
-            return
-        self._cited = self._cited or set()
-        for page in filter(None, map(citation_of, annotations)):
-            fields = frozenset(page.items())
-            if fields not in self._cited:
-                self._cited.add(fields)
-                out.append(AnnotationDelta(page))
 
     def _said(self, content: str | list[dict[str, Any]] | None, out: list[Delta]) -> None:
         if not content:
@@ -288,6 +295,7 @@ class ChatStream(BodyReader):
             self._details.tell_state(out)
         if self._splitter:
             self._pieces(self._splitter.close(), out)
+        self._tell_cited(out)
         if self._calls and not self._calls.close(out):
             self._fail("a tool call without a name")
         if self._usage:

@@ -39,7 +39,9 @@ def citation_of(annotation: Any) -> dict[str, Any] | None:
     cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
     if not isinstance(cited, dict):
         return None
-    kept = {key: cited[key] for key, kind in _CITED.items() if isinstance(cited.get(key), kind)}
+    # OpenRouter's own search cites pages for all of the text: without a place in it.
+    page = {**cited, **{key: cited.get(key) or 0 for key in ("start_index", "end_index")}}
+    kept = {key: page[key] for key, kind in _CITED.items() if isinstance(page.get(key), kind)}
     return {"type": "url_citation", **kept} if len(kept) == len(_CITED) else None
 
 
