@@ -180,6 +180,11 @@ def test_system_messages_at_the_start_are_instructions_where_one_is_enough() -> 
     made = body({"instructions": "Be kind.", "input": given}, OPENAI)
     assert made["instructions"] == "Be kind."
     assert [item["role"] for item in made["input"]] == list(roles)
+    image = {"type": "input_image", "image_url": "https://x/a.png", "detail": "auto"}
+    made = body({"input": [*given[:1], {"role": "system", "content": [image]}, *given[2:]]}, VLLM)
+    assert [item["role"] for item in made["input"]] == ["user"] * 3
+    texts = [{"type": "input_text", "text": f"<{end}system_message>"} for end in ("", "/")]
+    assert made["input"][0]["content"] == [texts[0], image, texts[1]]
     alone = body({"input": given[:1]}, VLLM)
     assert "instructions" not in alone
     assert [item["role"] for item in alone["input"]] == ["system"]

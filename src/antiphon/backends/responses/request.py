@@ -33,6 +33,9 @@ Json: TypeAlias = dict[str, Any]
 
 _LOGPROBS: Final = "message.output_text.logprobs"
 _ENCRYPTED: Final = "reasoning.encrypted_content"
+#: Around what the system says, where the user has to say it.
+_OPENED: Final = "<system_message>"
+_CLOSED: Final = "</system_message>"
 
 #: Parameters that only some backends know.
 _HINTS: Final[dict[str, Callable[[CreateResponse], Any]]] = {
@@ -110,23 +113,25 @@ def counted_body(prompt: Prompt, dialect: Dialect, origin: Origin) -> Json:
 
 
 def _merged(instructions: str, items: list[Json]) -> tuple[str, list[Json]]:
-    """Instructions with the system messages at the start, and the other items: with later ones as
-    the user's."""
-    count = 0
-    while count < len(items) and items[count].get("role") == "system":
-        count += 1
-    texts = [item["content"] for item in items[:count]]
-    if count == len(items) or not all(isinstance(text, str) for text in texts):
+    """Instructions with the texts of the system at the start, and the other items: with later ones,
+    and images, as the user's."""
+    texts: list[str] = []
+    for item in items:
+        if item.get("role") != "system" or not isinstance(item["content"], str):
+            break
+        texts.append(item["content"])
+    rest = [_by_user(one) if one.get("role") == "system" else one for one in items[len(texts) :]]
+    if not rest:
         return instructions, items
-    rest = [_by_user(item) if item.get("role") == "system" else item for item in items[count:]]
     return "\n\n".join(filter(None, [instructions, *texts])), rest
 
 
 def _by_user(item: Json) -> Json:
     content = item["content"]
     if isinstance(content, str):
-        content = f"<system_message>\n{content}\n</system_message>"
-    return {**item, "role": "user", "content": content}
+        return {**item, "role": "user", "content": f"{_OPENED}\n{content}\n{_CLOSED}"}
+    first, last = ({"type": "input_text", "text": text} for text in (_OPENED, _CLOSED))
+    return {**item, "role": "user", "content": [first, *content, last]}
 
 
 def _included(request: CreateResponse, dialect: Dialect) -> list[str]:
