@@ -20,7 +20,7 @@ from tests.api.raw import eventually
 from tests.api.talk import client_of, create, error_of
 from tests.backends.upstream import ChatUpstream, Reply
 from tests.durability.verdict import assert_sound
-from tests.live import CHAT_TOML, LiveServer, serve
+from tests.live import CHAT_TOML, PROGRAM, LiveServer, launch, serve
 
 JOBS: Final = 4
 #: SQLite waits so long for a lock (R-70), in seconds.
@@ -140,6 +140,20 @@ def test_a_lock_that_stays_is_503(site: Site) -> None:
     assert eventually(lambda: site.ready() == 200)
     assert create(site.client, "m")["output_text"] == "Hello"
     assert_sound(site.folder)
+
+
+def test_a_start_on_a_locked_database_says_so(tmp_path: Path) -> None:
+    """R-70: in one line, and not with a trace."""
+    with serve(tmp_path):
+        pass
+    with locked(tmp_path / "antiphon.db"):
+        refused = launch(tmp_path, [PROGRAM, "serve"])
+        refused.process.communicate(timeout=6 * PATIENCE)
+    assert refused.process.returncode == 2
+    log = refused.log()
+    assert log.splitlines()[-1].endswith("antiphon.db takes no writes (see the log).")
+    assert "reason=SQLITE_BUSY" in log
+    assert "Traceback" not in log
 
 
 def test_a_full_disk(site: Site) -> None:

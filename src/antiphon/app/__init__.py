@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Final
 
 import structlog
@@ -222,21 +222,20 @@ class Antiphon:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None, None]:
         async with self.working():
-            await self.store.webhooks.set_fixed(self._fixed_webhooks)
+            with self._said():
+                await self.store.webhooks.set_fixed(self._fixed_webhooks)
             yield
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncGenerator[None, None]:
         """All that runs beside HTTP: background responses, webhooks, sweeps. ``antiphon worker`` is
         this and nothing else; `engine.drain` first if jobs shall go back while others still end."""
-        try:
+        with self._said():
             await self._open()
-        except StoreError as error:
-            self.store_error = error
-            raise
         beside: list[asyncio.Task[None]] = []
         try:
-            await self.engine.open()
+            with self._said():
+                await self.engine.open()
             self._sessions.start()
             self._ingester.start()
             self._deliverer.start()
@@ -260,6 +259,19 @@ class Antiphon:
             await self._library.aclose()
             await self.router.aclose()
             await self.store.close()
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        """Why a start fails is for the operator. Raises `StoreError`."""
+        try:
+            yield
+        except APIError as error:
+            where = path_of(self.settings.database_url)
+            self.store_error = StoreError(f"The database {where} takes no writes (see the log).")
+            raise self.store_error from error
+        except StoreError as error:
+            self.store_error = error
+            raise
 
     async def prepare(self) -> None:
         """What is done once, before several processes start: the schema, the folder. Nothing stays
