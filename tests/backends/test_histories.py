@@ -94,6 +94,24 @@ CASES = [
         [assistant(None, "1", "2"), tool("1", ""), tool("2", "")],
     ),
     Case(
+        "what was asked and is sent again with the results: these are what the model answers",
+        [said("user", "Q"), call("1"), said("user", "Q"), result("1")],
+        [user("Q"), user("Q"), assistant(None, "1"), tool("1")],
+    ),
+    Case(
+        "what is new between a call and its result is said after it",
+        [said("user", "Q"), call("1"), said("user", "Stop"), result("1")],
+        [user("Q"), assistant(None, "1"), tool("1"), user("Stop")],
+    ),
+    Case(
+        "a question that is asked again after its answer",
+        [said("user", "Q"), search("1"), said("user", "Q"), call("2"), result("2")],
+        [
+            *(user("Q"), assistant(None, calls=[searching("1")]), tool("1", OK)),
+            *(user("Q"), assistant(None, "2"), tool("2")),
+        ],
+    ),
+    Case(
         "DeepSeek wants reasoning with each message, also where none is known",
         [said("assistant", "a"), call("1"), result("1"), thought("so"), call("2")],
         [

@@ -11,6 +11,9 @@ Rules
    there before, gives way to a short one, in the call and in its result. One that Kimi made keeps
    its form, and counts on: of all that is said of a call, its template shows the id and no name. A
    name that no function can have, whoever gave it, gives way, too.
+6. A message that is said again between calls and their results stands before these calls: results
+   are what the model answers. Clients repeat what was asked with them (Semantic Kernel; the Vercel
+   AI SDK with a conversation).
 """
 
 import hashlib
@@ -109,7 +112,8 @@ class _Writer:
         """One item, in order."""
         match item["type"]:
             case "message" if item["role"] != "assistant":
-                self.end_turn()
+                if not (self._waits(position) and self._was_said(item)):
+                    self.end_turn()
                 self.steps.append(Said(item))
             case "message" | "reasoning":
                 self._end_answered_turn()
@@ -128,6 +132,16 @@ class _Writer:
             self.end_turn()
             if position not in self._used:
                 self.steps.append(Returned(item, item_type.as_result(item)))
+
+    def _waits(self, position: int) -> bool:
+        """Whether results of the turn's calls come after this position."""
+        results = (self._results.get(called.call.call_id) for called in self._turn.calls)
+        return any(places[0][0] > position for places in results if places)
+
+    def _was_said(self, item: Item) -> bool:
+        words = (item["role"], item["content"])
+        said = (step.item for step in self.steps if isinstance(step, Said))
+        return any((one["role"], one["content"]) == words for one in said)
 
     def end_turn(self) -> None:
         """Somebody else speaks, or nobody."""
