@@ -38,18 +38,21 @@ def random_hex() -> str:
 
 
 class SystemMint:
-    """Ids of one response: they share its partition."""
+    """Ids of one response: they share its partition, and sort in the order of their items, as those
+    of OpenAI do. Haystack puts the calls of a stream in the order of their ids."""
 
-    __slots__ = ("paddings", "partition")
+    __slots__ = ("_minted", "paddings", "partition")
 
     def __init__(self, partition: str | None = None) -> None:
         chance = random_hex()
         self.partition = partition or chance[:16]
         self.paddings = _PADDINGS[int(chance[16:], 16) % len(_PADDINGS)]
+        self._minted = 0
 
     def item_id(self, prefix: str) -> str:
-        """128 random bits behind the partition."""
-        return make_id(prefix, self.partition, random_hex())
+        """Behind the partition: its place among the ids of this mint, and 104 random bits."""
+        self._minted += 1
+        return make_id(prefix, self.partition, f"{self._minted:06x}{random_hex()[6:]}")
 
     def call_id(self) -> str:
         """``call_`` and 24 alphanumerics."""
