@@ -144,3 +144,12 @@ def test_many_calls_of_one_id_take_no_time(ids: list[str]) -> None:
     (message,) = chat_messages(None, items, GENERIC)
     assert time.process_time() - before < 5
     assert len({one["id"] for one in message["tool_calls"]}) == len(items)
+
+
+def test_many_messages_between_a_call_and_its_result_take_no_time() -> None:
+    """R-118: whether each was said before is asked of all of them."""
+    many = [said("user", str(number)) for number in range(8_000)]
+    items = [*many, call("1"), *[many[-1]] * 8_000, result("1")]
+    before = time.process_time()
+    assert len(chat_messages(None, items, GENERIC)) == len(items)
+    assert time.process_time() - before < 5

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+import orjson
+
 from antiphon.protocol.items import ITEM_TYPES
 from antiphon.protocol.items.base import Call, Item, Result, turn_of
 from antiphon.protocol.names import name_of_call
@@ -89,6 +91,10 @@ def transcript(items: Sequence[Item]) -> list[Step]:
     return writer.steps
 
 
+def _words(item: Item) -> bytes:
+    return orjson.dumps((item["role"], item["content"]))
+
+
 class _Writer:
     """Collects the model's turn until somebody else speaks."""
 
@@ -100,6 +106,9 @@ class _Writer:
         self._results: dict[str, deque[tuple[int, Returned]]] = defaultdict(deque)
         self._used: set[int] = set()  # positions of results that belong to a turn
         self._ids: set[str] = set()  # of calls so far
+        #: Messages among the steps, as far as those were looked at.
+        self._said: set[bytes] = set()
+        self._looked_at = 0
         #: Ids that came again, how often; and what Kimi counts, up to where.
         self._numbers: Counter[str] = Counter()
         for position, item in enumerate(items):
@@ -139,9 +148,11 @@ class _Writer:
         return any(places[0][0] > position for places in results if places)
 
     def _was_said(self, item: Item) -> bool:
-        words = (item["role"], item["content"])
-        said = (step.item for step in self.steps if isinstance(step, Said))
-        return any((one["role"], one["content"]) == words for one in said)
+        for step in self.steps[self._looked_at :]:
+            if isinstance(step, Said):
+                self._said.add(_words(step.item))
+        self._looked_at = len(self.steps)
+        return _words(item) in self._said
 
     def end_turn(self) -> None:
         """Somebody else speaks, or nobody."""
