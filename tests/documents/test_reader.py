@@ -78,6 +78,12 @@ async def test_what_goes_wrong_is_the_same_for_chunks(
     assert raised.value.code == "invalid_file"
 
 
+async def test_bytes_are_read_where_they_are(reader: DocumentReader) -> None:
+    assert await reader.text("p", b"Otters swim.", "a.txt") == "Otters swim."
+    with pytest.raises(Unreadable, match="empty"):
+        await reader.text("p", b"", "a.txt")
+
+
 async def test_only_files_are_opened(reader: DocumentReader, small: Path) -> None:
     """R-97, R-101. A path is ours: when nothing is there, it is not the file's fault."""
     (small.parent / "link").symlink_to(small)

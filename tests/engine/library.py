@@ -102,9 +102,10 @@ class FakeDocuments(Troubled):
         self.reading: list[str] = []
         self.most = 0
 
-    async def text(self, project: str, path: Path, filename: str) -> str:
+    async def text(self, project: str, file: Path | bytes, filename: str) -> str:
         """See `Documents`."""
-        return "\n".join(await self.chunks(project, path, filename, Chunking()))
+        assert isinstance(file, Path)
+        return "\n".join(await self.chunks(project, file, filename, Chunking()))
 
     async def chunks(
         self,

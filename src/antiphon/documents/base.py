@@ -36,9 +36,9 @@ class Chunking:
 class Documents(Protocol):
     """Reads files; see the rules."""
 
-    async def text(self, project: str, path: Path, filename: str) -> str:
-        """All text of the file at `path`, whose name for its owner is `filename`. Raises
-        `Unreadable` and `Overloaded`."""
+    async def text(self, project: str, file: Path | bytes, filename: str) -> str:
+        """All text of the file that is at a path, or is these bytes, and whose name for its owner
+        is `filename`. Raises `Unreadable` and `Overloaded`."""
         ...
 
     async def chunks(

@@ -1,7 +1,8 @@
 """Reads files in processes that can be killed (R-58, R-100).
 
 Rules
-1. The process gets a path, not bytes, and gives chunks: a file is never in the server's memory.
+1. The process gets the path of a stored file, which is never in the server's memory. What came with
+   a request is there, and goes through the pipe: it does not touch the disk (R-137).
 2. A file whose reading breaks its process is to blame for it; the next one gets another process. If
    somebody else has killed the process, the file is read once more before it is to blame.
 3. What is wrong around a file says nothing about it (R-101): no process starts, or the file cannot
@@ -51,9 +52,9 @@ class DocumentReader:
             )
         )
 
-    async def text(self, project: str, path: Path, filename: str) -> str:
+    async def text(self, project: str, file: Path | bytes, filename: str) -> str:
         """See `Documents`. Raises `Overloaded`, too."""
-        answer = await self._ask(project, path, filename, None)
+        answer = await self._ask(project, file, filename, None)
         return str(answer["text"])
 
     async def chunks(
@@ -68,16 +69,17 @@ class DocumentReader:
         await self._workers.aclose()
 
     async def _ask(
-        self, project: str, path: Path, filename: str, chunking: Chunking | None
+        self, project: str, file: Path | bytes, filename: str, chunking: Chunking | None
     ) -> dict[str, Any]:
+        body = file if isinstance(file, bytes) else b""
         question = {
-            "path": str(path),
+            "path": None if isinstance(file, bytes) else str(file),
             "filename": filename.encode("utf-8", "replace").decode(),
             "size": chunking and chunking.size,
             "overlap": chunking and chunking.overlap,
         }
         try:
-            answer = await self._answer(project, question)
+            answer = await self._answer(project, question, body)
         except TookTooLong:
             raise invalid("It takes too long to read the file.") from None
         except NotStarted:
@@ -93,13 +95,13 @@ class DocumentReader:
             raise _trouble()
         return answer
 
-    async def _answer(self, project: str, question: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, project: str, question: dict[str, Any], body: bytes) -> dict[str, Any]:
         """Raises `WorkerFailed`."""
         answer: dict[str, Any]
         try:
-            answer = await self._workers.ask(project, question)
+            answer = await self._workers.ask(project, question, body)
         except Killed:
-            answer = await self._workers.ask(project, question)
+            answer = await self._workers.ask(project, question, body)
         return answer
 
 

@@ -1,9 +1,10 @@
 """What the process that reads files does with one of them; it may be killed at any moment.
 
 Rules
-1. A question is ``{"path", "filename", "size", "overlap"}``; the numbers are of tokens of a chunk,
-   and null for the whole text. Its answer is ``{"text"}``, ``{"chunks"}``, ``{"code",
-   "message"}`` of an `Unreadable`, or ``{"trouble"}`` of the system, which is not the file's fault.
+1. A question is ``{"path", "filename", "size", "overlap"}``; without a path the file is what comes
+   with it. The numbers are of tokens of a chunk, and null for the whole text. Its answer is
+   ``{"text"}``, ``{"chunks"}``, ``{"code", "message"}`` of an `Unreadable`, or ``{"trouble"}`` of
+   the system, which is not the file's fault.
 2. Text and chunks have their own time each, after which the process dies (`allow`).
 3. Text is normalised: its lines end with a line feed, and what nobody sees is not in it (R-123).
 """
@@ -12,6 +13,7 @@ import gc
 import os
 import stat
 import sys
+from io import BytesIO
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from antiphon.documents.archive import office_kind
@@ -52,11 +54,11 @@ class _Text(NamedTuple):
     is_markdown: bool
 
 
-def answer(question: Any, _: bytes) -> dict[str, Any]:
+def answer(question: Any, body: bytes) -> dict[str, Any]:
     """The text of a file, or its chunks."""
     try:
         allow(TEXT_SECONDS)
-        text, is_markdown = _normal(_read(question["path"], question["filename"]))
+        text, is_markdown = _normal(_read(question["path"], body, question["filename"]))
         if question["size"] is None:
             return {"text": text}
         allow(chunk_seconds(len(text)))
@@ -88,16 +90,22 @@ def _normal(read: _Text) -> _Text:
     return _Text(text, read.is_markdown)
 
 
-def _read(path: str, filename: str) -> _Text:
+def _read(path: str | None, body: bytes, filename: str) -> _Text:
+    if path is None:
+        return _checked(BytesIO(body), len(body), filename)
     with open(path, "rb", opener=lambda name, _: os.open(name, _FLAGS)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "not a file")
-        if not status.st_size:
-            raise invalid("The file is empty.")
-        if status.st_size > MOST_FILE:
-            raise invalid(f"The file is larger than {MOST_FILE // (1024 * 1024)} MiB.")
-        return _text(file, status.st_size, filename)
+        return _checked(file, status.st_size, filename)
+
+
+def _checked(file: BinaryIO, size: int, filename: str) -> _Text:
+    if not size:
+        raise invalid("The file is empty.")
+    if size > MOST_FILE:
+        raise invalid(f"The file is larger than {MOST_FILE // (1024 * 1024)} MiB.")
+    return _text(file, size, filename)
 
 
 def _text(file: BinaryIO, size: int, filename: str) -> _Text:

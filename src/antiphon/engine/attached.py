@@ -2,20 +2,16 @@
 
 Rules
 1. Nothing is read before somebody asks for it: of a stored file that becomes text, only its head.
-2. A file on this machine is there for as long as its text is read, and gone afterwards.
+2. What came with the request is not written to the disk, not even to read its text (R-137).
 """
 
-import asyncio
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from antiphon.blobs.base import Blobs
-from antiphon.errors import Overloaded
 from antiphon.protocol.images import HEAD
 
 
@@ -45,8 +41,9 @@ class Source(Protocol):
         """All. Raises `BlobMissing`."""
         ...
 
-    def local(self) -> AbstractAsyncContextManager[Path]:
-        """A file with the bytes. Raises `BlobMissing`, or `Overloaded` when there is no room."""
+    def local(self) -> AbstractAsyncContextManager[Path | bytes]:
+        """A file with the bytes, or the bytes. Raises `BlobMissing`, or `Overloaded` when there is
+        no room."""
         ...
 
 
@@ -105,24 +102,6 @@ class Sent:
         """See `Source`."""
         return self.body
 
-    @asynccontextmanager
-    async def local(self) -> AsyncIterator[Path]:
+    def local(self) -> AbstractAsyncContextManager[bytes]:
         """See `Source`."""
-        try:
-            file = await asyncio.to_thread(_written, self.body)
-        except OSError as error:
-            raise Overloaded("There is no room for the file at the moment.") from error
-        with file:
-            yield Path(file.name)
-
-
-def _written(body: bytes) -> IO[bytes]:
-    """A file that is gone when it is closed."""
-    file = tempfile.NamedTemporaryFile(prefix="antiphon-")  # noqa: SIM115
-    try:
-        file.write(body)
-        file.flush()
-    except OSError:
-        file.close()
-        raise
-    return file
+        return nullcontext(self.body)

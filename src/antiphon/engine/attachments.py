@@ -220,8 +220,8 @@ class Attachments:
         if key is not None and key in self._texts and self._texts[key][0] == kind:
             self._texts.move_to_end(key)
             return self._texts[key][1]
-        async with source.local() as path:
-            text = await self._documents.text(project, path, source.filename)
+        async with source.local() as file:
+            text = await self._documents.text(project, file, source.filename)
         if key is not None:
             self._forget(key)  # somebody may have asked meanwhile
             self._texts[key] = kind, text
