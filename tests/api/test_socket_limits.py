@@ -1,6 +1,7 @@
 """WebSocket mode under stress: who leaves, reads slowly, sends too much, stays too long, and what a
 stop of the server does to them."""
 
+import asyncio
 import contextlib
 import re
 import signal
@@ -16,6 +17,8 @@ import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from antiphon.api.lanes import LaneLimits
+from antiphon.api.socket import Connection, SocketOptions
 from tests.api.command import antiphon
 from tests.api.raw import eventually
 from tests.api.talk import client_of
@@ -349,3 +352,31 @@ def test_each_connection_and_each_response_has_its_line(tmp_path: Path) -> None:
     assert (whole["method"], whole["path"], whole["project"]) == ("GET", "/v1/responses", "first")
     assert {line["request_id"] for line in said} == {whole["request_id"]}
     assert KEY not in live.log()
+
+
+async def test_thousands_of_messages_in_one_packet_let_others_run() -> None:
+    """R-118: what is refused is answered at once, and so nobody else came to anything."""
+    said: Final = {"type": "websocket.receive", "text": "1"}
+    messages = [{"type": "websocket.disconnect"}, *[said] * 500, {"type": "websocket.connect"}]
+    sent = turns = 0
+
+    async def receive() -> Any:
+        return messages.pop()
+
+    async def send(_: Any) -> None:
+        nonlocal sent
+        sent += 1
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    nobody: Any = None
+    options = SocketOptions("/v1/responses", 60, 60, 1, 1, LaneLimits(), access_log=False)
+    other = asyncio.create_task(others())
+    await Connection(nobody, nobody, options, nobody, {}, send).serve(receive)
+    other.cancel()
+    assert sent == 501
+    assert turns >= 500

@@ -168,6 +168,7 @@ class Connection:
             try:
                 while (message := await receive())["type"] != "websocket.disconnect":
                     await self._take(message, lanes)
+                    await asyncio.sleep(0)  # thousands may have come in one packet
             finally:
                 timer.cancel()
                 self._closed = True
