@@ -16,6 +16,8 @@ from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
 from tests.live import KEY, LiveServer, serve
 
 CHAT = "/v1/chat/completions"
+#: More than is held back.
+HALF: list[Any] = [b'{"id":' + b" " * 100_000, "cut"]
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_half_an_answer_is_no_whole_one_in_http_1_0_either(
     server: LiveServer, upstream: ChatUpstream
 ) -> None:
     """It has no chunks, and ends with its connection."""
-    upstream.script(Reply(200, [b'{"id":', "cut"], {"content-type": "application/json"}))
+    upstream.script(Reply(200, HALF, {"content-type": "application/json"}))
     head = f"POST {CHAT} HTTP/1.0\r\nAuthorization: Bearer {KEY}\r\n"
     fields = "Content-Type: application/json\r\nContent-Length: 27\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
@@ -89,6 +91,25 @@ def test_embeddings(sdk: Any, upstream: ChatUpstream) -> None:
     answer = sdk.embeddings.create(model="m", input="x", encoding_format="float")
     assert answer.data[0].embedding == [0.5, -1.0]
     assert upstream.requests[0].path == "/v1/embeddings"
+
+
+def test_an_error_with_status_200_is_in_our_words(
+    client: httpx2.Client, upstream: ChatUpstream
+) -> None:
+    """R-42, R-46; all that is no answer: tests/backends/test_passage.py."""
+    error = {"error": {"message": "SECRET"}}
+    upstream.script(Reply.json(error))
+    answer = client.post("/v1/embeddings", json={"model": "m", "input": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "server_error")
+    assert "SECRET" not in answer.text
+    said = sse(chunk(content="Hel"))
+    upstream.script(Reply(200, [said, sse(error), said], {"content-type": "text/event-stream"}))
+    answer = client.post(CHAT, json={"model": "m", "messages": [], "stream": True})
+    assert (answer.status_code, answer.text.count("data: ")) == (200, 2)
+    first, last = answer.text.strip().split("\n\n")
+    assert first == said.decode().strip()
+    assert orjson.loads(last.removeprefix("data: "))["error"]["code"] == "server_error"
+    assert "SECRET" not in answer.text
 
 
 def test_who_answers_is_said(client: httpx2.Client, upstream: ChatUpstream) -> None:
@@ -146,7 +167,7 @@ def test_a_stream_that_breaks_ends_with_an_error(
 
 
 def test_an_answer_that_breaks_is_cut(client: httpx2.Client, upstream: ChatUpstream) -> None:
-    upstream.script(Reply(200, [b'{"id":', "cut"], {"content-type": "application/json"}))
+    upstream.script(Reply(200, HALF, {"content-type": "application/json"}))
     with pytest.raises(httpx2.RemoteProtocolError):
         client.post(CHAT, json={"model": "m", "messages": []})
 

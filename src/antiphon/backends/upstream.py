@@ -35,6 +35,7 @@ from antiphon.backends.http1.client import Client
 from antiphon.backends.http1.target import merged
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.outcomes import Record, RefusedError, outcome_of
+from antiphon.backends.passage import Passage
 from antiphon.backends.resilience import backoff, retry_after
 from antiphon.backends.server import UpstreamConfig
 from antiphon.errors import (
@@ -272,8 +273,10 @@ class Upstream:
                     raise
             ask = again
 
-    async def relay(self, url: str, sent: Relayed, refusal: Refusal) -> AsyncGenerator[bytes, None]:
-        """See `Relay`."""
+    async def relay(
+        self, url: str, sent: Relayed, refusal: Refusal, error_of: Callable[[Any], APIError]
+    ) -> AsyncGenerator[bytes, None]:
+        """See `Relay`. `error_of`: the error for what is an error with status 200."""
         began, config = _now(), self._config
         async with self._place():
             asked = _Relaying(url, sent.model, refusal, sent.key, sent.is_streamed)
@@ -282,12 +285,11 @@ class Upstream:
             try:
                 if response.content_type == _WEB_PAGE:  # of a proxy, or of another server (R-46)
                     raise UpstreamFaultError(UpstreamError(), "a web page")
-                yield response.content_type.encode("latin-1", "replace")
+                passage = Passage(response.content_type, error_of)
                 left, until = began + most - _now(), began + config.total_timeout
                 with IdleTimer(left, response.close, until) as timer:
-                    while data := await self._read(response, None, timer):
-                        yield data
-                        timer.allow(config.idle_timeout)
+                    async for piece in self._passed(response, passage, timer):
+                        yield piece
                 self._record.count("ok")
             except UpstreamFaultError as fault:
                 self._record.count(outcome_of(fault.error))
@@ -295,6 +297,16 @@ class Upstream:
                 raise fault.error from None
             finally:
                 response.close()
+
+    async def _passed(
+        self, response: Answer, passage: Passage, timer: IdleTimer
+    ) -> AsyncGenerator[bytes, None]:
+        while data := await self._read(response, None, timer):
+            for piece in passage.feed(data):
+                yield piece
+            timer.allow(self._config.idle_timeout)
+        for piece in passage.close():
+            yield piece
 
     async def fetch(self, url: str, body: bytes | None = None) -> Any:
         """A JSON document, within a short time; it leaves the circuit breaker alone. `body` is

@@ -16,7 +16,7 @@ import orjson
 
 from antiphon.backends.base import Deltas, Health, Media, Model, Prompt, Relayed, RelayPath
 from antiphon.backends.catalog import Catalog, window_of
-from antiphon.backends.chat_completions.faults import error_for_status
+from antiphon.backends.chat_completions.faults import error_for_status, error_in_stream
 from antiphon.backends.chat_completions.quirks import QuirkRefused
 from antiphon.backends.chat_completions.request import chat_body, check_request
 from antiphon.backends.chat_completions.stream import ChatStream
@@ -102,7 +102,7 @@ class ChatCompletions:
 
     def relay(self, path: RelayPath, sent: Relayed) -> AsyncGenerator[bytes, None]:
         """See `Relay.relay`."""
-        return self._upstream.relay(self._base_url + path, sent, error_for_status)
+        return self._upstream.relay(self._base_url + path, sent, error_for_status, error_in_stream)
 
     async def count(self, prompt: Prompt) -> int | None:
         """See `Backend.count`."""

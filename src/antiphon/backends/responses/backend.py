@@ -30,7 +30,7 @@ from antiphon.backends.responses.dialects import (
     dialect_of_owner,
     tool_types,
 )
-from antiphon.backends.responses.faults import error_for_status
+from antiphon.backends.responses.faults import error_for_status, error_in_stream
 from antiphon.backends.responses.request import check_request, counted_body, responses_body
 from antiphon.backends.responses.stream import ResponsesStream
 from antiphon.backends.upstream import UNREADABLE, Ask, Upstream, UpstreamConfig, bearer, named
@@ -131,7 +131,7 @@ class Responses:
 
     def relay(self, path: RelayPath, sent: Relayed) -> AsyncGenerator[bytes, None]:
         """See `Relay.relay`: most of these servers have it, too."""
-        return self._upstream.relay(self._base_url + path, sent, error_for_status)
+        return self._upstream.relay(self._base_url + path, sent, error_for_status, error_in_stream)
 
     async def aclose(self) -> None:
         """See `Backend.aclose`."""
