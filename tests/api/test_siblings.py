@@ -16,6 +16,7 @@ from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
 from tests.live import KEY, LiveServer, serve
 
 CHAT = "/v1/chat/completions"
+TOO_LONG = {"code": "context_length_exceeded"}
 #: More than is held back.
 HALF: list[Any] = [b'{"id":' + b" " * 100_000, "cut"]
 
@@ -154,6 +155,34 @@ def test_errors_are_in_our_words(
     assert answer.status_code == status
     assert "SECRET" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "expected"),
+    [
+        (CHAT, {"param": "max_tokens"}, ("max_tokens", "unsupported_parameter")),
+        (CHAT, {"param": "messages[0].content"}, ("messages", "unsupported_parameter")),
+        (CHAT, {"param": "max_completion_tokens"}, (None, None)),
+        (CHAT, {"code": "content_filter", "param": "messages"}, ("messages", None)),
+        (CHAT, TOO_LONG, ("messages", "context_length_exceeded")),
+        ("/v1/embeddings", TOO_LONG, ("input", "context_length_exceeded")),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_parameters_have_the_names_that_were_sent(
+    client: httpx2.Client,
+    upstream: ChatUpstream,
+    path: str,
+    error: dict[str, str],
+    expected: tuple[str | None, str | None],
+    status: int,
+) -> None:
+    """R-02: not those of `/v1/responses`."""
+    upstream.script(Reply.json({"error": {"message": "SECRET", "code": "400", **error}}, status))
+    said = {"max_tokens": 5, "messages": []} if path == CHAT else {"input": "x"}
+    answer = client.post(path, json={"model": "m", **said})
+    told = answer.json()["error"]
+    assert (answer.status_code, (told["param"], told["code"])) == (400, expected)
 
 
 def test_a_stream_that_breaks_ends_with_an_error(

@@ -75,7 +75,7 @@ class Sibling:
             )
         relay = self._relays[backend.name]
         sent = await parsed(raw, lambda _: orjson.dumps({**body, "model": there}))
-        asked = Relayed(sent, model, key, bool(body.get("stream")))
+        asked = Relayed(sent, model, key, bool(body.get("stream")), frozenset(body))
         async with aclosing(relay.relay(self._path, asked)) as answer:
             media_type = await anext(answer)
             headers = [

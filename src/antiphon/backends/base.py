@@ -150,12 +150,14 @@ RelayPath: TypeAlias = Literal["/chat/completions", "/embeddings"]
 @dataclass(frozen=True, slots=True)
 class Relayed:
     """What is passed on: a body that names the model as it is there, the client's name of it, the
-    client's own key, if it sent one, and whether the answer comes while it is made."""
+    client's own key, if it sent one, whether the answer comes while it is made, and the names of
+    the parameters that the client has sent."""
 
     body: bytes = field(repr=False)
     model: str
     key: str | None = field(default=None, repr=False)
     is_streamed: bool = False
+    names: frozenset[str] = frozenset()
 
 
 class Relay(Protocol):

@@ -4,16 +4,19 @@ Rules
 1. A body that begins as JSON, or is said to be JSON, is one object. It is held until it is over, or
    longer than any error.
 2. Anything else is server-sent events. A line is held until it is whole; an error ends them.
-3. The media type goes before the first bytes that pass: until then an error can be a status.
+3. Errors name a parameter as the client has sent it, or none.
+4. The media type goes before the first bytes that pass: until then an error can be a status.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
 
-from antiphon.backends.faults import UpstreamFaultError, shown
+from antiphon.backends.complaints import complaint
+from antiphon.backends.faults import UpstreamFaultError, refused, shown
 from antiphon.backends.sse import EVENT_LIMIT
-from antiphon.errors import APIError, UpstreamError
+from antiphon.errors import APIError, InvalidRequestError, UnsupportedParameter, UpstreamError
 
 #: Bytes of the longest error; as much is parsed at once.
 _LOOKED_AT: Final = 64 * 1024
@@ -106,6 +109,23 @@ class Passage:
     def _fail(self, data: bytes, error: Any = None) -> NoReturn:
         told = UpstreamError(should_retry=False if self._has_passed else None)
         raise UpstreamFaultError(self._error_of(error) if error else told, shown(data))
+
+
+def by_name(error: APIError, said: Any, names: frozenset[str]) -> APIError:
+    """An error about what was `said`, with the name that the client has sent (`names`): errors of a
+    turn have those of `/v1/responses`."""
+    if isinstance(error, UnsupportedParameter) or type(error) is InvalidRequestError:
+        name = re.split(r"[.\[]", complaint(said).param)[0]
+        if name in names and (error.param is None or isinstance(error, UnsupportedParameter)):
+            return UnsupportedParameter(
+                f"Unsupported parameter: '{name}' is not supported in this form with this model.",
+                param=name,
+            )
+        if isinstance(error, UnsupportedParameter):
+            return refused()
+    if error.param == "input" and "messages" in names:
+        error.param = "messages"
+    return error
 
 
 def _parsed(data: bytes) -> Any:

@@ -35,7 +35,7 @@ from antiphon.backends.http1.client import Client
 from antiphon.backends.http1.target import merged
 from antiphon.backends.idle import IdleTimer
 from antiphon.backends.outcomes import Record, RefusedError, outcome_of
-from antiphon.backends.passage import Passage
+from antiphon.backends.passage import Passage, by_name
 from antiphon.backends.resilience import backoff, retry_after
 from antiphon.backends.server import UpstreamConfig
 from antiphon.errors import (
@@ -277,15 +277,22 @@ class Upstream:
         self, url: str, sent: Relayed, refusal: Refusal, error_of: Callable[[Any], APIError]
     ) -> AsyncGenerator[bytes, None]:
         """See `Relay`. `error_of`: the error for what is an error with status 200."""
+
+        def refused(status: int, said: bytes, model: str) -> APIError:
+            return by_name(refusal(status, said, model), said, sent.names)
+
+        def failed(error: Any) -> APIError:
+            return by_name(error_of(error), error, sent.names)
+
         began, config = _now(), self._config
         async with self._place():
-            asked = _Relaying(url, sent.model, refusal, sent.key, sent.is_streamed)
+            asked = _Relaying(url, sent.model, refused, sent.key, sent.is_streamed)
             most = self._limit(None) if sent.is_streamed else config.total_timeout
             response = await self._open(asked, sent.body, began + most)
             try:
                 if response.content_type == _WEB_PAGE:  # of a proxy, or of another server (R-46)
                     raise UpstreamFaultError(UpstreamError(), "a web page")
-                passage = Passage(response.content_type, error_of)
+                passage = Passage(response.content_type, failed)
                 left, until = began + most - _now(), began + config.total_timeout
                 with IdleTimer(left, response.close, until) as timer:
                     async for piece in self._passed(response, passage, timer):
