@@ -68,7 +68,7 @@ def test_halves_in_reasoning_and_arguments() -> None:
     assert json.loads("".join(calls)) == {"a": SMILE}
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "-1e999"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "-1e999", "null"])
 def test_log_probabilities_that_are_no_numbers(number: str) -> None:
     token: dict[str, object] = {"token": "Hi", "logprob": "?", "bytes": None, "top_logprobs": []}
     data = event(chunk(content="Hi", logprobs={"content": [token]}))

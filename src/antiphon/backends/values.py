@@ -25,10 +25,10 @@ def token_of(token: Any, logprob: Any, spelled: Any = None) -> Logprob:
         spelled = text.encode()
     elif not isinstance(spelled, list):
         raise TypeError(type(spelled).__name__)
-    if not isinstance(logprob, int | float | None):
+    if not isinstance(logprob, int | float):
         raise TypeError(type(logprob).__name__)
     return {
         "token": text,
         "bytes": list(bytes(spelled)),
-        "logprob": UNLIKELY if logprob is None else float(logprob),
+        "logprob": float(logprob),
     }

@@ -7,7 +7,7 @@ Rules
 
 from typing import Any, Final
 
-from antiphon.backends.values import token_of
+from antiphon.backends.values import UNLIKELY, token_of
 from antiphon.protocol.deltas import Logprob
 from antiphon.protocol.fields import MAX_INT
 from antiphon.protocol.response import Usage
@@ -22,7 +22,8 @@ def logprob_of(entry: dict[str, Any]) -> Logprob:
 
 
 def _token(entry: dict[str, Any]) -> Logprob:
-    return token_of(entry["token"], entry["logprob"], entry.get("bytes"))
+    logprob = entry["logprob"]
+    return token_of(entry["token"], UNLIKELY if logprob is None else logprob, entry.get("bytes"))
 
 
 def last_tokens(logprobs: list[Logprob], text: str) -> list[Logprob]:
