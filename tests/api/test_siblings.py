@@ -16,6 +16,7 @@ from tests.backends.upstream import ChatUpstream, Reply, chunk, sse
 from tests.live import KEY, LiveServer, serve
 
 CHAT = "/v1/chat/completions"
+OTHER_LIMIT = "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
 TOO_LONG = {"code": "context_length_exceeded"}
 #: More than is held back.
 HALF: list[Any] = [b'{"id":' + b" " * 100_000, "cut"]
@@ -163,6 +164,7 @@ def test_errors_are_in_our_words(
         (CHAT, {"param": "max_tokens"}, ("max_tokens", "unsupported_parameter")),
         (CHAT, {"param": "messages[0].content"}, ("messages", "unsupported_parameter")),
         (CHAT, {"param": "max_completion_tokens"}, (None, None)),
+        (CHAT, {"param": "max_tokens", "message": OTHER_LIMIT}, (None, None)),
         (CHAT, {"code": "content_filter", "param": "messages"}, ("messages", None)),
         (CHAT, TOO_LONG, ("messages", "context_length_exceeded")),
         ("/v1/embeddings", TOO_LONG, ("input", "context_length_exceeded")),

@@ -289,7 +289,7 @@ async def test_what_is_kept_has_a_limit(bench: Bench, monkeypatch: pytest.Monkey
     reads = len(bench.reader.asked)
     for name in "babcba":  # c is one too many, and a was asked for longest ago
         await bench.seen(by_id(f"file-{name}"))
-    read = [path.name[-1] for _, path, _ in bench.reader.asked[reads:]]
+    read = [str(path)[-1] for _, path, _ in bench.reader.asked[reads:]]
     assert read == ["b", "c", "a"]
     bench.reader.answer = "x" * 1_000
     await bench.add("file-d", b"x")

@@ -125,6 +125,8 @@ def by_name(error: APIError, said: Any, names: frozenset[str]) -> APIError:
             return refused()
     if error.param == "input" and "messages" in names:
         error.param = "messages"
+    elif error.param not in names:
+        error.param = None
     return error
 
 
