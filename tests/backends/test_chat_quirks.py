@@ -137,7 +137,7 @@ async def test_who_refuses_that_too_is_not_asked_again_and_has_not_failed(
         assert type(error).__mro__[1] is InvalidRequestError
         assert (error.status, error.param) == (400, "input")
         assert "Jinja" not in error.message
-    assert len(upstream.requests) == 3 + 5, "all ways, and then the last one"
+    assert len(upstream.requests) == 6 * 3, "all ways, and none of them is remembered"
     assert not backend.health().is_resting
 
 
@@ -164,7 +164,17 @@ HISTORY: Final = [
 ]
 
 
-@pytest.mark.parametrize("said_no", [IDS, IDS_OF_A_TEMPLATE], ids=["mistral", "template"])
+IDS_OF_KIMI: Final = failed(
+    400,
+    "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum "
+    "length 40, but got a string with length 43 instead.",
+    param="messages[1].tool_calls[0].id",
+)
+
+
+@pytest.mark.parametrize(
+    "said_no", [IDS, IDS_OF_A_TEMPLATE, IDS_OF_KIMI], ids=["mistral", "template", "openai"]
+)
 async def test_ids_and_turns_are_learned_one_after_the_other(
     backend: ChatCompletions, upstream: ChatUpstream, said_no: Reply
 ) -> None:

@@ -151,6 +151,8 @@ class Ask:
     #: What is asked instead, after this was refused before anything was said; None where nothing
     #: would help.
     anew: Callable[[APIError], "Ask | None"] | None = None
+    #: Called when all was said.
+    went_well: Callable[[], None] | None = None
     #: See `Relayed`.
     is_streamed: ClassVar = True
 
@@ -228,9 +230,10 @@ class Upstream:
 
     async def _answer(self, ask: Ask, began: float | None = None) -> Deltas:
         """`began`: before there was a place."""
-        reader, again = ask.reader, None
+        again: Ask | None = None
         began = _now() if began is None else began
-        response = await self._accepted(ask, began + self._limit(ask.seconds))
+        ask, response = await self._accepted(ask, began + self._limit(ask.seconds))
+        reader = ask.reader
         left = began + self._config.first_byte_timeout - _now()
         until = began + self._config.total_timeout
         try:
@@ -245,6 +248,8 @@ class Upstream:
                     idle = self._config.idle_timeout
                     timer.allow(min(_GRACE, idle) if reader.finished else idle)
             self._record.count("ok")
+            if ask.went_well is not None:
+                ask.went_well()
             await drain(response)
         except UpstreamFaultError as fault:
             self._record.count(outcome_of(fault.error))
@@ -262,11 +267,11 @@ class Upstream:
                 async for deltas in turn:
                     yield deltas
 
-    async def _accepted(self, ask: Ask, until: float) -> Answer:
-        """The answer, of which nothing is read; asked anew if it has to be."""
+    async def _accepted(self, ask: Ask, until: float) -> tuple[Ask, Answer]:
+        """The answer, of which nothing is read, and what was asked: anew, if it had to be."""
         while True:
             try:
-                return await self._open(ask, await _made(ask), until)
+                return ask, await self._open(ask, await _made(ask), until)
             except InvalidRequestError as refusal:
                 again = _again(ask, refusal)
                 if again is None:

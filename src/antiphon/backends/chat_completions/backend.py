@@ -87,7 +87,8 @@ class ChatCompletions:
         """See `Backend.generate`."""
         return self._upstream.answer(self._ask(prompt, self._profile_of(prompt.model)))
 
-    def _ask(self, prompt: Prompt, profile: Profile) -> Ask:
+    def _ask(self, prompt: Prompt, profile: Profile, learned: dict[str, Any] | None = None) -> Ask:
+        """`learned`: what of the profile is another, because something was refused."""
         return Ask(
             self._chat_url,
             partial(_encoded, prompt, profile),
@@ -97,7 +98,8 @@ class ChatCompletions:
             error_for_status,
             prompt.request.client_key,
             prompt.seconds,
-            partial(self._anew, prompt, profile),
+            partial(self._anew, prompt, profile, learned or {}),
+            partial(self._remember, prompt.model, learned) if learned else None,
         )
 
     def relay(self, path: RelayPath, sent: Relayed) -> AsyncGenerator[bytes, None]:
@@ -145,16 +147,21 @@ class ChatCompletions:
             profile = replace(profile, json_schema=has_schemas)
         return profile
 
-    def _anew(self, prompt: Prompt, asked: Profile, refusal: APIError) -> Ask | None:
-        """See `Ask.anew`: as the model wants it, now and from now on."""
+    def _anew(
+        self, prompt: Prompt, asked: Profile, learned: dict[str, Any], refusal: APIError
+    ) -> Ask | None:
+        """See `Ask.anew`: as the model wants it."""
         change = refusal.mend(asked) if isinstance(refusal, QuirkRefused) else None
         if change is None:
             return None
+        return self._ask(prompt, replace(asked, **change), {**learned, **change})
+
+    def _remember(self, model: str, learned: dict[str, Any]) -> None:
+        """It was right: a refusal alone may quote what a client has said."""
         if len(self._learned) >= _MOST_MODELS:  # some servers take any name
             self._learned.clear()
-        self._upstream.tell("upstream_quirk", f"{prompt.model} is asked with {change} from now on")
-        self._learned[prompt.model] = {**self._learned.get(prompt.model, {}), **change}
-        return self._ask(prompt, replace(asked, **change))
+        self._upstream.tell("upstream_quirk", f"{model} is asked with {learned} from now on")
+        self._learned[model] = {**self._learned.get(model, {}), **learned}
 
     def _is_guessing(self) -> bool:
         """Nobody has said yet what kind of server this is."""

@@ -2,10 +2,10 @@
 
 Rules
 1. No list of servers says what the template of a model takes, or which parameter a gateway knows:
-   who refuses something is asked as it wants (`ChatCompletions`), once more, and from then on at
-   once.
+   who refuses something is asked as it wants (`ChatCompletions`), once more, and if that went well
+   from then on at once.
 2. What is matched are phrases of servers in which no name of a client has a place
-   (`antiphon.backends.complaints`).
+   (`antiphon.backends.complaints`); should a server quote one, nobody else is asked otherwise.
 """
 
 import re
@@ -30,13 +30,14 @@ _WITHOUT_SYSTEM: Final = Quirk("turns", "without_system")
 _ALTERNATING: Final = Quirk("turns", "alternating")
 _SHORT_IDS: Final = Quirk("short_ids", value=True)
 _COMPLETION: Final = Quirk("max_tokens", "max_completion_tokens", "max_output_tokens")
-#: Templates of Gemma and Mistral, Mistral's API, OpenAI's models behind a gateway.
+#: Templates of Gemma and Mistral, Mistral's API; OpenAI, of Kimi's ids, and behind a gateway.
 _QUIRKS: Final = (
     (r"system role (is )?not supported", _WITHOUT_SYSTEM),
     (r"only user(, | and )assistant( and tool)? roles are supported", _WITHOUT_SYSTEM),
     (r"roles must alternate", _ALTERNATING),
     (r"unexpected role 'user' after role 'tool'", _ALTERNATING),
     (r"tool call ids? .{0,60}\blength (of )?9\b", _SHORT_IDS),
+    (r"\b(tool_call_id|tool_calls\[\d+\]\.id)': string too long", _SHORT_IDS),
     (r"'max_tokens' is not supported .{0,40}'max_completion_tokens'", _COMPLETION),
 )
 
