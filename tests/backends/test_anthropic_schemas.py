@@ -105,3 +105,9 @@ def test_arguments_are_an_object() -> None:
     schema, words = arguments_of({"oneOf": [{"required": ["a"]}], "title": "T"})
     assert schema == {"type": "object", "title": "T"}
     assert words == 'The input matches this JSON Schema: {"oneOf":[{"required":["a"]}]}'
+
+
+def test_a_long_chain_of_references_is_not_held() -> None:
+    chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(2_000)}
+    definitions = {**chain, "d2000": {"type": "string"}}
+    assert held({**closed(a={"$ref": "#/$defs/d0"}), "$defs": definitions}) is None

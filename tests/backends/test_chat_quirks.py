@@ -1,6 +1,7 @@
 """What a model refuses is made another way: chat templates with turns (Mistral, Gemma), short ids,
 another name for a parameter."""
 
+import time
 from dataclasses import replace
 from itertools import product
 from typing import Any, Final
@@ -76,6 +77,10 @@ def test_all_histories_are_taken_and_nothing_is_lost(*, has_system: bool) -> Non
         ([USER, *CALLS, ASSISTANT], [USER, *CALLS, ASSISTANT]),
         ([USER, said("user", "v")], [said("user", "u\n\nv")]),
         ([USER, said("user", "")], [USER]),
+        (
+            [said("developer", "s"), ASSISTANT],
+            [said("developer", "s"), said("user", "…"), ASSISTANT],
+        ),
         (
             [said("user", [{"type": "image_url"}]), USER],
             [said("user", [{"type": "image_url"}, {"type": "text", "text": "u"}])],
@@ -208,3 +213,21 @@ async def test_models_that_have_another_name_for_the_limit(
     upstream.script(error)
     found = await refusal(backend)
     assert (found.status, found.param) == (400, "max_output_tokens")
+
+
+def test_many_messages_side_by_side_take_no_time() -> None:
+    """R-118."""
+    before = time.process_time()
+    (one,) = alternating([said("user", "x" * 3_000)] * 10_000, has_system=True)
+    assert time.process_time() - before < 5
+    assert len(one["content"]) > 30_000_000
+
+
+async def test_a_schema_that_is_quoted_says_nothing_of_the_model(
+    backend: ChatCompletions, upstream: ChatUpstream
+) -> None:
+    """What a client calls its properties may be anything."""
+    quoted = "In context=('properties', 'system role not supported'), 'minLength' is not permitted."
+    upstream.script(failed(400, quoted, param="tools[0].function.parameters"))
+    assert (await refusal(backend)).param == "tools"
+    assert len(upstream.requests) == 1

@@ -153,3 +153,20 @@ def test_many_messages_between_a_call_and_its_result_take_no_time() -> None:
     before = time.process_time()
     assert len(chat_messages(None, items, GENERIC)) == len(items)
     assert time.process_time() - before < 5
+
+
+def test_what_was_said_before_is_no_answer_to_what_is_asked_again() -> None:
+    items = [said("user", "Go on."), call("1"), said("user", "Go on."), said("assistant", "Wait.")]
+    assert chat_messages(None, [*items, result("1")], GENERIC) == [
+        *(user("Go on."), user("Go on."), assistant(None, "1"), tool("1")),
+        assistant("Wait."),
+    ]
+
+
+def test_many_hosted_calls_before_many_messages_take_no_time() -> None:
+    """R-118."""
+    hosted = [search(str(number)) for number in range(4_000)]
+    items = [said("user", "x"), *hosted, call("c"), *[said("user", "x")] * 4_000, result("c")]
+    before = time.process_time()
+    chat_messages(None, items, GENERIC)
+    assert time.process_time() - before < 5

@@ -113,3 +113,10 @@ def test_a_line_passes_when_it_is_whole() -> None:
     assert list(passage.feed(b"2\n\nda")) == [EVENTS.encode(), b"data: 12\n\n"]
     assert list(passage.feed(b"ta: 3\n\n")) == [b"data: 3\n\n"]
     assert list(passage.close()) == []
+
+
+def test_events_pass_whatever_they_are_said_to_be() -> None:
+    """Some gateways call everything JSON."""
+    out, error = passed(JSON, SAID + b"data: [DONE]\n\n")
+    assert error is None
+    assert out == JSON.encode() + SAID + b"data: [DONE]\n\n"

@@ -20,6 +20,8 @@ from antiphon.errors import APIError, InvalidRequestError, UnsupportedParameter,
 
 #: Bytes of the longest error; as much is parsed at once.
 _LOOKED_AT: Final = 64 * 1024
+#: How events begin, whatever their media type is said to be.
+_FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _BLANK: Final = b"\xef\xbb\xbf \r\n\t"
 
 
@@ -41,9 +43,10 @@ class Passage:
         self._held.append(data)
         self._size += len(data)
         if self._is_json is None:
-            start = b"".join(self._held).lstrip(_BLANK)[:1]
+            start = b"".join(self._held).lstrip(_BLANK)
             if start:
-                self._is_json = start == b"{" or self._media_type == "application/json"
+                is_said = self._media_type == "application/json" and not start.startswith(_FIELDS)
+                self._is_json = start.startswith(b"{") or is_said
         yield from self._lines(data) if self._is_json is False else self._object()
 
     def close(self) -> Iterator[bytes]:
@@ -90,7 +93,9 @@ class Passage:
             if name == b"event":
                 self._names_error = value.strip() == b"error"
             elif name == b"data":
-                error = _error_in(_parsed(value)) or (self._names_error and value.decode("latin-1"))
+                read = _parsed(value)
+                named = (read or value.decode("latin-1")) if self._names_error else None
+                error = _error_in(read) or named
                 if error:
                     yield from self._passed(b"".join(good))
                     self._fail(value, error)

@@ -102,6 +102,8 @@ class _Writer:
         self.steps: list[Step] = []
         self._turn = Turn()
         self._answered = False  # a call of this turn has its own result
+        self._until = -1  # the last place of a result of this turn's calls
+        self._is_asked_again = False  # within this turn
         self._number: int | None = None
         self._results: dict[str, deque[tuple[int, Returned]]] = defaultdict(deque)
         self._used: set[int] = set()  # positions of results that belong to a turn
@@ -121,10 +123,14 @@ class _Writer:
         """One item, in order."""
         match item["type"]:
             case "message" if item["role"] != "assistant":
-                if not (self._waits(position) and self._was_said(item)):
+                if self._until > position and self._was_said(item):
+                    self._is_asked_again = True
+                else:
                     self.end_turn()
                 self.steps.append(Said(item))
             case "message" | "reasoning":
+                if self._is_asked_again:  # that is the answer
+                    self.end_turn()
                 self._end_answered_turn()
                 self._turn.parts.append(item)
             case _:
@@ -136,16 +142,13 @@ class _Writer:
             self._end_earlier_turn(item)
             call = item_type.as_call(item)
             self._turn.parts.append(Called(item, call._replace(name=name_of_call(call.name))))
+            if places := self._results.get(call.call_id):
+                self._until = max(self._until, places[0][0])
             self._answered = self._answered or item_type.as_result is not None
         elif item_type.as_result:
             self.end_turn()
             if position not in self._used:
                 self.steps.append(Returned(item, item_type.as_result(item)))
-
-    def _waits(self, position: int) -> bool:
-        """Whether results of the turn's calls come after this position."""
-        results = (self._results.get(called.call.call_id) for called in self._turn.calls)
-        return any(places[0][0] > position for places in results if places)
 
     def _was_said(self, item: Item) -> bool:
         for step in self.steps[self._looked_at :]:
@@ -159,6 +162,7 @@ class _Writer:
         if not self._turn.parts:
             return
         turn, self._turn, self._answered = self._turn, Turn(), False
+        self._until, self._is_asked_again = -1, False
         for place, part in enumerate(turn.parts):
             if isinstance(part, Called):
                 turn.parts[place] = self._with_result(part, turn.results)

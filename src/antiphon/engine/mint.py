@@ -39,7 +39,8 @@ def random_hex() -> str:
 
 class SystemMint:
     """Ids of one response: they share its partition, and sort in the order of their items, as those
-    of OpenAI do. Haystack puts the calls of a stream in the order of their ids."""
+    of OpenAI do, unless a process took the response over, which counts anew. Haystack puts the
+    calls of a stream in the order of their ids."""
 
     __slots__ = ("_minted", "paddings", "partition")
 

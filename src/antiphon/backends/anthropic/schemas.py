@@ -49,7 +49,7 @@ def held(schema: Any) -> Json | None:
     """The schema without what the API refuses; None: nothing can be held to it."""
     try:
         return _Reader(schema).read(schema)
-    except _CannotHoldError:
+    except (_CannotHoldError, RecursionError):
         return None
 
 

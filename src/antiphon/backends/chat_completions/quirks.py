@@ -66,6 +66,8 @@ class QuirkRefused(InvalidRequestError):
 
 def quirk_in(said: Complaint) -> QuirkRefused | None:
     """The quirk that was the reason of a refusal."""
+    if said.param.startswith(("tools", "response_format")):
+        return None  # a schema is quoted
     for phrase, quirk in _QUIRKS:
         if re.search(phrase, said.message, re.IGNORECASE):
             return QuirkRefused(quirk)

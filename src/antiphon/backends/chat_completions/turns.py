@@ -17,26 +17,34 @@ Message: TypeAlias = dict[str, Any]
 _RULE: Final = "<system_message>\n{text}\n</system_message>"
 #: What somebody says who said nothing. An empty message would be refused, too.
 _WAIT: Final = "…"
+#: OpenAI's models have another name for it.
+_SYSTEM: Final = frozenset({"system", "developer"})
 
 
 def alternating(messages: Sequence[Message], *, has_system: bool) -> list[Message]:
     """The same by turns, the user first; `has_system`: behind one message of the system."""
     shown: list[Message] = []
     spoke = "assistant"
+    #: What stands side by side with the last one.
+    beside: list[Any] = []
     for message in messages:
-        if message["role"] == "system" and not has_system:
+        if message["role"] in _SYSTEM and not has_system:
             message = by_user(message)
         role = message["role"]
-        if role in ("system", "tool") or message.get("tool_calls"):
+        if role in _SYSTEM or role == "tool" or message.get("tool_calls"):
+            _join(shown, beside)
             shown.append(message)
         elif role != spoke:
+            _join(shown, beside)
             shown.append(message)
             spoke = role
         elif shown and shown[-1]["role"] == role and not shown[-1].get("tool_calls"):
-            shown[-1] = _joined(shown[-1], message)
+            beside.append(message["content"])
         else:
+            _join(shown, beside)
             other = "user" if role == "assistant" else "assistant"
             shown += [{"role": other, "content": _WAIT}, message]
+    _join(shown, beside)
     return shown
 
 
@@ -45,13 +53,17 @@ def by_user(message: Message) -> Message:
     return {"role": "user", "content": _RULE.format(text=message["content"])}
 
 
-def _joined(first: Message, second: Message) -> Message:
-    """Two of one role as one. What else the first has (old thoughts) goes first."""
-    contents = first["content"], second["content"]
-    if all(isinstance(content, str) for content in contents):
-        return {**second, **first, "content": "\n\n".join(filter(None, contents))}
-    parts = [
-        [{"type": "text", "text": content}] if isinstance(content, str) else content
-        for content in contents
-    ]
-    return {**second, **first, "content": [*parts[0], *parts[1]]}
+def _join(shown: list[Message], beside: list[Any]) -> None:
+    """The last message with all `beside` it, of which nothing is left. What else it has (old
+    thoughts) stays."""
+    if not beside:
+        return
+    contents = [shown[-1]["content"], *beside]
+    beside.clear()
+    content: Any = []
+    if all(isinstance(each, str) for each in contents):
+        content = "\n\n".join(filter(None, contents))
+    else:
+        for each in contents:
+            content += [{"type": "text", "text": each}] if isinstance(each, str) else each
+    shown[-1] = {**shown[-1], "content": content}
